@@ -1,0 +1,43 @@
+"""Who is doing this: passed to every service call, written into every audit event."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from uuid import UUID
+
+
+class ActorKind(StrEnum):
+    """The `actor.type` of an audit event (governance B2)."""
+
+    USER = "user"
+    SERVICE = "service"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A user, service account or part of the platform, with what its roles allow.
+
+    `organization_permissions` hold everywhere in the organisation, `project_permissions[p]` only in project `p`.
+    """
+
+    kind: ActorKind
+    id: UUID
+    name: str
+    organization_id: UUID | None = None
+    token_id: UUID | None = None
+    # A service token is bound to one deployment environment (governance H3); None means any.
+    environment: str | None = None
+    organization_permissions: frozenset[str] = frozenset()
+    project_permissions: dict[UUID, frozenset[str]] = field(default_factory=dict)
+    request_id: str | None = None
+
+    def may(self, permission: str, project_id: UUID | None = None) -> bool:
+        """Whether a role of this actor allows `permission` in the project (or in the organisation as a whole)."""
+        if permission in self.organization_permissions:
+            return True
+        return project_id is not None and permission in self.project_permissions.get(project_id, frozenset())
+
+
+def system_actor(name: str) -> Actor:
+    """The actor for what the platform does by itself: the worker that seals a version, the relay, the sequencer."""
+    return Actor(kind=ActorKind.SYSTEM, id=UUID(int=0), name=name)
