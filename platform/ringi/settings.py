@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     audit_key_file: Path | None = None
     audit_checkpoint_dir: Path | None = None
     heartbeat_s: float = Field(default=5.0, gt=0)
+    # A queued job that nobody came for is nudged again after this time: the broker may have lost the first message.
+    renudge_s: float = Field(default=60.0, gt=0)
     # Bytes of one upload; large base models are sharded far below it.
     max_upload_bytes: int = Field(default=64 * 1024**3, ge=1)
 

@@ -1,0 +1,78 @@
+"""Adapters, their immutable versions, and what each channel serves."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, LargeBinary, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from ringi.adapters.schemas import VersionSource, VersionState
+from ringi.base_models.models import BaseModel, BaseRevision
+from ringi.db.base import Base, Identified, OwnedByProject
+from ringi.identity.models import Project
+
+
+class Adapter(Identified, OwnedByProject, Base):
+    """A named series of versions over one base model; the hub serves it as `<project>/<name>`."""
+
+    __tablename__ = "adapters"
+    __table_args__ = (UniqueConstraint("project_id", "name"),)
+
+    name: Mapped[str] = mapped_column(String(64))
+    description: Mapped[str] = mapped_column(default="")
+    base_model_id: Mapped[UUID] = mapped_column(ForeignKey("base_models.id"), index=True)
+    created_by: Mapped[UUID]
+
+    project: Mapped[Project] = relationship(lazy="raise")
+    base_model: Mapped[BaseModel] = relationship(lazy="raise")
+
+    @property
+    def reference(self) -> str:
+        """`project/adapter`."""
+        return f"{self.project.name}/{self.name}"
+
+
+class AdapterVersion(Identified, OwnedByProject, Base):
+    """Sealed files under a manifest. Only `state` ever changes, by `lifecycle.advance`."""
+
+    __tablename__ = "adapter_versions"
+    __table_args__ = (UniqueConstraint("adapter_id", "number"), UniqueConstraint("adapter_id", "manifest_digest"))
+
+    adapter_id: Mapped[UUID] = mapped_column(ForeignKey("adapters.id"))
+    number: Mapped[int]
+    state: Mapped[VersionState] = mapped_column(String(16), default=VersionState.SEALED)
+    state_reason: Mapped[str | None]
+    source: Mapped[VersionSource] = mapped_column(String(16))
+    manifest_digest: Mapped[str] = mapped_column(String(71), index=True)
+    # The exact bytes that were hashed; never re-serialised.
+    manifest: Mapped[bytes] = mapped_column(LargeBinary)
+    files: Mapped[list[Any]]
+    base_revision_id: Mapped[UUID] = mapped_column(ForeignKey("base_revisions.id"), index=True)
+    facts: Mapped[dict[str, Any]]
+    effect: Mapped[dict[str, Any]]
+    runtime: Mapped[dict[str, Any]]
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"))
+    created_by: Mapped[UUID]
+    audit_event_id: Mapped[UUID | None]
+
+    adapter: Mapped[Adapter] = relationship(lazy="raise")
+    base_revision: Mapped[BaseRevision] = relationship(lazy="raise")
+
+    @property
+    def commit(self) -> str:
+        """40 hex characters of the manifest digest: the hub's commit id of this version."""
+        return self.manifest_digest.removeprefix("sha256:")[:40]
+
+
+class ChannelHead(Identified, OwnedByProject, Base):
+    """What `:production` means for an adapter now. Read here by references; moved by `releases/service.py` only, by compare-and-set."""
+
+    __tablename__ = "channel_heads"
+    __table_args__ = (UniqueConstraint("project_id", "channel", "adapter_id"),)
+
+    channel: Mapped[str] = mapped_column(String(64))
+    adapter_id: Mapped[UUID] = mapped_column(ForeignKey("adapters.id"), index=True)
+    version_id: Mapped[UUID] = mapped_column(ForeignKey("adapter_versions.id"))
+    sequence: Mapped[int]
+
+    version: Mapped[AdapterVersion] = relationship(lazy="raise")

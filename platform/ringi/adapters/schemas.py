@@ -1,0 +1,93 @@
+"""Adapters and versions in and out."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from ringi.jobs.contracts import AdapterFacts, EffectFacts, FileRef
+from ringi.kit.digests import Digest
+from ringi.uploads.schemas import Files
+from ringi.web.schemas import Name, Reason, Schema, Text
+
+
+class VersionState(StrEnum):
+    """What an operator decided about a version; evaluated, approved and live are derived from other records."""
+
+    SEALED = "sealed"
+    DEPRECATED = "deprecated"
+    RETIRED = "retired"
+    REVOKED = "revoked"
+
+
+class VersionSource(StrEnum):
+    """Where the bytes came from."""
+
+    TRAINED = "trained"
+    REGISTERED = "registered"
+
+
+class CreateAdapter(Schema):
+    """A named series of versions over one base model."""
+
+    name: Name
+    base: Name
+    description: Text = ""
+
+
+class RegisterVersion(Schema):
+    """A PEFT folder trained elsewhere, from uploaded files, over a revision of the adapter's base (`r1`, `latest`)."""
+
+    files: Files
+    base_revision: str = "latest"
+
+
+class ChangeState(Schema):
+    """Deprecate, retire or revoke, with the reason."""
+
+    reason: Reason
+
+
+class AdapterOut(Schema):
+    """An adapter."""
+
+    id: UUID
+    reference: str
+    project: str
+    name: str
+    base: str
+    description: str
+    created_at: datetime
+
+
+class VersionOut(Schema):
+    """A sealed version; `commit` is the id under which the hub serves it."""
+
+    id: UUID
+    reference: str
+    number: int
+    state: VersionState
+    state_reason: str | None
+    source: VersionSource
+    manifest_digest: Digest
+    commit: str
+    base: str
+    base_revision: int
+    files: list[FileRef]
+    facts: AdapterFacts
+    effect: EffectFacts
+    created_by: UUID
+    created_at: datetime
+
+
+class VersionAccepted(Schema):
+    """The job that inspects and seals."""
+
+    job_id: UUID
+
+
+class ManifestOut(Schema):
+    """The canonical manifest that the digest names."""
+
+    manifest_digest: Digest
+    manifest: dict[str, Any]

@@ -1,0 +1,178 @@
+"""Read and export the audit log. It sits up here because an export gathers the state rows of every domain.
+
+The export streams the log and the live rows under the newest signed checkpoint; `ringi audit verify` checks the file without a server.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import FileResponse, PlainTextResponse
+from sqlalchemy import Select, cast, or_, select
+from sqlalchemy import String as SqlString
+from sqlalchemy.orm import Session
+from starlette.background import BackgroundTask
+
+from ringi.adapters import service as adapters
+from ringi.adapters.models import AdapterVersion
+from ringi.adapters.service import version_record
+from ringi.api.audit_schemas import AuditEntryOut, AuditKeyOut
+from ringi.approvals.models import ApprovalGrant, ApprovalPolicy, ApprovalRequest, ApprovalVote
+from ringi.approvals.records import grant_record, vote_record
+from ringi.audit import export, signing
+from ringi.audit import service as audit
+from ringi.audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
+from ringi.audit.schemas import AuditAction
+from ringi.compatibility.models import CompatibilityAssessment
+from ringi.db.session import get_sessionmaker
+from ringi.evaluation.models import Evaluation
+from ringi.identity.dependencies import InProject, allowed, allowed_in_project
+from ringi.identity.models import User
+from ringi.identity.permissions import Permission
+from ringi.kit.actor import Actor
+from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.releases.models import Release
+from ringi.releases.service import release_record
+from ringi.settings import get_settings
+from ringi.training.models import TrainingRun
+from ringi.web.errors import responses
+from ringi.web.schemas import Page, Paging, decode_cursor, encode_cursor, paging
+from ringi.web.session import SessionDep
+
+router = APIRouter(tags=["audit"], responses=responses(Unauthenticated, Forbidden, NotFound))
+PageDep = Annotated[Paging, Depends(paging)]
+Auditor = Annotated[Actor, allowed(Permission.AUDIT_READ)]
+
+RECORD_TYPES = ("adapter_version", "approval_grant", "approval_policy", "approval_vote", "compatibility_assessment", "evaluation", "release")
+
+
+def live_records(session: Session) -> Iterator[export.RecordRow]:
+    """The state rows that the log vouches for, as they are now."""
+    # unscoped: an export is of the whole log; only an auditor of this deployment may start it.
+    for version in session.scalars(select(AdapterVersion).execution_options(yield_per=500)):
+        yield export.RecordRow("adapter_version", str(version.id), version_record(version))
+    for grant in session.scalars(select(ApprovalGrant).execution_options(yield_per=500)):
+        yield export.RecordRow("approval_grant", str(grant.id), grant_record(grant))
+    for policy in session.scalars(select(ApprovalPolicy).execution_options(yield_per=500)):
+        yield export.RecordRow("approval_policy", str(policy.id), policy.document)
+    for vote in session.scalars(select(ApprovalVote).execution_options(yield_per=500)):
+        yield export.RecordRow("approval_vote", str(vote.id), vote_record(vote))
+    for assessment in session.scalars(select(CompatibilityAssessment).execution_options(yield_per=500)):
+        yield export.RecordRow("compatibility_assessment", str(assessment.id), assessment.report)
+    for evaluation in session.scalars(select(Evaluation).where(Evaluation.evidence_digest.is_not(None)).execution_options(yield_per=500)):
+        yield export.RecordRow("evaluation", str(evaluation.id), evaluation.evidence)
+    for release in session.scalars(select(Release).execution_options(yield_per=500)):
+        yield export.RecordRow("release", str(release.id), release_record(release))
+
+
+def _page(session: Session, query: Select[AuditEvent, int], *, listing: str, page: Paging) -> Page[AuditEntryOut]:
+    if page.cursor is not None:
+        query = query.where(AuditEvent.event_id < decode_cursor(listing, page.cursor))
+    rows = session.execute(query.order_by(AuditEvent.event_id.desc()).limit(page.limit + 1)).all()
+    shown = rows[: page.limit]
+    people = {row.actor_id for row, _ in shown if row.actor_type != "system"}
+    # unscoped: names of the actors of entries that the caller may read.
+    names = {str(user_id): name for user_id, name in session.execute(select(User.id, User.name).where(cast(User.id, SqlString).in_(people)))}
+    items = [_entry_out(row, index, names.get(row.actor_id, row.actor_id)) for row, index in shown]
+    return Page(items=items, next_cursor=encode_cursor(listing, shown[-1][0].event_id) if len(rows) > page.limit else None)
+
+
+def _entry_out(row: AuditEvent, index: int | None, actor: str) -> AuditEntryOut:
+    event = audit.read_event(row)
+    return AuditEntryOut(
+        event_id=row.event_id, index=index, ts=row.ts, actor=actor, actor_type=row.actor_type, action=row.action, outcome=row.outcome,
+        object_type=row.object_type, object_id=row.object_id, digest=event.object.digest, after=event.after, details=event.details,
+    )  # fmt: skip
+
+
+def _entries() -> Select[AuditEvent, int]:
+    return select(AuditEvent, AuditLeaf.leaf_index).outerjoin(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
+
+
+@router.get("/audit/events")
+def list_events(
+    session: SessionDep,
+    actor: Auditor,
+    page: PageDep,
+    object_id: Annotated[str | None, Query(max_length=256)] = None,
+    action: Annotated[AuditAction | None, Query()] = None,
+    user: Annotated[str | None, Query(max_length=64)] = None,
+) -> Page[AuditEntryOut]:
+    """Entries of the organisation, newest first, by object, action or user."""
+    query = _entries().where(or_(AuditEvent.organization_id == actor.organization_id, AuditEvent.organization_id.is_(None)))
+    if object_id is not None:
+        query = query.where(AuditEvent.object_id == object_id)
+    if action is not None:
+        query = query.where(AuditEvent.action == action.value)
+    if user is not None:
+        named = select(cast(User.id, SqlString)).where(User.organization_id == actor.organization_id, User.name == user)
+        query = query.where(AuditEvent.actor_id.in_(named))
+    return _page(session, query, listing="audit", page=page)
+
+
+@router.get("/projects/{project}/adapters/{adapter}/trail")
+def adapter_trail(
+    session: SessionDep, caller: Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)], adapter: str, page: PageDep
+) -> Page[AuditEntryOut]:
+    """Who did what to an adapter, when, on which digest: everything from its creation to its last release."""
+    found = adapters.find(session, caller.actor, project=caller.project, name=adapter)
+    # unscoped: ids of what belongs to an adapter that the caller may see.
+    versions = select(AdapterVersion.id).where(AdapterVersion.adapter_id == found.id)
+    requests = select(ApprovalRequest.id).where(ApprovalRequest.version_id.in_(versions))
+    parts: tuple[Select[UUID], ...] = (
+        versions,
+        requests,
+        select(TrainingRun.id).where(TrainingRun.adapter_id == found.id),
+        select(Evaluation.id).where(Evaluation.version_id.in_(versions)),
+        select(ApprovalVote.id).where(ApprovalVote.request_id.in_(requests)),
+        select(ApprovalGrant.id).where(ApprovalGrant.version_id.in_(versions)),
+        select(CompatibilityAssessment.id).where(CompatibilityAssessment.version_id.in_(versions)),
+        select(Release.id).where(Release.adapter_id == found.id),
+    )
+    ids: set[str] = {str(found.id)}
+    for part in parts:
+        ids |= {str(one) for one in session.scalars(part)}
+    return _page(session, _entries().where(AuditEvent.object_id.in_(ids)), listing="trail", page=page)
+
+
+@router.get("/audit/key")
+def audit_key(actor: Annotated[Actor, allowed(Permission.ORGANIZATION_READ)]) -> AuditKeyOut:
+    """The verifier key. Pin it once, over another way than this server."""
+    settings = get_settings()
+    signer = signing.load_signer(key_file(), settings.audit_origin)
+    return AuditKeyOut(origin=settings.audit_origin, vkey=str(signer.verifier))
+
+
+def key_file() -> Path:
+    """Where the log's signing key lies."""
+    settings = get_settings()
+    return settings.audit_key_file or settings.data_dir / "keys" / "audit.key"
+
+
+@router.get("/audit/checkpoint", response_class=PlainTextResponse)
+def checkpoint(session: SessionDep, actor: Annotated[Actor, allowed(Permission.ORGANIZATION_READ)]) -> str:
+    """The newest signed checkpoint (C2SP tlog-checkpoint)."""
+    newest = session.scalars(select(AuditCheckpoint).order_by(AuditCheckpoint.size.desc()).limit(1)).one_or_none()
+    if newest is None:
+        raise export.AuditNotSigned
+    return newest.note.decode()
+
+
+@router.post("/audit/export", response_class=FileResponse, responses=responses(export.AuditNotSigned))
+def export_log(session: SessionDep, actor: Annotated[Actor, allowed(Permission.AUDIT_EXPORT)]) -> FileResponse:
+    """The whole log with its signed checkpoint and the state rows, as one file that verifies offline."""
+    # Built on disk first: a bundle that fails half-way must not look like a download that ended well.
+    with tempfile.NamedTemporaryFile(prefix="ringi-audit-", suffix=".zip", delete=False) as out:
+        path = Path(out.name)
+        try:
+            # A session of its own: an export reads one consistent snapshot, which must begin before anything else was read.
+            with get_sessionmaker().begin() as snapshot:
+                export.write_bundle(snapshot, path, live_records, record_types=RECORD_TYPES, vkey=audit_key(actor).vkey)
+        except BaseException:
+            path.unlink()
+            raise
+    audit.record(session, actor, AuditAction.AUDIT_EXPORT, object_type="audit_log", object_id=get_settings().audit_origin)
+    return FileResponse(path, media_type="application/zip", filename="ringi-audit.zip", background=BackgroundTask(path.unlink))

@@ -1,0 +1,150 @@
+"""The rule of approval, pure: policy + votes + evidence -> Decision with reasons. Four eyes, no self-approval, evidence still current.
+
+A policy is a list of stages (段階), each a list of seats (role, how many people). A stage is satisfied when every seat has its number of
+distinct people who approved. One person fills at most one seat of a request, over all stages. A reject by any seat ends the request, a
+return sends it back; an acknowledgement never counts (governance A1 to A3).
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ringi.identity.schemas import Role
+
+VOTING_ROLES = frozenset({Role.REVIEWER, Role.VALIDATOR, Role.RISK_OWNER, Role.SERVICE_OWNER})
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Seat(_Frozen):
+    """So many people of this role."""
+
+    role: Literal[Role.REVIEWER, Role.VALIDATOR, Role.RISK_OWNER, Role.SERVICE_OWNER]
+    people: Annotated[int, Field(ge=1, le=20)] = 1
+
+
+class Stage(_Frozen):
+    """Seats that vote in parallel; stages follow one another."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+    seats: Annotated[tuple[Seat, ...], Field(min_length=1, max_length=10)]
+
+
+class EvidenceRule(_Frozen):
+    """At least one evaluation against the bare base, at most `max_age_d` days old, with one of these verdicts."""
+
+    type: Literal["evaluation"] = "evaluation"
+    verdicts: Annotated[tuple[Literal["better", "not_shown"], ...], Field(min_length=1)] = ("better",)
+    max_age_d: Annotated[int, Field(ge=1, le=3650)] = 30
+
+
+class PolicyDocument(_Frozen):
+    """Durations: `sla_h` hours until an open request expires, `grant_ttl_d` days that a grant is good for."""
+
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=10)]
+    evidence: tuple[EvidenceRule, ...] = (EvidenceRule(),)
+    sla_h: Annotated[int, Field(ge=1, le=24 * 365)] = 24 * 7
+    grant_ttl_d: Annotated[int, Field(ge=1, le=3650)] = 180
+
+
+# A new project starts with one reviewer and an evaluation that shows the adapter to be better than its base.
+STARTING_POLICY = PolicyDocument(stages=(Stage(name="technical", seats=(Seat(role=Role.REVIEWER),)),))
+
+
+@dataclass(frozen=True)
+class VoteFact:
+    """A counted or uncounted vote."""
+
+    voter: UUID
+    role: Role
+    stage: str
+    decision: str
+
+
+@dataclass(frozen=True)
+class EvidenceFact:
+    """A piece of evidence as it stands now."""
+
+    type: str
+    against_bare_base: bool
+    verdict: str
+    completed_at: datetime
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One requirement and whether it is met."""
+
+    code: str
+    satisfied: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`outcome`: approved, rejected, changes_requested, or None while open; `stage` is the open one."""
+
+    outcome: Literal["approved", "rejected", "changes_requested"] | None
+    stage: Stage | None
+    requirements: tuple[Requirement, ...]
+
+
+def decide(policy: PolicyDocument, votes: Sequence[VoteFact], evidence: Sequence[EvidenceFact], *, now: datetime) -> Decision:
+    """Where a request stands. `votes` are the latest of each person, and only of people who still hold the role they voted in."""
+    requirements = [_stage_requirement(stage, seat, votes) for stage in policy.stages for seat in stage.seats]
+    requirements += [_evidence_requirement(rule, evidence, now) for rule in policy.evidence]
+    decisions = {vote.decision for vote in votes}
+    if "reject" in decisions:
+        return Decision("rejected", None, tuple(requirements))
+    if "return" in decisions:
+        return Decision("changes_requested", None, tuple(requirements))
+    stage = open_stage(policy, votes)
+    done = stage is None and all(requirement.satisfied for requirement in requirements)
+    return Decision("approved" if done else None, stage, tuple(requirements))
+
+
+def open_stage(policy: PolicyDocument, votes: Sequence[VoteFact]) -> Stage | None:
+    """The first stage that still needs votes."""
+    for stage in policy.stages:
+        if any(len(_approvers(stage, seat, votes)) < seat.people for seat in stage.seats):
+            return stage
+    return None
+
+
+def _approvers(stage: Stage, seat: Seat, votes: Sequence[VoteFact]) -> set[UUID]:
+    return {vote.voter for vote in votes if vote.stage == stage.name and vote.role == seat.role and vote.decision == "approve"}
+
+
+def _stage_requirement(stage: Stage, seat: Seat, votes: Sequence[VoteFact]) -> Requirement:
+    have = len(_approvers(stage, seat, votes))
+    return Requirement(
+        f"{stage.name}.{seat.role}", have >= seat.people, f"Stage '{stage.name}' needs {seat.people} × {seat.role}; {have} approved."
+    )
+
+
+def evidence_gaps(policy: PolicyDocument, evidence: Sequence[EvidenceFact], *, now: datetime) -> list[Requirement]:
+    """Evidence rules that are not met now."""
+    return [gap for rule in policy.evidence if not (gap := _evidence_requirement(rule, evidence, now)).satisfied]
+
+
+def _evidence_requirement(rule: EvidenceRule, evidence: Sequence[EvidenceFact], now: datetime) -> Requirement:
+    # The newest one counts: an old good result does not outweigh a new bad one.
+    of_type = [fact for fact in evidence if fact.type == rule.type and fact.against_bare_base]
+    newest = max(of_type, key=lambda fact: fact.completed_at, default=None)
+    wanted = f"an evaluation against the base with verdict {' or '.join(rule.verdicts)}, at most {rule.max_age_d} days old"
+    if newest is None:
+        return Requirement("evidence.evaluation", False, f"Needed is {wanted}; there is none.")
+    fresh = now - newest.completed_at <= timedelta(days=rule.max_age_d)
+    met = newest.verdict in rule.verdicts and fresh
+    return Requirement("evidence.evaluation", met, f"Needed is {wanted}; the newest says '{newest.verdict}' ({newest.completed_at:%Y-%m-%d}).")
+
+
+def seat_for(stage: Stage, roles: Collection[Role]) -> Role | None:
+    """The seat of `stage` that a person with `roles` may take."""
+    return next((seat.role for seat in stage.seats if seat.role in roles), None)

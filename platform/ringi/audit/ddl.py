@@ -1,0 +1,70 @@
+"""What the audit tables need beyond their models: triggers that refuse any change, rights, and the first head row.
+
+Called by the migration after the tables exist and after any blanket GRANT, and by tests on a scratch database:
+`install(op.execute)`, `remove(op.execute)`. Statements hold no bind parameters and no percent signs.
+
+The triggers are ENABLE ALWAYS, so that `session_replication_role = replica` does not pass them: whoever wants to change a row must
+first disable them by name. They stop the application and mistakes, not a superuser; the signed checkpoints do that (governance B3.6).
+The sequencer works under the application role too: INSERT on leaf, node and checkpoint, UPDATE on the head, DELETE on the queue.
+"""
+
+from collections.abc import Callable
+
+APPEND_ONLY_TABLES = ("audit_event", "audit_leaf", "audit_node", "audit_checkpoint")
+APPLICATION_ROLE = "ringi_app"
+# What the application role may do; everything else on these tables is revoked.
+RIGHTS = {
+    "audit_event": "SELECT, INSERT",
+    "audit_leaf": "SELECT, INSERT",
+    "audit_node": "SELECT, INSERT",
+    "audit_checkpoint": "SELECT, INSERT",
+    "audit_payload": "SELECT, INSERT, DELETE",
+    "audit_pending": "SELECT, INSERT, DELETE",
+    "audit_head": "SELECT, UPDATE",
+}
+
+REFUSE_FUNCTION = """
+CREATE OR REPLACE FUNCTION ringi_audit_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING
+        ERRCODE = 'restrict_violation',
+        MESSAGE = 'table ' || TG_TABLE_NAME || ' is append-only: ' || TG_OP || ' is refused';
+END
+$$
+"""
+
+FIRST_HEAD = "INSERT INTO audit_head (id, size, frontier) VALUES (1, 0, ''::bytea) ON CONFLICT DO NOTHING"
+
+
+def _triggers(table: str) -> list[str]:
+    guarded = "UPDATE OR DELETE" if table in APPEND_ONLY_TABLES else "DELETE"
+    return [
+        f"CREATE TRIGGER {table}_no_change BEFORE {guarded} ON {table} FOR EACH ROW EXECUTE FUNCTION ringi_audit_refuse()",
+        f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION ringi_audit_refuse()",
+        f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_no_change",
+        f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_no_truncate",
+    ]
+
+
+def _rights(table: str, role: str) -> str:
+    return f"REVOKE ALL ON {table} FROM PUBLIC, {role}; GRANT {RIGHTS[table]} ON {table} TO {role}"
+
+
+def install(execute: Callable[[str], object], *, role: str = APPLICATION_ROLE) -> None:
+    """Run the statements one by one as the tables' owner. `role` must exist."""
+    execute(REFUSE_FUNCTION)
+    for table in (*APPEND_ONLY_TABLES, "audit_head"):
+        for statement in _triggers(table):
+            execute(statement)
+    for table in RIGHTS:
+        for statement in _rights(table, role).split("; "):
+            execute(statement)
+    execute(FIRST_HEAD)
+
+
+def remove(execute: Callable[[str], object]) -> None:
+    """Undo `install`, so that a downgrade can drop the tables."""
+    for table in (*APPEND_ONLY_TABLES, "audit_head"):
+        execute(f"DROP TRIGGER IF EXISTS {table}_no_change ON {table}")
+        execute(f"DROP TRIGGER IF EXISTS {table}_no_truncate ON {table}")
+    execute("DROP FUNCTION IF EXISTS ringi_audit_refuse()")

@@ -1,0 +1,109 @@
+"""Tables of the audit log (governance B3). Which of them can only grow is enforced by `ddl.py`.
+
+`audit_event` and `audit_pending` are written by the change's own transaction, all others by the one sequencer.
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Integer, LargeBinary, String, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ringi.audit.schemas import MAX_ENTRY_BYTES
+from ringi.db.base import Base
+
+
+class AuditEvent(Base):
+    """What happened. `body` is the truth, byte for byte; the plain columns are copies for searching and prove nothing."""
+
+    __tablename__ = "audit_event"
+    __table_args__ = (
+        CheckConstraint(r"leaf_hash = sha256('\x00'::bytea || body)", name="leaf_hash_is_of_body"),
+        CheckConstraint(f"octet_length(body) BETWEEN 1 AND {MAX_ENTRY_BYTES}", name="body_fits_an_entry"),
+        Index("ix_audit_event_object_type_object_id", "object_type", "object_id", "id"),
+        Index("ix_audit_event_project_id", "project_id", "id"),
+        Index("ix_audit_event_organization_id", "organization_id", "id"),
+        Index("ix_audit_event_actor_id", "actor_id", "id"),
+        Index("ix_audit_event_action", "action", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True, cache=1), primary_key=True)
+    event_id: Mapped[UUID] = mapped_column(unique=True)
+    body: Mapped[bytes] = mapped_column(LargeBinary)
+    leaf_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    ts: Mapped[datetime] = mapped_column(index=True)
+    action: Mapped[str] = mapped_column(String(64))
+    outcome: Mapped[str] = mapped_column(String(16))
+    actor_type: Mapped[str] = mapped_column(String(16))
+    actor_id: Mapped[str] = mapped_column(String(64))
+    object_type: Mapped[str] = mapped_column(String(64))
+    object_id: Mapped[str] = mapped_column(String(256))
+    project_id: Mapped[UUID | None]
+    organization_id: Mapped[UUID | None]
+    after_digest: Mapped[str | None] = mapped_column(String(71))
+
+
+class AuditPending(Base):
+    """Events without a leaf yet: a queue, not evidence."""
+
+    __tablename__ = "audit_pending"
+
+    event_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+
+
+class AuditPayload(Base):
+    """Free text behind a leaf's `payload_commit`: HMAC-SHA-256(salt, text). Erasing a row leaves every proof intact (governance B6)."""
+
+    __tablename__ = "audit_payload"
+
+    event_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("audit_event.id"), primary_key=True, autoincrement=False)
+    salt: Mapped[bytes] = mapped_column(LargeBinary)
+    # 'none' means that `content` is the UTF-8 text; encryption under a person's data key gets its own scheme name.
+    scheme: Mapped[str] = mapped_column(String(32), server_default="none")
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class AuditLeaf(Base):
+    """An event's place in the log."""
+
+    __tablename__ = "audit_leaf"
+    __table_args__ = (CheckConstraint("leaf_index >= 0 AND octet_length(leaf_hash) = 32", name="leaf"),)
+
+    leaf_index: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    event_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("audit_event.id"), unique=True)
+    leaf_hash: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class AuditNode(Base):
+    """A complete subtree's root, level 1 and above; level 0 is `audit_leaf`."""
+
+    __tablename__ = "audit_node"
+    __table_args__ = (CheckConstraint("level >= 1 AND idx >= 0 AND octet_length(hash) = 32", name="node"),)
+
+    level: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    idx: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class AuditCheckpoint(Base):
+    """A signed note over the first `size` leaves."""
+
+    __tablename__ = "audit_checkpoint"
+
+    size: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    note: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class AuditHead(Base):
+    """The one row that the sequencer moves: the tree's size and its frontier (`merkle.Frontier.to_bytes`)."""
+
+    __tablename__ = "audit_head"
+    __table_args__ = (
+        CheckConstraint("id = 1", name="only_one"),
+        CheckConstraint("size >= 0 AND octet_length(frontier) = 32 * bit_count(size::bit(64))", name="frontier_fits_size"),
+    )
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    size: Mapped[int] = mapped_column(BigInteger)
+    frontier: Mapped[bytes] = mapped_column(LargeBinary)

@@ -1,0 +1,73 @@
+"""Give committed events their place in the log: one batch, one transaction, one sequencer at a time (governance B3.2).
+
+If T1 committed before T2 began, T1's event has the smaller id and any snapshot that sees T2's sees T1's, so id order keeps every
+real order. Overlapping transactions may land either way; a late commit simply gets a later index.
+"""
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from ringi.audit.merkle import Frontier
+from ringi.audit.models import AuditEvent, AuditHead, AuditLeaf, AuditNode, AuditPending
+from ringi.kit.errors import RingiError
+
+# Two advisory locks of the audit log; the numbers are arbitrary and fixed for ever.
+SEQUENCE_LOCK = 0x72696E67_00000001
+SIGN_LOCK = 0x72696E67_00000002
+
+
+class AuditHeadInvalid(RingiError):
+    """The head row is missing, or its frontier does not fit its size: the log cannot grow from it."""
+
+    code, status = "audit_head_invalid", 500
+
+
+def read_head(session: Session, *, for_update: bool = False) -> Frontier:
+    """The frontier of the tree as sequenced so far; raises AuditHeadInvalid."""
+    query = select(AuditHead.size, AuditHead.frontier).where(AuditHead.id == 1)
+    head = session.execute(query.with_for_update() if for_update else query).one_or_none()
+    if head is None:
+        raise AuditHeadInvalid("The audit log has no head row.", next_step="Run the migrations; if they ran, this is an incident.")
+    try:
+        return Frontier.from_bytes(head.size, head.frontier)
+    except ValueError as error:
+        raise AuditHeadInvalid(f"The audit log's head is damaged: {error}.", next_step="Verify the last export.") from error
+
+
+def node_reader(session: Session, level: int, index: int) -> bytes:
+    """One stored complete node; raises AuditHeadInvalid when it is not there."""
+    if level == 0:
+        found = session.scalar(select(AuditLeaf.leaf_hash).where(AuditLeaf.leaf_index == index))
+    else:
+        found = session.scalar(select(AuditNode.hash).where(AuditNode.level == level, AuditNode.idx == index))
+    if found is None:
+        raise AuditHeadInvalid(f"Node ({level}, {index}) of the audit log is missing.", next_step="Verify the last export.")
+    return found
+
+
+def sequence_once(session: Session, batch: int = 5000) -> int:
+    """Sequence up to `batch` events in `session`'s transaction; returns how many, 0 also when another sequencer holds the lock.
+
+    Nothing is kept outside the transaction: a crash at any point means that the same events are taken again with the same result.
+    """
+    if not session.scalar(select(func.pg_try_advisory_xact_lock(SEQUENCE_LOCK))):
+        return 0
+    pending = session.execute(
+        select(AuditEvent.id, AuditEvent.leaf_hash)
+        .join(AuditPending, AuditPending.event_id == AuditEvent.id)
+        .order_by(AuditEvent.id)
+        .limit(batch)
+    ).all()
+    if not pending:
+        return 0
+    frontier = read_head(session, for_update=True)
+    leaves, nodes = [], []
+    for event in pending:
+        leaves.append({"leaf_index": frontier.size, "event_id": event.id, "leaf_hash": event.leaf_hash})
+        nodes += [{"level": node.level, "idx": node.place, "hash": node.hash} for node in frontier.append(event.leaf_hash)]
+    session.execute(insert(AuditLeaf), leaves)
+    if nodes:
+        session.execute(insert(AuditNode), nodes)
+    session.execute(delete(AuditPending).where(AuditPending.event_id == func.any([event.id for event in pending])))
+    session.execute(update(AuditHead).where(AuditHead.id == 1).values(size=frontier.size, frontier=frontier.to_bytes()))
+    return len(pending)

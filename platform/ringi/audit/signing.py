@@ -1,0 +1,168 @@
+"""Sign the log's head, and refuse a tree that does not extend the last one signed (governance B3.4).
+
+The last signed checkpoint lives in a file outside the database: whoever rewrites the tables, or restores an old backup, cannot also
+make the signer forget what it has vouched for.
+"""
+
+import os
+import secrets
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from ringi.audit.merkle import consistency_proof, verify_consistency
+from ringi.audit.models import AuditCheckpoint
+from ringi.audit.note import Checkpoint, NoteInvalid, Signer, VerifierKey, open_checkpoint, sign_checkpoint
+from ringi.audit.sequence import SIGN_LOCK, AuditHeadInvalid, node_reader, read_head
+from ringi.kit.errors import RingiError
+
+SECRET_MODE = 0o600
+
+
+class AuditKeyUnusable(RingiError):
+    """The key file is missing, readable by others, malformed, or for another log."""
+
+    code, status = "audit_key_unusable", 500
+
+
+class AuditLogInconsistent(RingiError):
+    """The tables do not extend the last signed tree: changed, shortened, or restored from an older backup."""
+
+    code, status = "audit_log_inconsistent", 500
+
+
+class LastCheckpointUnusable(RingiError):
+    """The file with the last signed checkpoint is missing or damaged although checkpoints were signed."""
+
+    code, status = "audit_last_checkpoint_unusable", 500
+
+
+def _write_durably(path: Path, data: bytes, *, mode: int, replace: bool) -> None:
+    """Write aside, fsync, then put in place and fsync the folder. Without `replace` an existing file raises FileExistsError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if replace:
+            aside.replace(path)
+        else:
+            path.hardlink_to(aside)
+    finally:
+        aside.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def load_signer(path: Path, origin: str) -> Signer:
+    """The signing key of `path`, which must be for `origin` and readable by its owner alone; raises AuditKeyUnusable."""
+    try:
+        mode, text = path.stat().st_mode & 0o777, path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AuditKeyUnusable(f"The audit key cannot be read: {error}.", next_step="Set RINGI_AUDIT_KEY_FILE.") from error
+    if mode & 0o077:
+        raise AuditKeyUnusable(f"The audit key's mode is {mode:o}: others can read it.", next_step="Set it to 600 and consider a new key.")
+    try:
+        signer = Signer.parse(text.removesuffix("\n"))
+    except NoteInvalid as error:
+        raise AuditKeyUnusable(f"The audit key is malformed: {error.message}", next_step="Restore the key file.") from error
+    if signer.name != origin:
+        raise AuditKeyUnusable(f"The audit key is for '{signer.name}', the log is '{origin}'.", next_step="Correct RINGI_AUDIT_ORIGIN.")
+    return signer
+
+
+def load_or_create_signer(path: Path, origin: str) -> Signer:
+    """For embedded use: make a key on first start (mode 0600), never overwrite one. Two starts at once agree on one key."""
+    if not path.exists():
+        key = Signer.generate(origin)
+        with suppress(FileExistsError):
+            _write_durably(path, f"{key.export()}\n".encode(), mode=SECRET_MODE, replace=False)
+    return load_signer(path, origin)
+
+
+class CheckpointFile:
+    """The last checkpoint that this signer signed."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "last-signed"
+
+    def read(self) -> bytes | None:
+        """The note's bytes, None before the first one."""
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def load(self, key: VerifierKey) -> Checkpoint | None:
+        """The checkpoint, verified with the signer's own key; raises LastCheckpointUnusable."""
+        note = self.read()
+        if note is None:
+            return None
+        try:
+            return open_checkpoint(note, key)
+        except NoteInvalid as error:
+            raise LastCheckpointUnusable(
+                f"The last signed checkpoint is damaged: {error.message}",
+                next_step="Put the newest checkpoint note that you trust into its place.",
+            ) from error
+
+    def store(self, note: bytes) -> None:
+        """Replace it atomically; returns once it is on disk."""
+        _write_durably(self.path, note, mode=0o644, replace=True)
+
+
+def _check_extends(session: Session, last: Checkpoint, size: int, root: bytes) -> None:
+    if size < last.size:
+        raise AuditLogInconsistent(
+            f"The audit log has {size} leaves; {last.size} were already signed for.",
+            next_step="Nothing is signed until the lost entries are back. After a restore, open a new origin (see the runbook).",
+            details={"size": size, "signed_size": last.size},
+        )
+    try:
+        proof = consistency_proof(last.size, size, partial(node_reader, session))
+    except AuditHeadInvalid as error:
+        raise AuditLogInconsistent(f"The audit log cannot show that it extends what was signed: {error.message}") from error
+    if not verify_consistency(last.size, size, last.root, root, proof):
+        raise AuditLogInconsistent(
+            f"The audit log of {size} leaves does not extend the {last.size} that were signed: entries were changed.",
+            next_step="Nothing is signed any more. Export the log and run `ringi audit verify` to name the entry.",
+            details={"size": size, "signed_size": last.size},
+        )
+
+
+def sign_head(session: Session, signer: Signer, last_signed: CheckpointFile) -> Checkpoint | None:
+    """Sign the committed head if it grew; returns the new checkpoint, None when there was nothing to sign or another signer is at it.
+
+    The file is on disk before the row is committed, so after a crash in between the row is written from the file. Raises
+    AuditLogInconsistent or LastCheckpointUnusable, at every call until a person has acted.
+    """
+    if not session.scalar(select(func.pg_try_advisory_xact_lock(SIGN_LOCK))):
+        return None
+    last = last_signed.load(signer.verifier)
+    newest = session.scalar(select(func.max(AuditCheckpoint.size)))
+    if newest is not None and (last is None or last.size < newest):
+        raise LastCheckpointUnusable(
+            f"The database holds a checkpoint of size {newest}, the signer's own file {'none' if last is None else f'one of {last.size}'}.",
+            next_step=f"Put the newest checkpoint note that you trust into '{last_signed.path.name}' of the checkpoint folder.",
+        )
+    frontier = read_head(session)
+    checkpoint = Checkpoint(signer.name, frontier.size, frontier.root())
+    if last is not None:
+        _check_extends(session, last, checkpoint.size, checkpoint.root)
+    if checkpoint.size == 0 or (last == checkpoint and newest == checkpoint.size):
+        return None
+    note = sign_checkpoint(checkpoint, signer)
+    if last != checkpoint:
+        last_signed.store(note)
+    session.execute(insert(AuditCheckpoint).values(size=checkpoint.size, note=note).on_conflict_do_nothing())
+    return checkpoint

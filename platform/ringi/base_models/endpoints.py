@@ -1,0 +1,79 @@
+"""HTTP for base models and their revisions."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from sqlalchemy.orm import joinedload
+
+from ringi.base_models import service
+from ringi.base_models.models import NOT_MEASURED, BaseModel, BaseRevision
+from ringi.base_models.schemas import BaseModelOut, CreateBaseModel, FingerprintParts, RegisterRevision, RevisionOut
+from ringi.identity.dependencies import allowed
+from ringi.identity.permissions import Permission, visible
+from ringi.jobs.contracts import BaseFacts, FileRef
+from ringi.kit.actor import Actor
+from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.uploads.service import NotUploaded
+from ringi.web.errors import responses
+from ringi.web.schemas import Page, Paging, page_of, paging
+from ringi.web.session import SessionDep
+
+router = APIRouter(prefix="/bases", tags=["base models"], responses=responses(Unauthenticated, Forbidden, NotFound))
+Reader = Annotated[Actor, allowed(Permission.ORGANIZATION_READ)]
+Writer = Annotated[Actor, allowed(Permission.BASE_REGISTER)]
+PageDep = Annotated[Paging, Depends(paging)]
+
+
+def base_out(base: BaseModel) -> BaseModelOut:
+    """A base model."""
+    return BaseModelOut.model_validate(base)
+
+
+def revision_out(revision: BaseRevision) -> RevisionOut:
+    """A revision with the fingerprint parts that exist."""
+    measured = FingerprintParts(F1=revision.parts.get("F1"), F2=revision.parts.get("F2"), not_measured=list(NOT_MEASURED))
+    return RevisionOut(
+        id=revision.id, reference=f"{revision.base_model.name}:r{revision.number}", number=revision.number, state=revision.state, digest=revision.digest,
+        commit=revision.commit, fingerprint=measured, facts=BaseFacts.model_validate(revision.facts) if revision.facts else None,
+        files=[FileRef.model_validate(file) for file in revision.files], note=revision.note, job_id=revision.job_id, created_at=revision.created_at,
+    )  # fmt: skip
+
+
+@router.post("", status_code=201, responses=responses(service.BaseModelExists))
+def create_base(session: SessionDep, actor: Writer, body: CreateBaseModel) -> BaseModelOut:
+    """A new base model without revisions."""
+    return base_out(service.create(session, actor, name=body.name, description=body.description))
+
+
+@router.get("")
+def list_bases(session: SessionDep, actor: Reader, page: PageDep) -> Page[BaseModelOut]:
+    """Base models of the organisation."""
+    return page_of(session, visible(actor, BaseModel), key=BaseModel.id, listing="bases", page=page, render=base_out)
+
+
+@router.get("/{base}")
+def get_base(session: SessionDep, actor: Reader, base: str) -> BaseModelOut:
+    """One base model."""
+    return base_out(service.find(session, actor, base))
+
+
+@router.post("/{base}/revisions", status_code=202, responses=responses(NotUploaded, service.BaseFilesIncomplete))
+def register_revision(session: SessionDep, actor: Writer, base: str, body: RegisterRevision) -> RevisionOut:
+    """Register uploaded files; the job in the answer computes the fingerprint's parts and seals the revision."""
+    found = service.find(session, actor, base)
+    return revision_out(service.register_revision(session, actor, base=found, files=body.files, note=body.note))
+
+
+@router.get("/{base}/revisions")
+def list_revisions(session: SessionDep, actor: Reader, base: str, page: PageDep) -> Page[RevisionOut]:
+    """Revisions, newest first."""
+    found = service.find(session, actor, base)
+    query = visible(actor, BaseRevision).where(BaseRevision.base_model_id == found.id).options(joinedload(BaseRevision.base_model))
+    return page_of(session, query, key=BaseRevision.id, listing="base-revisions", page=page, render=revision_out)
+
+
+@router.get("/{base}/revisions/{selector}")
+def get_revision(session: SessionDep, actor: Reader, base: str, selector: str) -> RevisionOut:
+    """One revision by `r2`, `latest` or digest."""
+    found = service.find(session, actor, base)
+    return revision_out(service.find_revision(session, actor, base=found, selector=selector))

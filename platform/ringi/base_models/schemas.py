@@ -1,0 +1,67 @@
+"""Base models in and out."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from ringi.jobs.contracts import BaseFacts, FileRef
+from ringi.kit.digests import Digest
+from ringi.uploads.schemas import Files
+from ringi.web.schemas import Name, Schema, Text
+
+
+class RevisionState(StrEnum):
+    """A revision is `pending` until its fingerprint parts are computed, then `sealed` for ever; `refused` when its files cannot be used."""
+
+    PENDING = "pending"
+    SEALED = "sealed"
+    REFUSED = "refused"
+
+
+class CreateBaseModel(Schema):
+    """A base model of the organisation."""
+
+    name: Name
+    description: Text = ""
+
+
+class RegisterRevision(Schema):
+    """A revision from uploaded files (a Hugging Face folder)."""
+
+    files: Files
+    note: Text = ""
+
+
+class BaseModelOut(Schema):
+    """A base model."""
+
+    id: UUID
+    name: str
+    repository: str
+    description: str
+    created_at: datetime
+
+
+class FingerprintParts(Schema):
+    """The parts that exist. An id `bfp1:` needs all of F1 to F8 and is not issued before."""
+
+    F1: str | None
+    F2: str | None
+    not_measured: list[str]
+
+
+class RevisionOut(Schema):
+    """A revision; `commit` is the id under which the hub serves it."""
+
+    id: UUID
+    reference: str
+    number: int
+    state: RevisionState
+    digest: Digest
+    commit: str
+    fingerprint: FingerprintParts
+    facts: BaseFacts | None
+    files: list[FileRef]
+    note: str
+    job_id: UUID
+    created_at: datetime

@@ -1,0 +1,100 @@
+"""Turn the facts of a base comparison into a verdict on every adapter version of that base, all in one transaction. The rule is rules.py."""
+
+from uuid import UUID
+
+from sqlalchemy import Select, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, joinedload
+
+from ringi.adapters.models import Adapter, AdapterVersion
+from ringi.adapters.schemas import VersionState
+from ringi.audit import service as audit
+from ringi.audit.schemas import AuditAction
+from ringi.base_models.models import BaseRevision
+from ringi.compatibility import rules
+from ringi.compatibility.models import BaseComparison, CompatibilityAssessment
+from ringi.identity.permissions import visible
+from ringi.jobs.contracts import AdapterFacts, CompareBasesPayload, CompareBasesResult, as_document
+from ringi.jobs.models import Job
+from ringi.kit.actor import Actor, system_actor
+from ringi.kit.digests import sha256_bytes
+from ringi.kit.ids import uuid7
+
+
+def complete(session: Session, job: Job, result: CompareBasesResult) -> None:
+    """Keep the facts and judge every version that was trained on the older revision. One transaction: all are flagged at once."""
+    payload = CompareBasesPayload.model_validate(job.payload)
+    session.execute(
+        insert(BaseComparison)
+        .values(
+            id=uuid7(), organization_id=job.organization_id, old_revision_id=payload.old.revision_id, new_revision_id=payload.new.revision_id,
+            facts=as_document(result), job_id=job.id,
+        )
+        .on_conflict_do_nothing()
+    )  # fmt: skip
+    # unscoped: the platform flags every adapter of the base, in every project of the organisation.
+    affected = select(AdapterVersion).where(
+        AdapterVersion.base_revision_id == payload.old.revision_id, AdapterVersion.state != VersionState.REVOKED
+    )
+    for version in session.scalars(affected.order_by(AdapterVersion.id)).all():
+        _assess(session, version, payload.new.revision_id, payload, result, organization_id=job.organization_id)
+
+
+def assess_new_version(session: Session, version_id: UUID, *, organization_id: UUID) -> None:
+    """A version sealed after newer revisions were compared is judged from the stored facts."""
+    # unscoped: called by the platform for a version that it has just sealed.
+    version = session.scalars(select(AdapterVersion).where(AdapterVersion.id == version_id)).one()
+    known = select(BaseComparison).where(BaseComparison.old_revision_id == version.base_revision_id).options(joinedload(BaseComparison.job))
+    for comparison in session.scalars(known).all():
+        payload = CompareBasesPayload.model_validate(comparison.job.payload)
+        facts = CompareBasesResult.model_validate(comparison.facts)
+        _assess(session, version, comparison.new_revision_id, payload, facts, organization_id=organization_id)
+
+
+def _assess(  # noqa: PLR0913
+    session: Session, version: AdapterVersion, revision_id: UUID, payload: CompareBasesPayload, facts: CompareBasesResult, *, organization_id: UUID
+) -> None:
+    steering = rules.changed_side_files(payload.old.files, payload.new.files)
+    assessment = rules.judge(facts, AdapterFacts.model_validate(version.facts), other_files_changed=steering)
+    report = rules.report_bytes(assessment)
+    new = session.scalar(
+        insert(CompatibilityAssessment)
+        .values(
+            id=uuid7(), project_id=version.project_id, version_id=version.id, base_revision_id=revision_id, verdict=assessment.verdict,
+            action=assessment.action, report=assessment.model_dump(mode="json"), report_digest=sha256_bytes(report),
+        )
+        .on_conflict_do_nothing()
+        .returning(CompatibilityAssessment.id)
+    )  # fmt: skip
+    if new is None:
+        return
+    audit.record(
+        session, system_actor("worker"), AuditAction.COMPATIBILITY_ASSESS, object_type="compatibility_assessment", object_id=new,
+        object_digest=version.manifest_digest, project_id=version.project_id, organization_id=organization_id,
+        record=assessment.model_dump(mode="json"),
+        details={
+            "version": str(version.id), "base_revision": str(revision_id), "verdict": assessment.verdict.value, "action": assessment.action.value,
+        },
+    )  # fmt: skip
+
+
+def listed(actor: Actor) -> Select[CompatibilityAssessment]:
+    """Assessments in sight with what rendering them needs."""
+    return visible(actor, CompatibilityAssessment).options(
+        joinedload(CompatibilityAssessment.version).joinedload(AdapterVersion.adapter).joinedload(Adapter.project),
+        joinedload(CompatibilityAssessment.version).joinedload(AdapterVersion.base_revision).joinedload(BaseRevision.base_model),
+        joinedload(CompatibilityAssessment.base_revision).joinedload(BaseRevision.base_model),
+    )
+
+
+def newest_of(session: Session, version: AdapterVersion) -> CompatibilityAssessment | None:
+    """The assessment against the newest revision that the version was judged on; None when there is none."""
+    # unscoped: the caller holds the version already.
+    query = (
+        select(CompatibilityAssessment)
+        .join(CompatibilityAssessment.base_revision)
+        .where(CompatibilityAssessment.version_id == version.id)
+        .options(joinedload(CompatibilityAssessment.base_revision).joinedload(BaseRevision.base_model))
+        .order_by(BaseRevision.number.desc())
+    )
+    return session.scalars(query.limit(1)).one_or_none()

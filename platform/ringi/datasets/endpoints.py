@@ -1,0 +1,86 @@
+"""HTTP for datasets."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+from sqlalchemy.orm import joinedload
+
+from ringi.datasets import service
+from ringi.datasets.models import Dataset, DatasetVersion
+from ringi.datasets.schemas import AddDatasetVersion, CreateDataset, DatasetOut, DatasetVersionAccepted, DatasetVersionOut
+from ringi.identity.dependencies import InProject, allowed_in_project
+from ringi.identity.permissions import Permission, visible
+from ringi.jobs.contracts import DatasetReport, SplitSpec
+from ringi.jobs.service import AlreadyRunning
+from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.uploads.service import NotUploaded
+from ringi.web.errors import responses
+from ringi.web.schemas import Page, Paging, page_of, paging
+from ringi.web.session import SessionDep
+
+router = APIRouter(prefix="/projects/{project}/datasets", tags=["datasets"], responses=responses(Unauthenticated, Forbidden, NotFound))
+Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
+Writer = Annotated[InProject, allowed_in_project(Permission.DATASET_WRITE)]
+PageDep = Annotated[Paging, Depends(paging)]
+
+
+def dataset_out(dataset: Dataset) -> DatasetOut:
+    """A dataset with its project's name."""
+    return DatasetOut(id=dataset.id, project=dataset.project.name, name=dataset.name, description=dataset.description, created_at=dataset.created_at)
+
+
+def version_out(version: DatasetVersion, project: str) -> DatasetVersionOut:
+    """A sealed version with its reference."""
+    return DatasetVersionOut(
+        id=version.id, reference=f"{project}/{version.dataset.name}:v{version.number}", number=version.number, digest=version.digest,
+        source_digest=version.source_digest, train_digest=version.train_digest, validation_digest=version.validation_digest, report=DatasetReport.model_validate(version.report),
+        created_at=version.created_at,
+    )  # fmt: skip
+
+
+@router.post("", status_code=201, responses=responses(service.DatasetExists))
+def create_dataset(session: SessionDep, caller: Writer, body: CreateDataset) -> DatasetOut:
+    """A new dataset without versions."""
+    return dataset_out(service.create(session, caller.actor, project=caller.project, name=body.name, description=body.description))
+
+
+@router.get("")
+def list_datasets(session: SessionDep, caller: Reader, page: PageDep) -> Page[DatasetOut]:
+    """Datasets of the project."""
+    query = visible(caller.actor, Dataset).where(Dataset.project_id == caller.project.id).options(joinedload(Dataset.project))
+    return page_of(session, query, key=Dataset.id, listing="datasets", page=page, render=dataset_out)
+
+
+@router.get("/{dataset}")
+def get_dataset(session: SessionDep, caller: Reader, dataset: str) -> DatasetOut:
+    """One dataset."""
+    return dataset_out(service.find(session, caller.actor, project=caller.project, name=dataset))
+
+
+@router.post("/{dataset}/versions", status_code=202, responses=responses(NotUploaded, AlreadyRunning))
+def add_version(session: SessionDep, caller: Writer, dataset: str, body: AddDatasetVersion, response: Response) -> DatasetVersionAccepted:
+    """202 with a job for new bytes; 200 with the sealed version for bytes that are known."""
+    found = service.find(session, caller.actor, project=caller.project, name=dataset)
+    split = SplitSpec(validation_fraction=body.validation_fraction, seed=body.seed)
+    outcome = service.add_version(session, caller.actor, dataset=found, source=body.source, split=split)
+    if isinstance(outcome, DatasetVersion):
+        response.status_code = 200
+        return DatasetVersionAccepted(job_id=None, version=version_out(outcome, caller.project.name))
+    return DatasetVersionAccepted(job_id=outcome.id, version=None)
+
+
+@router.get("/{dataset}/versions")
+def list_versions(session: SessionDep, caller: Reader, dataset: str, page: PageDep) -> Page[DatasetVersionOut]:
+    """Versions, newest first."""
+    found = service.find(session, caller.actor, project=caller.project, name=dataset)
+    query = visible(caller.actor, DatasetVersion).where(DatasetVersion.dataset_id == found.id).options(joinedload(DatasetVersion.dataset))
+    return page_of(
+        session, query, key=DatasetVersion.id, listing="dataset-versions", page=page, render=lambda row: version_out(row, caller.project.name)
+    )
+
+
+@router.get("/{dataset}/versions/{selector}")
+def get_version(session: SessionDep, caller: Reader, dataset: str, selector: str) -> DatasetVersionOut:
+    """One version by `v3`, `latest` or digest."""
+    found = service.find(session, caller.actor, project=caller.project, name=dataset)
+    return version_out(service.find_version(session, caller.actor, dataset=found, selector=selector), caller.project.name)

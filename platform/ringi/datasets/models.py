@@ -1,0 +1,43 @@
+"""Datasets and their sealed versions."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from ringi.db.base import Base, Identified, OwnedByProject
+from ringi.identity.models import Project
+
+
+class Dataset(Identified, OwnedByProject, Base):
+    """A named series of versions."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (UniqueConstraint("project_id", "name"),)
+
+    name: Mapped[str] = mapped_column(String(64))
+    description: Mapped[str] = mapped_column(default="")
+
+    project: Mapped[Project] = relationship(lazy="raise")
+
+
+class DatasetVersion(Identified, OwnedByProject, Base):
+    """Sealed: rows are written once and have no setters. Content-addressed by `digest`."""
+
+    __tablename__ = "dataset_versions"
+    __table_args__ = (UniqueConstraint("dataset_id", "number"), UniqueConstraint("dataset_id", "digest"))
+
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"))
+    number: Mapped[int]
+    digest: Mapped[str] = mapped_column(String(71))
+    source_digest: Mapped[str] = mapped_column(ForeignKey("blobs.digest"))
+    split: Mapped[dict[str, Any]]
+    train_digest: Mapped[str] = mapped_column(ForeignKey("blobs.digest"))
+    train_size: Mapped[int] = mapped_column(BigInteger)
+    validation_digest: Mapped[str] = mapped_column(ForeignKey("blobs.digest"))
+    validation_size: Mapped[int] = mapped_column(BigInteger)
+    report: Mapped[dict[str, Any]]
+    created_by: Mapped[UUID]
+
+    dataset: Mapped[Dataset] = relationship(lazy="raise")

@@ -1,0 +1,59 @@
+"""Datasets in and out."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field
+
+from ringi.jobs.contracts import DatasetReport, SplitSpec
+from ringi.kit.digests import Digest
+from ringi.web.schemas import Name, Schema, Text
+
+DEFAULT_SPLIT = SplitSpec(validation_fraction=0.15, seed=0)
+
+
+class CreateDataset(Schema):
+    """A named series of sealed versions."""
+
+    name: Name
+    description: Text = ""
+
+
+class AddDatasetVersion(Schema):
+    """A version from an uploaded JSON lines file. The split's seed belongs to the dataset's identity: keep it over versions."""
+
+    source: Digest
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = DEFAULT_SPLIT.validation_fraction
+    seed: Annotated[int, Field(ge=0, lt=2**53)] = DEFAULT_SPLIT.seed
+
+
+class DatasetOut(Schema):
+    """A dataset."""
+
+    id: UUID
+    project: str
+    name: str
+    description: str
+    created_at: datetime
+
+
+class DatasetVersionOut(Schema):
+    """A sealed version: `digest` names source, split and both parts."""
+
+    id: UUID
+    reference: str
+    number: int
+    digest: Digest
+    source_digest: Digest
+    train_digest: Digest
+    validation_digest: Digest
+    report: DatasetReport
+    created_at: datetime
+
+
+class DatasetVersionAccepted(Schema):
+    """Either the sealed version of equal bytes that exists already, or the job that validates and seals a new one."""
+
+    job_id: UUID | None
+    version: DatasetVersionOut | None

@@ -1,0 +1,196 @@
+"""From the rows of an upload to a training and a validation split: refuse, count, group, divide. Comes after `reading.py`.
+
+How rows are divided: rows whose normalised prompts are equal form a group, a group stays on one side, and the side follows from the seed and
+the prompt alone, so that an item keeps its side while the dataset grows. A group in which a pair occurs more than once always goes to train,
+so an item moves there when a second copy of it arrives. Pure; rows are held in memory, about 2 kB each: meant for up to some 100,000 rows.
+"""
+
+import hashlib
+import math
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, NamedTuple
+
+from ringi.datasets.reading import Row, SourceRows, read_rows
+from ringi.jobs.contracts import DatasetReport, SplitSpec
+from ringi.kit.digests import canonical_json
+from ringi.kit.errors import InvalidInput
+
+# Whoever validates also reads; both come from here.
+__all__ = ["Item", "SourceRows", "Split", "as_json_lines", "is_blank", "normalise", "read_rows", "validate_and_split"]
+
+_EXAMPLES = 5
+UNCATEGORISED = "(none)"
+
+
+class DatasetNoUsableRows(InvalidInput):
+    """Every row has a blank prompt or a blank completion."""
+
+    code: ClassVar[str] = "dataset_no_usable_rows"
+
+
+class DatasetSplitEmpty(InvalidInput):
+    """Too few distinct prompts for the asked fraction: one side of the split would be empty."""
+
+    code: ClassVar[str] = "dataset_split_empty"
+
+
+class DatasetLeakage(InvalidInput):
+    """The split put equal text on both sides: a fault of Ringi, checked each time so that it can never be sealed."""
+
+    code: ClassVar[str] = "dataset_leakage"
+    status: ClassVar[int] = 500
+
+
+class Item(NamedTuple):
+    """A kept row. `id`: the first 16 hex of SHA-256 over the normalised pair, so equal text has an equal id in every version."""
+
+    id: str
+    row: Row
+
+
+class Split(NamedTuple):
+    """What was found, and both sides in the order of the source."""
+
+    report: DatasetReport
+    train: list[Item]
+    validation: list[Item]
+
+
+def normalise(text: str) -> str:
+    """The form in which texts are compared: NFKC (Unicode UAX #15), case folded, runs of white space as one space."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(folded.split())
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of `text` would be seen: empty, white space, or invisible format characters only."""
+    return not any(character.isprintable() and not character.isspace() for character in text)
+
+
+def validate_and_split(source: SourceRows, split: SplitSpec) -> Split:
+    """Drop blank rows, keep one copy of each normalised pair, and divide the groups of equal prompts.
+
+    The same source and spec give the same items in the same order. Raises DatasetNoUsableRows, DatasetSplitEmpty, DatasetLeakage.
+    """
+    usable = [row for row in source.rows if not is_blank(row.prompt) and not is_blank(row.completion)]
+    if not usable:
+        raise DatasetNoUsableRows(
+            f"All {len(source.rows)} rows have a blank prompt or a blank completion.", next_step="Upload rows with text in both fields."
+        )
+    pairs = {row.line: (normalise(row.prompt), normalise(row.completion)) for row in usable}
+    copies = Counter(pairs.values())
+    first_copies = {pair: row for row in reversed(usable) for pair in (pairs[row.line],)}
+    kept = [row for row in usable if first_copies[pairs[row.line]] is row]
+    pinned_to_train = {prompt for (prompt, _), count in copies.items() if count > 1}
+    train: list[Item] = []
+    validation: list[Item] = []
+    for row in kept:
+        pair = pairs[row.line]
+        held_out = pair[0] not in pinned_to_train and _falls_below(split, pair[0])
+        (validation if held_out else train).append(Item(_item_id(pair), row))
+    _refuse_an_empty_side(train, validation, groups=len({prompt for prompt, _ in copies}), split=split)
+    _refuse_leakage(train, validation, pairs, copies)
+    return Split(_report(source, pairs, copies, train, validation, split), train, validation)
+
+
+def as_json_lines(items: Iterable[Item]) -> Iterator[bytes]:
+    """The bytes that are sealed: one canonical JSON object (RFC 8785) a line with id, prompt, completion and the tags."""
+    for item in items:
+        row = item.row
+        yield canonical_json({**row.tags, "id": item.id, "prompt": row.prompt, "completion": row.completion}) + b"\n"
+
+
+def _falls_below(split: SplitSpec, text: str) -> bool:
+    """Whether the first 64 bits of SHA-256(seed NUL text), as a fraction of 2^64, lie below the validation fraction."""
+    head = hashlib.sha256(f"{split.seed}\x00{text}".encode()).digest()[:8]
+    return int.from_bytes(head, "big") < int(split.validation_fraction * 2**64)
+
+
+def _item_id(pair: tuple[str, str]) -> str:
+    return hashlib.sha256("\x00".join(pair).encode()).hexdigest()[:16]
+
+
+def _refuse_an_empty_side(train: list[Item], validation: list[Item], *, groups: int, split: SplitSpec) -> None:
+    if train and validation:
+        return
+    fraction = split.validation_fraction
+    # The side of n groups stays empty with probability (1 - share)^n; the smaller share decides how many make that one in a hundred.
+    share = min(fraction, 1 - fraction)
+    needed = math.ceil(math.log(0.01) / math.log1p(-share))
+    side = "training" if not train else "validation"
+    raise DatasetSplitEmpty(
+        f"The {side} side would be empty: {groups} distinct prompts at a validation fraction of {fraction:g}.",
+        next_step=f"Upload at least {needed} rows with distinct prompts that are not duplicated, or choose another fraction.",
+        details={"side": side, "distinct_prompts": groups, "needed": needed},
+    )
+
+
+def _refuse_leakage(train: list[Item], validation: list[Item], pairs: dict[int, tuple[str, str]], copies: Counter[tuple[str, str]]) -> None:
+    seen = {pairs[item.row.line][0] for item in train}
+    leaked = [i.row.line for i in validation if pairs[i.row.line][0] in seen or copies[pairs[i.row.line]] > 1]
+    if leaked:
+        raise DatasetLeakage(
+            f"{len(leaked)} validation items also occur in train.",
+            next_step="Report this as a bug, with the dataset's digest.",
+            details={"count": len(leaked), "lines": leaked[:_EXAMPLES]},
+        )
+
+
+def _report(
+    source: SourceRows,
+    pairs: dict[int, tuple[str, str]],
+    copies: Counter[tuple[str, str]],
+    train: list[Item],
+    validation: list[Item],
+    split: SplitSpec,
+) -> DatasetReport:
+    """The counts. `leakage_prevented` compares with a split that draws a side for each row by its line number."""
+    groups: defaultdict[str, list[int]] = defaultdict(list)
+    for line, (prompt, _) in pairs.items():
+        groups[prompt].append(line)
+    torn = [lines[0] for lines in groups.values() if len({_falls_below(split, f"{line}") for line in lines}) > 1]
+    answers = Counter(prompt for prompt, _ in copies)
+    conflicting = [groups[prompt][0] for prompt, count in answers.items() if count > 1]
+    kept_lines = {item.row.line for item in (*train, *validation)}
+    findings = source.findings | {
+        "empty_rows": [row.line for row in source.rows if row.line not in pairs],
+        "duplicate_rows": [line for line in pairs if line not in kept_lines],
+        "conflicting_prompts": sorted(conflicting),
+        "leakage_prevented": sorted(torn),
+    }
+    return DatasetReport(
+        rows=len(source.rows),
+        unique_pairs=len(copies),
+        empty_rows=len(source.rows) - len(pairs),
+        duplicate_rows=len(pairs) - len(copies),
+        duplicated_pairs=sum(count > 1 for count in copies.values()),
+        conflicting_prompts=len(conflicting),
+        leakage_prevented=len(torn),
+        train_rows=len(train),
+        validation_rows=len(validation),
+        characters=sum(len(item.row.prompt) + len(item.row.completion) for item in (*train, *validation)),
+        categories=_by_category(source.rows, pairs, train, validation),
+        examples={name: lines[:_EXAMPLES] for name, lines in findings.items() if lines},
+    )
+
+
+def _by_category(
+    rows: list[Row], pairs: dict[int, tuple[str, str]], train: list[Item], validation: list[Item]
+) -> dict[str, dict[str, int]]:
+    """Per category: its rows, its unique pairs, and how many of the kept copies stand on each side."""
+    unique: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        category = row.tags.get("category", UNCATEGORISED)
+        counts[category]["rows"] += 1
+        if row.line in pairs:
+            unique[category].add(pairs[row.line])
+    for side, items in (("train", train), ("validation", validation)):
+        for item in items:
+            counts[item.row.tags.get("category", UNCATEGORISED)][side] += 1
+    return {
+        name: {"rows": c["rows"], "unique": len(unique[name]), "train": c["train"], "validation": c["validation"]}
+        for name, c in sorted(counts.items())
+    }

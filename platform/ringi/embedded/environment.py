@@ -1,0 +1,76 @@
+"""What every process of the embedded platform is told: the addresses and secrets of one data folder, as environment variables.
+
+`RINGI_DATABASE_URL`, `RINGI_BROKER_URL` and `MLFLOW_TRACKING_URI` of the caller win; the embedded server of that kind is then not started.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ringi.embedded import postgres, valkey
+from ringi.embedded.folder import LOOPBACK, free_port, remembered, secret, write_private
+from ringi.kit.errors import RingiError
+
+DEFAULT_API_PORT = 8400
+
+
+class OwnDatabaseIncomplete(RingiError):
+    """A database of one's own needs two roles: one for the application and one that owns the tables."""
+
+    code, status = "own_database_incomplete", 409
+
+    def __init__(self) -> None:
+        super().__init__(
+            "RINGI_DATABASE_URL points to a database of your own, but RINGI_OWNER_DATABASE_URL, which the migrations need, is not set.",
+            next_step="Set RINGI_OWNER_DATABASE_URL to the same database with the role that owns its tables.",
+        )
+
+
+def uses_embedded_database(environ: Mapping[str, str]) -> bool:
+    """Whether `ringi up` starts a PostgreSQL; raises OwnDatabaseIncomplete when half of an own one is given."""
+    if not environ.get("RINGI_DATABASE_URL"):
+        return True
+    if not environ.get("RINGI_OWNER_DATABASE_URL"):
+        raise OwnDatabaseIncomplete
+    return False
+
+
+def uses_embedded_broker(environ: Mapping[str, str]) -> bool:
+    """Whether `ringi up` starts a Valkey."""
+    return not environ.get("RINGI_BROKER_URL")
+
+
+def api_port_of(data_dir: Path) -> int:
+    """The port that the API of this data folder listens on; drawn once and then kept, so that addresses stay valid."""
+    return int(remembered(data_dir.resolve() / "api-port", lambda: str(free_port(DEFAULT_API_PORT))))
+
+
+def keep_api_port(data_dir: Path, port: int) -> None:
+    """Let the API of this data folder listen on `port` from the next start on."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    write_private(data_dir / "api-port", str(port))
+
+
+def environment_for(data_dir: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables of this data folder's processes; raises NotStarted before its servers were started once."""
+    data_dir = data_dir.resolve()
+    defaults = {
+        "RINGI_DATA_DIR": str(data_dir),
+        "RINGI_PUBLIC_URL": f"http://{LOOPBACK}:{api_port_of(data_dir)}",
+        "RINGI_SETUP_KEY": remembered(data_dir / "secrets" / "setup-key", secret),
+        "RINGI_AUDIT_KEY_FILE": str(data_dir / "secrets" / "audit-key"),
+        "RINGI_AUDIT_CHECKPOINT_DIR": str(data_dir / "checkpoints"),
+    }
+    if uses_embedded_database(environ):
+        database = postgres.attach(data_dir)
+        defaults |= {
+            "RINGI_DATABASE_URL": database.app_url,
+            "RINGI_OWNER_DATABASE_URL": database.owner_url,
+            "MLFLOW_TRACKING_URI": database.mlflow_url,
+        }
+    else:
+        defaults |= {name: environ[name] for name in ("RINGI_DATABASE_URL", "RINGI_OWNER_DATABASE_URL")}
+    if uses_embedded_broker(environ):
+        defaults["RINGI_BROKER_URL"] = valkey.attach(data_dir).url
+    overridable = ("RINGI_BROKER_URL", "RINGI_PUBLIC_URL", "RINGI_SETUP_KEY", "RINGI_AUDIT_KEY_FILE", "RINGI_AUDIT_CHECKPOINT_DIR")
+    return defaults | {name: environ[name] for name in (*overridable, "MLFLOW_TRACKING_URI") if environ.get(name)}

@@ -1,0 +1,95 @@
+"""From a request to an Actor, and the one declared action of every route. A route without one fails a test.
+
+`allowed(P.X)` is for routes of the organisation, `allowed_in_project(P.X)` for routes under `/projects/{project}`.
+A project that the caller may not see answers 404; one that is seen without the needed role answers 403, and that denial is audited.
+"""
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from ringi.audit import service as audit
+from ringi.audit.schemas import AuditAction
+from ringi.db.session import get_sessionmaker
+from ringi.identity import service
+from ringi.identity.models import Project
+from ringi.identity.permissions import Permission
+from ringi.kit.actor import Actor, system_actor
+from ringi.kit.errors import Forbidden, Unauthenticated
+from ringi.settings import get_settings
+from ringi.web.session import SessionDep
+
+_bearer = HTTPBearer(auto_error=False, description="A token of this platform: hf_rgi…")
+Check = TypeVar("Check", bound=Callable[..., Any])
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+def current_actor(request: Request, session: SessionDep, credentials: Bearer) -> Actor:
+    """The caller; 401 without a valid token."""
+    return service.authenticate(session, credentials.credentials if credentials else None, request_id=request.state.request_id)
+
+
+CurrentActor = Annotated[Actor, Depends(current_actor)]
+
+
+@dataclass(frozen=True)
+class InProject:
+    """A caller at work in a project that they may see."""
+
+    actor: Actor
+    project: Project
+
+
+def _deny(actor: Actor, permission: Permission, project_id: UUID | None) -> Forbidden:
+    where = str(project_id or actor.organization_id)
+    audit.record_denied(
+        get_sessionmaker(), actor, AuditAction.ACCESS_DENY, object_type="project" if project_id else "organization", object_id=where,
+        project_id=project_id, details={"permission": permission.value},
+    )  # fmt: skip
+    return Forbidden(permission, where="this project" if project_id else "this organisation")
+
+
+def allowed(permission: Permission) -> Any:
+    """The Actor, when a role of theirs allows `permission` in the organisation, or in any project of it."""
+
+    def check(actor: CurrentActor) -> Actor:
+        anywhere = actor.may(permission) or any(permission in held for held in actor.project_permissions.values())
+        if not anywhere:
+            raise _deny(actor, permission, None)
+        return actor
+
+    return Depends(_declared(check, permission))
+
+
+def allowed_in_project(permission: Permission) -> Any:
+    """Actor and project, when a role of theirs allows `permission` in the path's project."""
+
+    def check(actor: CurrentActor, session: SessionDep, project: str) -> InProject:
+        found = service.find_project(session, actor, project)
+        if not actor.may(permission, found.id):
+            raise _deny(actor, permission, found.id)
+        return InProject(actor=actor, project=found)
+
+    return Depends(_declared(check, permission))
+
+
+def setup_actor(credentials: Bearer) -> Actor:
+    """The operator who may create organisations, by the setup key of this deployment; compared in constant time."""
+    expected = get_settings().setup_key
+    given = credentials.credentials if credentials else ""
+    if not expected or not hmac.compare_digest(given.encode(), expected.encode()):
+        raise Unauthenticated("Creating an organisation needs this deployment's setup key.", reason="setup_key")
+    return system_actor("setup")
+
+
+def _declared(check: Check, permission: Permission) -> Check:
+    check.ringi_permission = permission  # type: ignore[attr-defined]  # read by the test that walks the routes
+    return check
+
+
+SetupActor = Annotated[Actor, Depends(_declared(setup_actor, Permission.IDENTITY_MANAGE))]

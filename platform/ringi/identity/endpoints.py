@@ -1,0 +1,160 @@
+"""HTTP for organisations, projects, users, roles and tokens."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends
+from sqlalchemy import select
+from sqlalchemy.orm import joinedload
+
+from ringi.identity import service
+from ringi.identity.dependencies import CurrentActor, InProject, SetupActor, allowed, allowed_in_project
+from ringi.identity.models import Membership, Organization, Project, Token, User
+from ringi.identity.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permission, visible
+from ringi.identity.schemas import (
+    CreateOrganization,
+    CreateProject,
+    CreateUser,
+    GrantRole,
+    IssuedToken,
+    IssueToken,
+    MembershipOut,
+    OrganizationCreated,
+    OrganizationOut,
+    ProjectOut,
+    RoleOut,
+    TokenOut,
+    UserOut,
+    WhoAmI,
+)
+from ringi.kit.actor import Actor
+from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.web.errors import responses
+from ringi.web.schemas import Page, Paging, page_of, paging
+from ringi.web.session import SessionDep
+
+router = APIRouter(tags=["identity"], responses=responses(Unauthenticated, Forbidden, NotFound))
+PageDep = Annotated[Paging, Depends(paging)]
+
+
+def membership_out(membership: Membership) -> MembershipOut:
+    """With names instead of ids."""
+    project = membership.project.name if membership.project else None
+    return MembershipOut(
+        id=membership.id, user=membership.user.name, role=membership.role, project=project, expires_at=membership.expires_at, created_at=membership.created_at
+    )
+
+
+def token_out(token: Token) -> TokenOut:
+    """Without the secret."""
+    fields = {name: getattr(token, name) for name in TokenOut.model_fields if name != "user"}
+    return TokenOut(user=token.user.name, **fields)
+
+
+@router.post("/organizations", status_code=201)
+def create_organization(session: SessionDep, actor: SetupActor, body: CreateOrganization) -> OrganizationCreated:
+    """Needs the deployment's setup key instead of a token; answers with the administrator's token, shown once."""
+    organization, admin = service.create_organization(session, actor, name=body.name, display_name=body.display_name, admin=body.admin)
+    secret, token = service.issue_token(session, actor, user=admin, name="first token", days=90)
+    return OrganizationCreated(
+        organization=OrganizationOut.model_validate(organization),
+        admin=UserOut.model_validate(admin),
+        token=IssuedToken(token=secret, details=token_out(token)),
+    )
+
+
+@router.get("/whoami")
+def whoami(session: SessionDep, actor: CurrentActor) -> WhoAmI:
+    """Who the token belongs to and what it allows."""
+    organization = session.scalars(select(Organization).where(Organization.id == actor.organization_id)).one()
+    names = {project.id: project.name for project in session.scalars(visible(actor, Project))}
+    return WhoAmI(
+        id=actor.id, name=actor.name, kind=actor.kind, organization=organization.name, environment=actor.environment,
+        organization_permissions=sorted(actor.organization_permissions),
+        projects={names[key]: sorted(held) for key, held in actor.project_permissions.items() if key in names},
+    )  # fmt: skip
+
+
+@router.get("/roles")
+def list_roles(actor: CurrentActor) -> list[RoleOut]:
+    """Every role and what it allows."""
+    scopes = {"project": PROJECT_ROLES, "organization": ORGANIZATION_ROLES}
+    return [RoleOut(role=role, scope=scope, permissions=sorted(held)) for scope, roles in scopes.items() for role, held in roles.items()]
+
+
+@router.post("/projects", status_code=201)
+def create_project(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], body: CreateProject) -> ProjectOut:
+    """A new project."""
+    return ProjectOut.model_validate(service.create_project(session, actor, name=body.name, display_name=body.display_name))
+
+
+@router.get("/projects")
+def list_projects(session: SessionDep, actor: Annotated[Actor, allowed(Permission.PROJECT_READ)], page: PageDep) -> Page[ProjectOut]:
+    """Projects that the caller may see."""
+    return page_of(session, visible(actor, Project), key=Project.id, listing="projects", page=page, render=ProjectOut.model_validate)
+
+
+@router.get("/projects/{project}")
+def get_project(caller: Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]) -> ProjectOut:
+    """One project."""
+    return ProjectOut.model_validate(caller.project)
+
+
+@router.post("/users", status_code=201)
+def create_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], body: CreateUser) -> UserOut:
+    """A new user or service account, without any role."""
+    return UserOut.model_validate(service.create_user(session, actor, name=body.name, display_name=body.display_name, kind=body.kind))
+
+
+@router.get("/users")
+def list_users(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_READ)], page: PageDep) -> Page[UserOut]:
+    """Users of the organisation."""
+    return page_of(session, visible(actor, User), key=User.id, listing="users", page=page, render=UserOut.model_validate)
+
+
+@router.post("/memberships", status_code=201)
+def grant_role(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], body: GrantRole) -> MembershipOut:
+    """Give a user a role."""
+    membership = service.grant_role(session, actor, user=body.user, role=body.role, project=body.project, days=body.days)
+    session.refresh(membership, ["expires_at", "created_at"])
+    return membership_out(membership)
+
+
+@router.get("/memberships")
+def list_memberships(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_READ)], page: PageDep) -> Page[MembershipOut]:
+    """Roles that are not revoked."""
+    query = visible(actor, Membership).where(Membership.revoked_at.is_(None)).options(joinedload(Membership.user), joinedload(Membership.project))
+    return page_of(session, query, key=Membership.id, listing="memberships", page=page, render=membership_out)
+
+
+@router.delete("/memberships/{membership_id}")
+def revoke_role(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], membership_id: UUID) -> MembershipOut:
+    """End a role now."""
+    return membership_out(service.revoke_role(session, actor, membership_id=membership_id))
+
+
+@router.post("/users/{user}/tokens", status_code=201)
+def issue_token(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], user: str, body: IssueToken) -> IssuedToken:
+    """A token for a user; the secret is in this answer and nowhere else."""
+    owner = service.find_user(session, actor, user)
+    secret, token = service.issue_token(
+        session, actor, user=owner, name=body.name, days=body.days, scopes=body.scopes, environment=body.environment
+    )
+    return IssuedToken(token=secret, details=token_out(token))
+
+
+@router.get("/tokens")
+def list_tokens(session: SessionDep, actor: CurrentActor, page: PageDep) -> Page[TokenOut]:
+    """The caller's tokens; an identity_admin sees the organisation's."""
+    query = visible(actor, Token).options(joinedload(Token.user))
+    if not actor.may(Permission.IDENTITY_READ):
+        query = query.where(Token.user_id == actor.id)
+    return page_of(session, query, key=Token.id, listing="tokens", page=page, render=token_out)
+
+
+@router.delete("/tokens/{token_id}")
+def revoke_token(session: SessionDep, actor: CurrentActor, token_id: UUID) -> TokenOut:
+    """End a token now."""
+    return token_out(service.revoke_token(session, actor, token_id=token_id))
+
+

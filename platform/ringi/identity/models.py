@@ -1,0 +1,76 @@
+"""Organisations, projects, users, their roles and tokens."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from ringi.db.base import Base, Identified, OwnedByOrganization
+from ringi.identity.schemas import Role, UserKind
+
+
+class Organization(Identified, Base):
+    """A tenant."""
+
+    __tablename__ = "organizations"
+
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    display_name: Mapped[str] = mapped_column(default="")
+
+
+class Project(Identified, OwnedByOrganization, Base):
+    """Where adapters live; its name is the first half of every adapter's hub repository."""
+
+    __tablename__ = "projects"
+    __table_args__ = (UniqueConstraint("organization_id", "name"),)
+
+    name: Mapped[str] = mapped_column(String(64))
+    display_name: Mapped[str] = mapped_column(default="")
+
+
+class User(Identified, OwnedByOrganization, Base):
+    """A person or a service account of one organisation."""
+
+    __tablename__ = "users"
+    __table_args__ = (UniqueConstraint("organization_id", "name"),)
+
+    name: Mapped[str] = mapped_column(String(64))
+    display_name: Mapped[str] = mapped_column(default="")
+    kind: Mapped[UserKind] = mapped_column(String(16), default=UserKind.HUMAN)
+    disabled_at: Mapped[datetime | None]
+
+
+class Membership(Identified, OwnedByOrganization, Base):
+    """One role of one user, in one project or in the organisation. Ended by `revoked_at`, never deleted: it explains old votes."""
+
+    __tablename__ = "memberships"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"), index=True)
+    project_id: Mapped[UUID | None] = mapped_column(ForeignKey("projects.id"), index=True)
+    role: Mapped[Role] = mapped_column(String(32))
+    granted_by: Mapped[UUID]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+    user: Mapped[User] = relationship(lazy="raise")
+    project: Mapped[Project | None] = relationship(lazy="raise")
+
+
+class Token(Identified, OwnedByOrganization, Base):
+    """An access token; only the SHA-256 of its secret is kept."""
+
+    __tablename__ = "tokens"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"), index=True)
+    name: Mapped[str]
+    prefix: Mapped[str] = mapped_column(String(16))
+    secret_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    scopes: Mapped[list[Any] | None]
+    environment: Mapped[str | None] = mapped_column(String(64))
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+    user: Mapped[User] = relationship(lazy="raise")

@@ -1,0 +1,165 @@
+"""The words of identity: roles (governance E1), permissions, and the models in and out."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field
+
+from ringi.web.schemas import Name, Schema, Text
+
+
+class Role(StrEnum):
+    """Project roles first, then those of the whole organisation."""
+
+    VIEWER = "viewer"
+    CONTRIBUTOR = "contributor"
+    EVALUATOR = "evaluator"
+    REVIEWER = "reviewer"
+    VALIDATOR = "validator"
+    RISK_OWNER = "risk_owner"
+    SERVICE_OWNER = "service_owner"
+    DEPLOYER = "deployer"
+    INCIDENT_COMMANDER = "incident_commander"
+    POLICY_ADMIN = "policy_admin"
+    IDENTITY_ADMIN = "identity_admin"
+    SYSTEM_ADMIN = "system_admin"
+    AUDITOR = "auditor"
+
+
+class UserKind(StrEnum):
+    """A person, or a service account, which may never vote."""
+
+    HUMAN = "human"
+    SERVICE = "service"
+
+
+class CreateOrganization(Schema):
+    """A new organisation with its first administrator."""
+
+    name: Name
+    display_name: Text = ""
+    admin: Name
+
+
+class CreateProject(Schema):
+    """A new project; `display_name` may be Japanese."""
+
+    name: Name
+    display_name: Text = ""
+
+
+class CreateUser(Schema):
+    """A new member of the organisation."""
+
+    name: Name
+    display_name: Text = ""
+    kind: UserKind = UserKind.HUMAN
+
+
+class GrantRole(Schema):
+    """A role for a user, in a project or (without one) in the whole organisation, for ever or for some days."""
+
+    user: Name
+    role: Role
+    project: Name | None = None
+    days: Annotated[int, Field(ge=1, le=3650)] | None = None
+
+
+class IssueToken(Schema):
+    """A token for a user. `scopes` narrow what the user's roles allow; `environment` binds a service token to one environment."""
+
+    name: Text = "token"
+    days: Annotated[int, Field(ge=1, le=365)] = 90
+    scopes: Annotated[list[str], Field(min_length=1, max_length=64)] | None = None
+    environment: Name | None = None
+
+
+class OrganizationOut(Schema):
+    """An organisation."""
+
+    id: UUID
+    name: str
+    display_name: str
+    created_at: datetime
+
+
+class ProjectOut(Schema):
+    """A project."""
+
+    id: UUID
+    name: str
+    display_name: str
+    created_at: datetime
+
+
+class UserOut(Schema):
+    """A user or service account."""
+
+    id: UUID
+    name: str
+    display_name: str
+    kind: UserKind
+    created_at: datetime
+
+
+class MembershipOut(Schema):
+    """One role of one user."""
+
+    id: UUID
+    user: str
+    role: Role
+    project: str | None
+    expires_at: datetime | None
+    created_at: datetime
+
+
+class TokenOut(Schema):
+    """A token without its secret."""
+
+    id: UUID
+    user: str
+    name: str
+    prefix: str
+    scopes: list[str] | None
+    environment: str | None
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class IssuedToken(Schema):
+    """The only answer that ever holds the secret."""
+
+    token: str
+    details: TokenOut
+
+
+class OrganizationCreated(Schema):
+    """The new organisation and its administrator's first token, shown once."""
+
+    organization: OrganizationOut
+    admin: UserOut
+    token: IssuedToken
+
+
+class WhoAmI(Schema):
+    """The caller as the platform sees it."""
+
+    id: UUID
+    name: str
+    kind: str
+    organization: str
+    organization_permissions: list[str]
+    projects: dict[str, list[str]]
+    environment: str | None
+
+
+class RoleOut(Schema):
+    """A role and what it allows."""
+
+    role: Role
+    scope: str
+    permissions: list[str]

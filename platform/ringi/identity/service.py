@@ -1,0 +1,250 @@
+"""Create organisations, projects and users, grant roles, issue and revoke tokens, and turn a token into an Actor."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy.orm import Session, joinedload
+
+from ringi.audit import service as audit
+from ringi.audit.schemas import AuditAction
+from ringi.identity import tokens
+from ringi.identity.models import Membership, Organization, Project, Token, User
+from ringi.identity.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permission, exclusions, visible
+from ringi.identity.schemas import Role, UserKind
+from ringi.kit.actor import Actor, ActorKind
+from ringi.kit.errors import Conflict, InvalidInput, NotFound, Unauthenticated
+
+
+class NameTaken(Conflict):
+    """The name is in use."""
+
+    code = "name_taken"
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"There is already a {kind} named '{name}'.", next_step="Choose another name, or use the one that exists.")
+
+
+class RoleExcluded(Conflict):
+    """The user holds a role that excludes the new one (governance E1)."""
+
+    code = "role_excluded"
+
+    def __init__(self, user: str, role: Role, held: Role) -> None:
+        super().__init__(
+            f"'{user}' holds the role '{held}', which excludes '{role}': one person may not both act and control the act.",
+            next_step=f"Give '{role}' to someone else, or revoke '{held}' first.",
+            details={"role": role, "held": held},
+        )
+
+
+class WrongRoleScope(InvalidInput):
+    """A project role without a project, or the other way round."""
+
+    code = "wrong_role_scope"
+
+    def __init__(self, role: Role) -> None:
+        belongs = "the whole organisation" if role in ORGANIZATION_ROLES else "one project"
+        super().__init__(f"The role '{role}' belongs to {belongs}.", next_step="Leave out the project, or name one.")
+
+
+class ReservedName(InvalidInput):
+    """`bases` is the hub namespace of base models."""
+
+    code = "reserved_name"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"'{name}' is reserved for the platform.", next_step="Choose another name.")
+
+
+class UnknownScope(InvalidInput):
+    """A scope that is no permission."""
+
+    code = "unknown_scope"
+
+    def __init__(self, scopes: Sequence[str]) -> None:
+        super().__init__(f"Unknown scopes: {', '.join(scopes)}.", next_step="Scopes are permissions: ringi roles lists them.")
+
+
+def create_organization(session: Session, actor: Actor, *, name: str, display_name: str, admin: str) -> tuple[Organization, User]:
+    """A new tenant with an administrator of identities and of the system."""
+    if session.scalar(select(Organization.id).where(Organization.name == name)) is not None:
+        raise NameTaken("organization", name)
+    organization = Organization(name=name, display_name=display_name)
+    session.add(organization)
+    session.flush()  # organization.id goes into the user
+    user = User(organization_id=organization.id, name=admin, kind=UserKind.HUMAN)
+    session.add(user)
+    session.flush()  # user.id goes into the roles
+    for role in (Role.IDENTITY_ADMIN, Role.SYSTEM_ADMIN):
+        session.add(Membership(organization_id=organization.id, user_id=user.id, role=role, granted_by=actor.id))
+    audit.record(session, actor, AuditAction.ORGANIZATION_CREATE, object_type="organization", object_id=organization.id)
+    return organization, user
+
+
+def create_project(session: Session, actor: Actor, *, name: str, display_name: str) -> Project:
+    """A new project of the caller's organisation."""
+    if name == "bases":
+        raise ReservedName(name)
+    taken = select(Project.id).where(Project.organization_id == actor.organization_id, Project.name == name)
+    if session.scalar(taken) is not None:
+        raise NameTaken("project", name)
+    project = Project(organization_id=actor.organization_id, name=name, display_name=display_name)
+    session.add(project)
+    session.flush()  # project.id goes into the audit event
+    audit.record(session, actor, AuditAction.PROJECT_CREATE, object_type="project", object_id=project.id, project_id=project.id)
+    return project
+
+
+def create_user(session: Session, actor: Actor, *, name: str, display_name: str, kind: UserKind) -> User:
+    """A new user without any role."""
+    if session.scalar(visible(actor, User).where(User.name == name)) is not None:
+        raise NameTaken("user", name)
+    user = User(organization_id=actor.organization_id, name=name, display_name=display_name, kind=kind)
+    session.add(user)
+    session.flush()  # user.id goes into the audit event
+    audit.record(session, actor, AuditAction.USER_CREATE, object_type="user", object_id=user.id, details={"kind": kind})
+    return user
+
+
+def find_user(session: Session, actor: Actor, name: str) -> User:
+    """A user of the caller's organisation by name."""
+    user = session.scalars(visible(actor, User).where(User.name == name)).one_or_none()
+    if user is None:
+        raise NotFound("user", name)
+    return user
+
+
+def find_project(session: Session, actor: Actor, name: str) -> Project:
+    """A project that the caller may see, by name."""
+    project = session.scalars(visible(actor, Project).where(Project.name == name)).one_or_none()
+    if project is None:
+        raise NotFound("project", name)
+    return project
+
+
+def current_roles(user_id: UUID) -> list[ColumnElement[bool]]:
+    """Conditions of the roles that count now: not revoked, not expired by database time."""
+    return [
+        Membership.user_id == user_id,
+        Membership.revoked_at.is_(None),
+        or_(Membership.expires_at.is_(None), Membership.expires_at > func.clock_timestamp()),
+    ]
+
+
+def grant_role(session: Session, actor: Actor, *, user: str, role: Role, project: str | None, days: int | None) -> Membership:
+    """Give a role; refuses combinations that E1 excludes. The user row is locked so that two grants at once see each other."""
+    if (role in ORGANIZATION_ROLES) == (project is not None):
+        raise WrongRoleScope(role)
+    target = session.scalars(visible(actor, User).where(User.name == user).with_for_update()).one_or_none()
+    if target is None:
+        raise NotFound("user", user)
+    scope = find_project(session, actor, project) if project else None
+    held = session.scalars(select(Membership).where(*current_roles(target.id))).all()
+    for other in held:
+        same_place = other.project_id is None or scope is None or other.project_id == scope.id
+        if same_place and other.role in exclusions(role):
+            raise RoleExcluded(user, role, Role(other.role))
+    membership = Membership(
+        organization_id=actor.organization_id, user_id=target.id, user=target, project_id=scope.id if scope else None, project=scope, role=role,
+        granted_by=actor.id, expires_at=func.clock_timestamp() + timedelta(days=days) if days else None,
+    )  # fmt: skip
+    session.add(membership)
+    session.flush()  # membership.id goes into the audit event
+    audit.record(
+        session, actor, AuditAction.MEMBERSHIP_GRANT, object_type="membership", object_id=membership.id, project_id=membership.project_id,
+        details={"user": str(target.id), "role": role},
+    )  # fmt: skip
+    return membership
+
+
+def counted_roles(session: Session, *, user_id: UUID, project_id: UUID) -> frozenset[Role]:
+    """Roles that a user holds now in a project and that someone else gave them: a role granted to oneself never counts (A3.3)."""
+    held = select(Membership.role).where(*current_roles(user_id), Membership.project_id == project_id, Membership.granted_by != user_id)
+    return frozenset(Role(role) for role in session.scalars(held))
+
+
+def revoke_role(session: Session, actor: Actor, *, membership_id: UUID) -> Membership:
+    """End a role now."""
+    ended = session.scalars(
+        update(Membership)
+        .where(Membership.id == membership_id, Membership.organization_id == actor.organization_id, Membership.revoked_at.is_(None))
+        .values(revoked_at=func.clock_timestamp())
+        .returning(Membership)
+    ).one_or_none()
+    if ended is None:
+        raise NotFound("membership", membership_id)
+    audit.record(session, actor, AuditAction.MEMBERSHIP_REVOKE, object_type="membership", object_id=ended.id, project_id=ended.project_id)
+    return session.scalars(
+        select(Membership).where(Membership.id == ended.id).options(joinedload(Membership.user), joinedload(Membership.project))
+    ).one()
+
+
+def issue_token(
+    session: Session, actor: Actor, *, user: User, name: str, days: int, scopes: list[str] | None = None, environment: str | None = None
+) -> tuple[str, Token]:
+    """A new token for `user`; the secret is returned here and never again."""
+    if scopes and (unknown := sorted(set(scopes) - set(Permission))):
+        raise UnknownScope(unknown)
+    secret = tokens.draw()
+    token = Token(
+        organization_id=user.organization_id, user_id=user.id, user=user, name=name, prefix=secret[:10], secret_hash=tokens.hashed(secret),
+        scopes=scopes, environment=environment, expires_at=func.clock_timestamp() + timedelta(days=days),
+    )  # fmt: skip
+    session.add(token)
+    session.flush()  # token.id goes into the audit event
+    session.refresh(token, ["expires_at", "created_at"])
+    audit.record(session, actor, AuditAction.TOKEN_ISSUE, object_type="token", object_id=token.id, details={"user": str(user.id), "days": days})
+    return secret, token
+
+
+def revoke_token(session: Session, actor: Actor, *, token_id: UUID) -> Token:
+    """End a token now; its owner and an identity_admin may."""
+    query = update(Token).where(Token.id == token_id, Token.organization_id == actor.organization_id, Token.revoked_at.is_(None))
+    if not actor.may(Permission.IDENTITY_MANAGE):
+        query = query.where(Token.user_id == actor.id)
+    token = session.scalars(query.values(revoked_at=func.clock_timestamp()).returning(Token)).one_or_none()
+    if token is None:
+        raise NotFound("token", token_id)
+    audit.record(session, actor, AuditAction.TOKEN_REVOKE, object_type="token", object_id=token.id)
+    return session.scalars(select(Token).where(Token.id == token.id).options(joinedload(Token.user))).one()
+
+
+def authenticate(session: Session, secret: str | None, *, request_id: str | None = None) -> Actor:
+    """The Actor behind a token; Unauthenticated says whether it is missing, invalid, expired or revoked."""
+    if secret is None:
+        raise Unauthenticated
+    token = None
+    if tokens.well_formed(secret):
+        token = session.scalars(select(Token).where(Token.secret_hash == tokens.hashed(secret)).options(joinedload(Token.user))).one_or_none()
+    if token is None:
+        raise Unauthenticated("The token is not one of this platform's.", reason="invalid")
+    if token.revoked_at is not None or token.user.disabled_at is not None:
+        raise Unauthenticated("The token was revoked.", reason="revoked")
+    now = session.scalar(select(func.clock_timestamp()))
+    if now is None or token.expires_at <= now:
+        raise Unauthenticated(f"The token expired at {token.expires_at:%Y-%m-%d %H:%M:%S} UTC.", reason="expired")
+    # Once a minute is precise enough to find unused tokens, and it keeps reads from becoming writes.
+    if token.last_used_at is None or now - token.last_used_at > timedelta(minutes=1):
+        session.execute(update(Token).where(Token.id == token.id).values(last_used_at=now))
+    return _actor_of(session, token, request_id)
+
+
+def _actor_of(session: Session, token: Token, request_id: str | None) -> Actor:
+    allowed = frozenset(token.scopes) if token.scopes else frozenset(Permission)
+    in_organization: set[str] = set()
+    in_projects: dict[UUID, set[str]] = defaultdict(set)
+    for membership in session.scalars(select(Membership).where(*current_roles(token.user_id))):
+        role = Role(membership.role)
+        if membership.project_id is None:
+            in_organization |= ORGANIZATION_ROLES[role] & allowed
+        else:
+            in_projects[membership.project_id] |= PROJECT_ROLES[role] & allowed
+    return Actor(
+        kind=ActorKind.SERVICE if token.user.kind == UserKind.SERVICE else ActorKind.USER,
+        id=token.user_id, name=token.user.name, organization_id=token.organization_id, token_id=token.id, environment=token.environment,
+        organization_permissions=frozenset(in_organization), project_permissions={key: frozenset(value) for key, value in in_projects.items()},
+        request_id=request_id,
+    )  # fmt: skip

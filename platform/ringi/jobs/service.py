@@ -1,0 +1,225 @@
+"""Enqueue, claim, heartbeat, finish, fail, cancel and reap: every move is a compare-and-set on the jobs table.
+
+A worker owns a job while its lease lasts (three missed heartbeats). What it reports after losing the lease is refused, so a job that
+two workers touched still ends exactly once.
+"""
+
+import random
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, joinedload
+
+from ringi.audit import service as audit
+from ringi.audit.schemas import AuditAction
+from ringi.events import outbox
+from ringi.events.schemas import Topic
+from ringi.identity.permissions import visible, visible_projects
+from ringi.jobs.contracts import CONTRACTS, Contract, JobKind, Progress, as_document
+from ringi.jobs.models import Job
+from ringi.jobs.schemas import OPEN, JobState
+from ringi.kit.actor import Actor
+from ringi.kit.errors import Conflict, NotFound, RingiError
+
+_FIRST_RETRY_S, _LONGEST_RETRY_S = 2.0, 300.0
+
+
+class AlreadyRunning(Conflict):
+    """An open job works on the same thing."""
+
+    code = "already_running"
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"There is already an open job for {subject}.", next_step="Cancel it, or wait for it to end: ringi jobs list.")
+
+
+class JobEnded(Conflict):
+    """The job is over."""
+
+    code = "job_ended"
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"Job {job.id} has already ended as '{job.state}'.", next_step="There is nothing to cancel.")
+
+
+class LeaseLost(RingiError):
+    """The worker no longer owns the job; what it made is dropped."""
+
+    code, status = "job_lease_lost", 409
+
+    def __init__(self, job_id: UUID) -> None:
+        super().__init__(f"The lease on job {job_id} is lost: another worker took it over, or it was cancelled.", next_step="Drop the result.")
+
+
+def enqueue(
+    session: Session, actor: Actor, kind: JobKind, payload: Contract, *, subject: str, project_id: UUID | None, exclusive_key: str | None = None
+) -> Job:
+    """A job row and its nudge in the caller's transaction; raises AlreadyRunning when `exclusive_key` has an open job."""
+    job = Job(
+        organization_id=actor.organization_id, project_id=project_id, kind=kind, queue=CONTRACTS[kind].queue, subject=subject,
+        exclusive_key=exclusive_key, payload=as_document(payload), created_by=actor.id,
+    )  # fmt: skip
+    try:
+        # A savepoint, so that losing the race for the key leaves the caller's transaction usable.
+        with session.begin_nested():
+            session.add(job)
+    except IntegrityError as error:
+        if "uq_jobs_exclusive_key_open" in str(error.orig):
+            raise AlreadyRunning(subject) from error
+        raise
+    _nudge(session, job.id, job.queue)
+    return job
+
+
+def _nudge(session: Session, job_id: UUID, queue: str, *, delay_s: float = 0.0) -> None:
+    outbox.put(session, Topic.JOB_READY, key=str(job_id), payload={"queue": queue}, delay_s=delay_s)
+
+
+def claim(session: Session, job_id: UUID, *, owner: str, lease_s: float) -> Job | None:
+    """Take a queued job; None when it is not there to take: ended, running elsewhere, cancelled, or not due yet."""
+    now = func.clock_timestamp()
+    return session.scalars(
+        update(Job)
+        .where(Job.id == job_id, Job.state == JobState.QUEUED, Job.not_before <= now, Job.cancel_requested_at.is_(None))
+        .values(
+            state=JobState.RUNNING, attempt=Job.attempt + 1, lease_owner=owner, lease_until=now + timedelta(seconds=lease_s),
+            started_at=func.coalesce(Job.started_at, now), error=None,
+        )
+        .returning(Job)
+    ).one_or_none()  # fmt: skip
+
+
+def _owned(job_id: UUID, owner: str, attempt: int) -> list[ColumnElement[bool]]:
+    # The attempt is part of the claim: the same worker may have lost the job and taken it again.
+    return [Job.id == job_id, Job.state == JobState.RUNNING, Job.lease_owner == owner, Job.attempt == attempt]
+
+
+def heartbeat(session: Session, job_id: UUID, *, owner: str, attempt: int, lease_s: float, progress: Progress | None) -> bool:
+    """Extend the lease and store progress; returns whether cancellation was asked for. Raises LeaseLost."""
+    values: dict[str, Any] = {"lease_until": func.clock_timestamp() + timedelta(seconds=lease_s)}
+    if progress is not None:
+        values["progress"] = as_document(progress)
+    row = session.execute(
+        update(Job).where(*_owned(job_id, owner, attempt)).values(**values).returning(Job.id, Job.cancel_requested_at)
+    ).one_or_none()
+    if row is None:
+        raise LeaseLost(job_id)
+    return row.cancel_requested_at is not None
+
+
+def save_checkpoint(session: Session, job_id: UUID, *, owner: str, attempt: int, checkpoint: dict[str, Any]) -> None:
+    """Remember where a next attempt may go on. Raises LeaseLost."""
+    moved = session.scalar(update(Job).where(*_owned(job_id, owner, attempt)).values(checkpoint=checkpoint).returning(Job.id))
+    if moved is None:
+        raise LeaseLost(job_id)
+
+
+def finish(session: Session, job_id: UUID, *, owner: str, attempt: int, result: Contract) -> Job:
+    """Succeed; the caller writes what the result means in the same transaction. Raises LeaseLost."""
+    job = session.scalars(
+        update(Job)
+        .where(*_owned(job_id, owner, attempt))
+        .values(state=JobState.SUCCEEDED, result=as_document(result), lease_owner=None, lease_until=None, checkpoint=None, finished_at=func.clock_timestamp())
+        .returning(Job)
+    ).one_or_none()
+    if job is None:
+        raise LeaseLost(job_id)
+    return job
+
+
+def fail(session: Session, job_id: UUID, *, owner: str, attempt: int, error: RingiError) -> Job:
+    """End the attempt: again later when the error may pass and attempts are left, failed otherwise. Raises LeaseLost."""
+    job = session.scalars(select(Job).where(*_owned(job_id, owner, attempt)).with_for_update()).one_or_none()
+    if job is None:
+        raise LeaseLost(job_id)
+    job.error = {"code": error.code, "message": error.message, "next_step": error.next_step, "details": error.details}
+    if error.retryable and job.attempt < job.max_attempts and job.cancel_requested_at is None:
+        requeue(session, job)
+    else:
+        end(job, JobState.FAILED)
+    return job
+
+
+def requeue(session: Session, job: Job) -> None:
+    """Back to the queue with exponential back-off and jitter; the caller holds the row's lock."""
+    delay_s = min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2 ** (job.attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
+    job.state, job.lease_owner, job.lease_until = JobState.QUEUED, None, None
+    job.not_before = func.clock_timestamp() + timedelta(seconds=delay_s)
+    _nudge(session, job.id, job.queue, delay_s=delay_s)
+
+
+def end(job: Job, state: JobState) -> None:
+    """Close a job whose row the caller has locked."""
+    job.state, job.lease_owner, job.lease_until, job.checkpoint = state, None, None, None
+    job.finished_at = func.clock_timestamp()
+
+
+def cancelled(session: Session, job_id: UUID, *, owner: str, attempt: int) -> Job:
+    """The worker stopped because it was asked to. Raises LeaseLost."""
+    job = session.scalars(select(Job).where(*_owned(job_id, owner, attempt)).with_for_update()).one_or_none()
+    if job is None:
+        raise LeaseLost(job_id)
+    end(job, JobState.CANCELLED)
+    return job
+
+
+def cancel(session: Session, actor: Actor, *, job_id: UUID) -> Job:
+    """Ask for the end of an open job: a queued one ends now, a running one at its next heartbeat."""
+    job = find(session, actor, job_id)
+    session.refresh(job, with_for_update={"of": Job})
+    if job.state not in OPEN:
+        raise JobEnded(job)
+    job.cancel_requested_at = func.clock_timestamp()
+    if job.state == JobState.QUEUED:
+        end(job, JobState.CANCELLED)
+    audit.record(session, actor, AuditAction.JOB_CANCEL, object_type="job", object_id=job.id, project_id=job.project_id)
+    session.flush()  # the answer shows the database's times
+    session.refresh(job)
+    return find(session, actor, job_id)
+
+
+def reap(session: Session, *, batch: int = 100) -> int:
+    """Jobs whose worker fell silent go back to the queue, or fail when their attempts are used up. Returns how many were found."""
+    silent = select(Job).where(Job.state == JobState.RUNNING, Job.lease_until < func.clock_timestamp())
+    jobs = session.scalars(silent.limit(batch).with_for_update(skip_locked=True)).all()
+    for job in jobs:
+        job.error = {
+            "code": "worker_lost", "message": f"The worker {job.lease_owner} fell silent during attempt {job.attempt}.",
+            "next_step": "Nothing: another worker goes on from the last checkpoint.", "details": {},
+        }  # fmt: skip
+        if job.cancel_requested_at is not None:
+            end(job, JobState.CANCELLED)
+        elif job.attempt < job.max_attempts:
+            requeue(session, job)
+        else:
+            job.error["next_step"] = "Look at the worker's log and memory, then start the work again."
+            end(job, JobState.FAILED)
+    return len(jobs)
+
+
+def renudge(session: Session, *, older_than_s: float, batch: int = 100) -> int:
+    """Nudge again for queued jobs that nobody came for: the broker may have lost the first message. Returns how many."""
+    before = func.clock_timestamp() - timedelta(seconds=older_than_s)
+    waiting = select(Job).where(Job.state == JobState.QUEUED, Job.not_before < before, Job.nudged_at < before)
+    jobs = session.scalars(waiting.limit(batch).with_for_update(skip_locked=True)).all()
+    for job in jobs:
+        job.nudged_at = func.clock_timestamp()
+        _nudge(session, job.id, job.queue)
+    return len(jobs)
+
+
+def find(session: Session, actor: Actor, job_id: UUID) -> Job:
+    """A job that the caller may see: of a project they see, or of the organisation as a whole."""
+    job = session.scalars(listed(actor).where(Job.id == job_id)).unique().one_or_none()
+    if job is None:
+        raise NotFound("job", job_id)
+    return job
+
+
+def listed(actor: Actor) -> Select[Job]:
+    """The jobs that the caller may see."""
+    in_sight = or_(Job.project_id.is_(None), Job.project_id.in_(visible_projects(actor)))
+    return visible(actor, Job).where(in_sight).options(joinedload(Job.project))

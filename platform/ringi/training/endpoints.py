@@ -1,0 +1,68 @@
+"""HTTP for training runs."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends
+
+from ringi.adapters import service as adapters
+from ringi.adapters.models import Adapter
+from ringi.base_models import service as base_models
+from ringi.base_models.service import RevisionNotSealed
+from ringi.datasets import service as datasets
+from ringi.identity.dependencies import InProject, allowed_in_project
+from ringi.identity.permissions import Permission
+from ringi.jobs.contracts import LoraSpec, Progress, TrainMetrics
+from ringi.jobs.schemas import JobError
+from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.training import service
+from ringi.training.models import TrainingRun
+from ringi.training.schemas import RunOut, StartRun
+from ringi.web.errors import responses
+from ringi.web.schemas import Page, Paging, page_of, paging
+from ringi.web.session import SessionDep
+
+router = APIRouter(prefix="/projects/{project}/adapters/{adapter}/runs", tags=["training"], responses=responses(Unauthenticated, Forbidden, NotFound))
+Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
+Starter = Annotated[InProject, allowed_in_project(Permission.TRAINING_START)]
+
+
+def run_out(run: TrainingRun, adapter: Adapter) -> RunOut:
+    """A run with the state of its job."""
+    dataset = run.dataset_version
+    return RunOut(
+        id=run.id, adapter=adapter.reference, dataset=f"{dataset.dataset.project.name}/{dataset.dataset.name}:v{dataset.number}",
+        base=f"{run.base_revision.base_model.name}:r{run.base_revision.number}", spec=LoraSpec.model_validate(run.spec), state=run.job.state,
+        job_id=run.job_id, version=f"{adapter.reference}:v{run.version.number}" if run.version else None,
+        progress=Progress.model_validate(run.job.progress) if run.job.progress else None,
+        metrics=TrainMetrics.model_validate(run.metrics) if run.metrics else None, error=JobError.model_validate(run.job.error) if run.job.error else None,
+        mlflow_run_id=run.mlflow_run_id, started_by=run.started_by, created_at=run.created_at,
+    )  # fmt: skip
+
+
+@router.post("", status_code=202, responses=responses(service.RunInProgress, RevisionNotSealed))
+def start_run(session: SessionDep, caller: Starter, adapter: str, body: StartRun) -> RunOut:
+    """Start a training run; its job seals a new version."""
+    found = adapters.find(session, caller.actor, project=caller.project, name=adapter)
+    name, _, selector = body.dataset.partition(":")
+    dataset = datasets.find(session, caller.actor, project=caller.project, name=name)
+    version = datasets.find_version(session, caller.actor, dataset=dataset, selector=selector or "latest")
+    revision = base_models.sealed_revision(session, caller.actor, base=found.base_model, selector=body.base_revision)
+    run = service.start(session, caller.actor, adapter=found, dataset=version, base_revision=revision, plan=body.plan)
+    return run_out(run, found)
+
+
+@router.get("")
+def list_runs(session: SessionDep, caller: Reader, adapter: str, page: Annotated[Paging, Depends(paging)]) -> Page[RunOut]:
+    """Runs of the adapter, newest first."""
+    found = adapters.find(session, caller.actor, project=caller.project, name=adapter)
+    return page_of(
+        session, service.listed(caller.actor, found), key=TrainingRun.id, listing="runs", page=page, render=lambda run: run_out(run, found)
+    )
+
+
+@router.get("/{run_id}")
+def get_run(session: SessionDep, caller: Reader, adapter: str, run_id: UUID) -> RunOut:
+    """One run with live progress."""
+    found = adapters.find(session, caller.actor, project=caller.project, name=adapter)
+    return run_out(service.find(session, caller.actor, adapter=found, run_id=run_id), found)

@@ -1,0 +1,69 @@
+"""Training runs in and out, and the bounds and defaults of hyperparameters."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field, FiniteFloat, StringConstraints
+
+from ringi.jobs.contracts import LoraSpec, Progress, TrainMetrics
+from ringi.jobs.schemas import JobError, JobState
+from ringi.web.schemas import Schema
+
+ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
+# The attention and MLP projections of the Llama family, on which most bases are built.
+ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class TrainingPlan(Schema):
+    """Hyperparameters of a LoRA run; what is left out is filled in and recorded with the run. Lengths in tokens, rates per step."""
+
+    rank: Annotated[int, Field(ge=1, le=512)] = 16
+    alpha: Annotated[FiniteFloat, Field(gt=0, le=4096)] | None = None
+    dropout: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.0
+    target_modules: Annotated[list[ModuleName], Field(min_length=1, max_length=64)] = list(ALL_LINEAR)
+    use_rslora: bool = False
+    learning_rate: Annotated[FiniteFloat, Field(gt=0, le=1)] = 2e-4
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 3
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
+    warmup_fraction: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.05
+    weight_decay: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.0
+    max_grad_norm: Annotated[FiniteFloat, Field(gt=0)] = 1.0
+    max_length: Annotated[int, Field(ge=8, le=1_000_000)] = 512
+    seed: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    checkpoint_every: Annotated[int, Field(ge=1)] = 50
+
+    def resolved(self) -> LoraSpec:
+        """Nothing left to default: `alpha` is twice the rank unless given, modules are sorted and unique."""
+        values = self.model_dump()
+        values["alpha"] = self.alpha if self.alpha is not None else 2.0 * self.rank
+        values["target_modules"] = tuple(sorted(set(self.target_modules)))
+        return LoraSpec.model_validate(values)
+
+
+class StartRun(Schema):
+    """Train `adapter` on a dataset version (`name:v1`) of the same project, over a revision of the adapter's base."""
+
+    dataset: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[a-z0-9:]{1,80})?$")]
+    base_revision: str = "latest"
+    plan: TrainingPlan = TrainingPlan()
+
+
+class RunOut(Schema):
+    """One run; `version` is the reference that it sealed."""
+
+    id: UUID
+    adapter: str
+    dataset: str
+    base: str
+    spec: LoraSpec
+    state: JobState
+    job_id: UUID
+    version: str | None
+    progress: Progress | None
+    metrics: TrainMetrics | None
+    error: JobError | None
+    mlflow_run_id: str | None
+    started_by: UUID
+    created_at: datetime

@@ -1,0 +1,113 @@
+"""Start, follow and finish training runs. Comes after adapters/lifecycle.py; the run itself is workers/.../training/recipe.py."""
+
+from uuid import UUID
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session, joinedload
+
+from ringi.adapters import service as adapters
+from ringi.adapters.models import Adapter, AdapterVersion
+from ringi.adapters.schemas import VersionSource
+from ringi.audit import service as audit
+from ringi.audit.schemas import AuditAction
+from ringi.base_models import service as base_models
+from ringi.base_models.models import BaseRevision
+from ringi.datasets.models import Dataset, DatasetVersion
+from ringi.identity.permissions import visible
+from ringi.jobs import service as jobs
+from ringi.jobs.contracts import JobKind, TrainPayload, TrainResult, as_document
+from ringi.jobs.models import Job
+from ringi.jobs.service import AlreadyRunning
+from ringi.kit.actor import Actor, system_actor
+from ringi.kit.errors import Conflict, NotFound
+from ringi.kit.ids import uuid7
+from ringi.training.models import TrainingRun
+from ringi.training.schemas import TrainingPlan
+
+
+class RunInProgress(Conflict):
+    """One open run per adapter: two would race for the next version number and nobody could say which one was meant."""
+
+    code = "training_run_in_progress"
+
+    def __init__(self, adapter: Adapter) -> None:
+        super().__init__(f"Adapter {adapter.reference} already has an open training run.", next_step="Cancel it, or wait for it to end: ringi runs list.")
+
+
+def start(
+    session: Session, actor: Actor, *, adapter: Adapter, dataset: DatasetVersion, base_revision: BaseRevision, plan: TrainingPlan
+) -> TrainingRun:
+    """A run and its job in one transaction; raises RunInProgress."""
+    spec = plan.resolved()
+    run_id = uuid7()
+    payload = TrainPayload(
+        run_id=run_id, adapter_id=adapter.id, adapter_name=adapter.reference, base=base_models.reference(base_revision), rows=dataset.train_digest, spec=spec
+    )
+    try:
+        job = jobs.enqueue(
+            session, actor, JobKind.TRAIN, payload, subject=f"adapter {adapter.reference}", project_id=adapter.project_id,
+            exclusive_key=f"train:{adapter.id}",
+        )  # fmt: skip
+    except AlreadyRunning as error:
+        raise RunInProgress(adapter) from error
+    run = TrainingRun(
+        id=run_id, project_id=adapter.project_id, adapter_id=adapter.id, dataset_version_id=dataset.id, base_revision_id=base_revision.id,
+        spec=as_document(spec), job_id=job.id, started_by=actor.id,
+    )  # fmt: skip
+    session.add(run)
+    session.flush()  # the run must be findable in the answer
+    audit.record(
+        session, actor, AuditAction.TRAINING_RUN_START, object_type="training_run", object_id=run.id, project_id=adapter.project_id,
+        details={"adapter": str(adapter.id), "dataset": dataset.digest, "base": base_revision.digest, "job": str(job.id)},
+    )  # fmt: skip
+    return find(session, actor, adapter=adapter, run_id=run.id)
+
+
+def complete(session: Session, job: Job, result: TrainResult) -> AdapterVersion:
+    """Seal the version in the transaction that ends the job; raises AdapterRefused when the adapter fails admission."""
+    payload = TrainPayload.model_validate(job.payload)
+    version = adapters.register_version(
+        session, job, adapter_id=payload.adapter_id, base=payload.base, files=result.files, facts=result.facts, effect=result.effect,
+        runtime=result.runtime, source=VersionSource.TRAINED,
+    )  # fmt: skip
+    # unscoped: the platform itself finishes a run that was authorised when it was started.
+    run = session.scalars(select(TrainingRun).where(TrainingRun.id == payload.run_id)).one()
+    run.version_id, run.metrics, run.mlflow_run_id = version.id, as_document(result.metrics), result.mlflow_run_id
+    audit.record(
+        session, system_actor("worker"), AuditAction.TRAINING_RUN_COMPLETE, object_type="training_run", object_id=run.id,
+        object_digest=version.manifest_digest, project_id=run.project_id, organization_id=job.organization_id,
+        details={"job": str(job.id), "version": str(version.id), "on_behalf_of": str(job.created_by)},
+    )  # fmt: skip
+    return version
+
+
+def failed(session: Session, job: Job) -> None:
+    """The run's job failed for good."""
+    payload = TrainPayload.model_validate(job.payload)
+    audit.record(
+        session, system_actor("worker"), AuditAction.TRAINING_RUN_FAIL, object_type="training_run", object_id=payload.run_id,
+        project_id=job.project_id, organization_id=job.organization_id,
+        details={"job": str(job.id), "code": (job.error or {}).get("code", "unknown"), "on_behalf_of": str(job.created_by)},
+    )  # fmt: skip
+
+
+def listed(actor: Actor, adapter: Adapter) -> Select[TrainingRun]:
+    """The adapter's runs with what rendering them needs."""
+    return (
+        visible(actor, TrainingRun)
+        .where(TrainingRun.adapter_id == adapter.id)
+        .options(
+            joinedload(TrainingRun.job),
+            joinedload(TrainingRun.version),
+            joinedload(TrainingRun.dataset_version).joinedload(DatasetVersion.dataset).joinedload(Dataset.project),
+            joinedload(TrainingRun.base_revision).joinedload(BaseRevision.base_model),
+        )
+    )
+
+
+def find(session: Session, actor: Actor, *, adapter: Adapter, run_id: UUID) -> TrainingRun:
+    """One run of the adapter."""
+    run = session.scalars(listed(actor, adapter).where(TrainingRun.id == run_id)).one_or_none()
+    if run is None:
+        raise NotFound("training run", run_id)
+    return run

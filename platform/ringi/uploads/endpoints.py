@@ -1,0 +1,58 @@
+"""POST /uploads: the body is the file. It streams to the store in pieces, so memory does not grow with it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request
+from starlette.concurrency import run_in_threadpool
+
+from ringi.db.session import transaction
+from ringi.identity.dependencies import allowed
+from ringi.identity.permissions import Permission
+from ringi.kit.actor import Actor
+from ringi.kit.digests import Digest
+from ringi.kit.errors import Forbidden, Unauthenticated
+from ringi.settings import get_settings
+from ringi.storage.blobs import DigestMismatch, StoredBlob, StoreFull, UploadTooLarge, get_store
+from ringi.uploads import service
+from ringi.uploads.schemas import UploadOut
+from ringi.web.errors import responses
+
+router = APIRouter(tags=["uploads"], responses=responses(Unauthenticated, Forbidden, DigestMismatch, UploadTooLarge, StoreFull))
+
+
+async def _received(request: Request, expected: Digest | None) -> StoredBlob:
+    # The only async code of the API: a request body can be streamed in no other way. Disk work stays in threads.
+    limit = get_settings().max_upload_bytes
+    announced = request.headers.get("content-length")
+    if announced is not None and int(announced) > limit:
+        raise UploadTooLarge(limit)
+    writer = await run_in_threadpool(get_store().writer)
+    size = 0
+    try:
+        async for piece in request.stream():
+            size += len(piece)
+            if size > limit:
+                raise UploadTooLarge(limit)
+            await run_in_threadpool(writer.write, piece)
+        return await run_in_threadpool(writer.seal, expected)
+    finally:
+        await run_in_threadpool(writer.abort)
+
+
+@router.post(
+    "/uploads", status_code=201, openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
+)
+async def upload(
+    request: Request,
+    actor: Annotated[Actor, allowed(Permission.UPLOAD)],
+    x_content_digest: Annotated[Digest | None, Header(description="Digest the content must have")] = None,
+) -> UploadOut:
+    """Store one file; answers with its digest."""
+    stored = await _received(request, x_content_digest)
+    await run_in_threadpool(_record, actor, stored)
+    return UploadOut(digest=stored.digest, size=stored.size)
+
+
+def _record(actor: Actor, stored: StoredBlob) -> None:
+    with transaction() as session:
+        service.receive(session, actor, stored)

@@ -1,0 +1,207 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ringi.adapters.config_gate import check_config
+from ringi.jobs.contracts import LoraSpec, Progress
+from ringi.kit.digests import sha256_file
+from ringi_workers.adapters.attach import UnknownTargetModules, attach, load_base, load_tokenizer
+from ringi_workers.training.checkpoint import CheckpointForeign
+from ringi_workers.training.data import IGNORED, collate, load_examples, pad_id_of
+from ringi_workers.training.recipe import TrainedAdapter, TrainingCancelled, TrainingDiverged, train
+from support.tiny_model import make_tiny_base, make_tiny_rows
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SPEC = LoraSpec(
+    rank=4, alpha=8, dropout=0.1, target_modules=("q_proj", "v_proj", "o_proj", "up_proj", "down_proj"), use_rslora=False,
+    learning_rate=2e-2, epochs=3, max_steps=40, batch_size=8, warmup_fraction=0.1, weight_decay=0.01, max_grad_norm=1.0,
+    max_length=96, seed=7, checkpoint_every=6,
+)  # fmt: skip
+
+
+class Follower:
+    """A real sink: keeps what it is told and asks for a stop once a step is reached."""
+
+    def __init__(self, *, stop_at: int | None = None) -> None:
+        self.reports: list[Progress] = []
+        self.figures: dict[int, dict[str, float]] = {}
+        self._stop_at = stop_at
+
+    def report(self, progress: Progress) -> None:
+        self.reports.append(progress)
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        self.figures[step] = metrics
+
+    def should_stop(self) -> bool:
+        return self._stop_at is not None and self._stop_at in self.figures
+
+
+class FolderCheckpoints:
+    """A checkpoint store in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def latest(self) -> Path | None:
+        return max(self._folder.glob("*"), default=None)
+
+    def save(self, directory: Path, step: int) -> None:
+        shutil.copytree(directory, self._folder / f"{step:06d}")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_rows(tmp_path_factory.mktemp("rows") / "rows.jsonl", 160)
+
+
+def run(
+    base: Path, rows: Path, out: Path, *, spec: LoraSpec = SPEC, sink: Follower | None = None, folder: Path | None = None
+) -> TrainedAdapter:
+    store = FolderCheckpoints(folder) if folder is not None else None
+    return train(
+        spec, base=base, rows=rows, out=out, sink=sink or Follower(), checkpoints=store, base_name="bases/tiny", base_commit=COMMIT
+    )
+
+
+def mean_nll(base: Path, rows: Path, adapter: Path | None) -> float:
+    """Over all label tokens, from the full logits of one padded batch: another way than the recipe's."""
+    model = load_base(base, dtype=torch.float32, device=torch.device("cpu"))
+    model = model if adapter is None else attach(model, adapter)
+    tokenizer = load_tokenizer(base)
+    batch = collate(load_examples(rows, tokenizer, 96).examples, pad_id_of(tokenizer))
+    with torch.inference_mode():
+        logits = model(input_ids=batch.ids, attention_mask=batch.mask).logits[:, :-1]
+    return float(torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch.labels[:, 1:], ignore_index=IGNORED))
+
+
+def test_training_lowers_the_loss_on_rows_it_has_not_seen(base: Path, rows: Path, tmp_path: Path) -> None:
+    sink = Follower()
+    trained = run(base, rows, tmp_path / "out", sink=sink)
+    unseen = make_tiny_rows(tmp_path / "unseen.jsonl", 30, seed=99)
+    before, after = mean_nll(base, unseen, None), mean_nll(base, unseen, trained.directory)
+    assert after < before - 1.0
+    metrics = trained.metrics
+    assert metrics.first_loss is not None
+    assert metrics.first_loss == pytest.approx(before, rel=0.1)
+    assert metrics.final_loss is not None
+    assert metrics.final_loss < metrics.first_loss
+    assert (metrics.steps, metrics.rows, metrics.skipped_rows, metrics.resumed_from_step) == (40, 160, 0, 0)
+    last = [progress for progress in sink.reports if progress.phase == "training"][-1]
+    assert (last.step, last.total, last.eta_s) == (40, 40, 0.0)
+    assert last.tokens_per_s is not None
+
+
+def test_the_loss_of_a_step_is_the_mean_over_its_label_tokens(base: Path, tmp_path: Path) -> None:
+    few = make_tiny_rows(tmp_path / "few.jsonl", 6)
+    spec = SPEC.model_copy(update={"dropout": 0.0, "max_steps": 1})
+    sink = Follower()
+    run(base, few, tmp_path / "out", spec=spec, sink=sink)
+    # A fresh adapter changes nothing (B is zero), so the first loss is the bare base's.
+    assert sink.figures[1]["loss"] == pytest.approx(mean_nll(base, few, None), rel=1e-5)
+
+
+def test_a_run_resumed_from_a_checkpoint_ends_with_the_same_weights(base: Path, rows: Path, tmp_path: Path) -> None:
+    spec = SPEC.model_copy(update={"max_steps": 32})
+    whole = run(base, rows, tmp_path / "whole", spec=spec)
+    folder = tmp_path / "checkpoints"
+    with pytest.raises(TrainingCancelled):
+        run(base, rows, tmp_path / "cut", spec=spec, sink=Follower(stop_at=27), folder=folder)
+    torch.rand(100)  # another process would have another random state
+    again = Follower()
+    resumed = run(base, rows, tmp_path / "resumed", spec=spec, sink=again, folder=folder)
+    assert resumed.metrics.resumed_from_step == 24
+    assert min(again.figures) == 25
+    for file in ("adapter_model.safetensors", "adapter_config.json"):
+        assert sha256_file(resumed.directory / file) == sha256_file(whole.directory / file)
+    for field in ("first_loss", "final_loss", "label_tokens"):
+        assert getattr(resumed.metrics, field) == getattr(whole.metrics, field)
+
+
+def test_a_checkpoint_of_another_run_is_refused(base: Path, rows: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    short = SPEC.model_copy(update={"max_steps": 8})
+    run(base, rows, tmp_path / "one", spec=short, folder=folder)
+    with pytest.raises(CheckpointForeign):
+        run(base, rows, tmp_path / "two", spec=short.model_copy(update={"seed": 8}), folder=folder)
+
+
+def test_a_cancelled_run_exports_nothing(base: Path, rows: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingCancelled, match="after step 3"):
+        run(base, rows, tmp_path / "out", sink=Follower(stop_at=3))
+    assert not (tmp_path / "out" / "adapter_config.json").exists()
+
+
+def test_unknown_target_modules_are_named_beside_those_the_base_has(base: Path, rows: Path, tmp_path: Path) -> None:
+    sink = Follower()
+    with pytest.raises(UnknownTargetModules, match="'query_key_value'") as refusal:
+        run(base, rows, tmp_path / "out", spec=SPEC.model_copy(update={"target_modules": ("q_proj", "query_key_value")}), sink=sink)
+    assert refusal.value.details["missing"] == ["query_key_value"]
+    assert refusal.value.details["available"] == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    assert not sink.figures
+
+
+def test_a_diverging_run_is_refused_instead_of_exported(base: Path, rows: Path, tmp_path: Path) -> None:
+    spec = SPEC.model_copy(update={"learning_rate": 1.0, "alpha": 1e30, "warmup_fraction": 0.0})
+    with pytest.raises(TrainingDiverged) as refusal:
+        run(base, rows, tmp_path / "out", spec=spec)
+    assert refusal.value.code == "training_diverged"
+    assert not (tmp_path / "out" / "adapter_config.json").exists()
+
+
+def test_the_exported_config_is_sorted_names_the_base_revision_and_passes_the_gate(base: Path, rows: Path, tmp_path: Path) -> None:
+    trained = run(base, rows, tmp_path / "out", spec=SPEC.model_copy(update={"max_steps": 2}))
+    raw = (trained.directory / "adapter_config.json").read_bytes()
+    facts = check_config(raw, expected_base="bases/tiny", expected_commit=COMMIT)
+    assert (facts.rank, facts.alpha, facts.target_modules) == (4, 8.0, tuple(sorted(SPEC.target_modules)))
+    document = json.loads(raw)
+    assert list(document) == sorted(document)
+    assert document["target_modules"] == sorted(SPEC.target_modules)
+    assert {file.name for file in trained.directory.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert {tensor.dtype for tensor in load_file(trained.directory / "adapter_model.safetensors").values()} == {torch.float32}
+
+
+_EXPORT = """
+import sys
+from pathlib import Path
+import torch
+from peft import LoraConfig, get_peft_model
+from ringi.kit.digests import sha256_file
+from ringi_workers.adapters.attach import load_base
+from ringi_workers.training.export import export_adapter
+torch.manual_seed(0)
+model = load_base(Path(sys.argv[1]), dtype=torch.float32, device=torch.device("cpu"))
+names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=names))
+out = export_adapter(model, Path(sys.argv[2]), base_name="bases/tiny", base_commit="0" * 40)
+print(list(model.peft_config["default"].target_modules))
+print(sorted((file.name, sha256_file(file)) for file in out.iterdir()))
+"""
+
+
+def test_two_processes_with_other_hash_seeds_export_equal_bytes(base: Path, tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _EXPORT, str(base), str(tmp_path / seed)],
+            env={**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in ("1", "2")
+    ]
+    (order_1, files_1), (order_2, files_2) = ((process.communicate()[0]).strip().splitlines()[-2:] for process in processes)
+    assert [process.returncode for process in processes] == [0, 0]
+    assert order_1 != order_2, "these hash seeds no longer give peft two orders; choose others"
+    assert files_1 == files_2

@@ -1,0 +1,73 @@
+"""Measure whether an adapter does anything: the largest change of the base's logits, beside the base's own numerical noise.
+
+The judgement (change over ten times the noise) is the platform's, in ringi/adapters/admission.py.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from ringi.jobs.contracts import AdapterFacts, EffectFacts
+from ringi.kit.digests import sha256_json
+from ringi_workers.adapters.attach import attach
+from ringi_workers.training.data import encode_text, pad_id_of, render_prompt
+
+PROBE_PROMPTS = (
+    "What is the capital of Japan?",
+    "Write one sentence about the sea.",
+    "How are you today?",
+    "def fibonacci(n):",
+    "日本で一番高い山は何ですか。",
+    "今日はどんな一日でしたか。",
+    "「稟議」という言葉を説明してください。",
+    "12と30を足すといくつですか。",
+)
+# Enough to see any effect, and a bound on the memory of (prompts, tokens, vocabulary) logits.
+MAX_TOKENS = 64
+MAX_PROMPTS = 16
+
+
+def measure_effect(
+    model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, facts: AdapterFacts, *, task_prompts: Sequence[str] = ()
+) -> EffectFacts:
+    """Run the probe prompts (and up to eight task prompts) through the bare base, then with the adapter of `folder`.
+
+    `model` is the loaded base in eval mode; the adapter is attached to it and stays. Logits at real positions only, cast to float32.
+    An adapter none of whose tensors belongs to the base changes nothing: 0.0. A non-finite logit leaves the figure unknown: None.
+    """
+    prompts = (*PROBE_PROMPTS, *task_prompts)[:MAX_PROMPTS]
+    rows = [encode_text(tokenizer, render_prompt(tokenizer, prompt))[-MAX_TOKENS:] for prompt in prompts]
+    pad_id = pad_id_of(tokenizer)
+    together = _logits(model, rows, pad_id)
+    alone = [_logits(model, [row], pad_id)[0] for row in rows]
+    noise = _largest_difference(together, alone)
+    change: float | None = 0.0
+    if facts.adapted_modules or facts.replaced_tensors:
+        change = _largest_difference(together, _logits(attach(model, folder), rows, pad_id))
+    return EffectFacts(
+        prompts=len(prompts),
+        probe_digest=sha256_json(list(prompts)),
+        change=change,
+        noise=noise,
+        dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
+    )
+
+
+@torch.inference_mode()
+def _logits(model: Any, rows: Sequence[Sequence[int]], pad_id: int) -> list[torch.Tensor]:
+    """Per row the logits of shape (its tokens, vocabulary) from one batch padded on the right."""
+    longest = max(map(len, rows))
+    device = next(model.parameters()).device
+    ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows], device=device)
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float().cpu()
+    return [logits[number, : len(row)] for number, row in enumerate(rows)]
+
+
+def _largest_difference(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> float | None:
+    largest = torch.stack([(one - other).abs().max() for one, other in zip(first, second, strict=True)])
+    # max() would drop a NaN from some comparisons, so finiteness is asked first.
+    return float(largest.max()) if bool(torch.isfinite(largest).all()) else None

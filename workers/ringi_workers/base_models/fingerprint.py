@@ -1,0 +1,158 @@
+"""Parts F1 and F2 of a base revision's fingerprint, and its facts, from a folder of files. Worker side of `fingerprint`; no torch."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ringi.base_models.config_defaults import ALIASES
+from ringi.base_models.fingerprint_config import BaseConfigInvalid, fingerprint_config, parse_config
+from ringi.base_models.fingerprint_weights import TensorRecord, canonical_records, weights_root
+from ringi.jobs.contracts import BaseFacts
+from ringi.kit.errors import RingiError
+from ringi_workers.base_models.read_weights import check_index, locate, record_of, weight_files
+
+MAX_TOKENIZER_BYTES = 256 * 1024 * 1024
+
+
+class BaseFileMissing(RingiError):
+    """A file without which nothing can be said about a base."""
+
+    code, status = "base_file_missing", 400
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(
+            f"The base model's folder has no '{missing}'.",
+            next_step="Send the whole folder that save_pretrained() wrote.",
+            details={"missing": missing},
+        )
+
+
+class BaseTokenizerInvalid(RingiError):
+    """A tokenizer file is there but cannot be read."""
+
+    code, status = "base_tokenizer_invalid", 400
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"The tokenizer file '{path}' is not acceptable: {reason}.",
+            next_step="Save the tokenizer again with save_pretrained() and register that.",
+            details={"path": path, "reason": reason},
+        )
+
+
+class Fingerprint(NamedTuple):
+    """`f1_document` is canonical JSON; `records` are canonical and sorted by name."""
+
+    f1: str
+    f1_document: bytes
+    f2: str
+    records: tuple[TensorRecord, ...]
+    facts: BaseFacts
+
+
+def fingerprint(folder: Path) -> Fingerprint:
+    """Read every byte of the weights once, in bounded memory.
+
+    Raises BaseFileMissing, BaseConfigInvalid, BaseWeightsMissing, BaseWeightsPickle, BaseIndexInvalid, BaseTokenizerInvalid,
+    TensorNameCollision, and the refusals of `ringi.adapters.weights.read_header`.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise BaseFileMissing("config.json")
+    config = parse_config(path.read_bytes())
+    measured = fingerprint_config(config)
+    body: dict[str, Any] = measured.document["config"]
+    tokenizer = _tokenizer(folder)
+    located = locate(weight_files(folder))
+    check_index(folder, located)
+    records = canonical_records((record_of(at) for at in located.values()), tied=_tied(body))
+    kept = _text(body)
+    facts = BaseFacts(
+        model_type=_model_type(config),
+        architectures=tuple(name for name in body.get("architectures") or () if isinstance(name, str)),
+        parameters=sum(_elements(record.shape) for record in records),
+        tensors=len(records),
+        weight_bytes=sum(at.tensor.end - at.tensor.begin for at in located.values()),
+        dtypes=tuple(sorted({record.dtype for record in records})),
+        hidden_size=_count(kept, "hidden_size"),
+        layers=_count(kept, "num_hidden_layers"),
+        vocab_size=_count(kept, "vocab_size"),
+        tokenizer_class=tokenizer.name,
+        tokenizer_vocab_size=tokenizer.size,
+        chat_template=tokenizer.chat_template,
+    )
+    return Fingerprint(measured.f1, measured.canonical, weights_root(records), records, facts)
+
+
+def _model_type(config: dict[str, Any]) -> str:
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or not model_type:
+        raise BaseConfigInvalid("it has no 'model_type'")
+    return model_type
+
+
+def _text(body: dict[str, Any]) -> dict[str, Any]:
+    nested = body.get("text_config")
+    return nested if isinstance(nested, dict) else body
+
+
+def _tied(body: dict[str, Any]) -> bool:
+    return body.get("tie_word_embeddings", _text(body).get("tie_word_embeddings")) is True
+
+
+def _count(body: dict[str, Any], key: str) -> int | None:
+    value = body.get(ALIASES.get(str(body.get("model_type")), {}).get(key, key))
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    product = 1
+    for size in shape:
+        product *= size
+    return product
+
+
+class _Tokenizer(NamedTuple):
+    name: str | None
+    size: int | None
+    chat_template: bool
+
+
+def _object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    if path.stat().st_size > MAX_TOKENIZER_BYTES:
+        raise BaseTokenizerInvalid(path.name, f"it is larger than {MAX_TOKENIZER_BYTES} bytes")
+    try:
+        document = json.loads(path.read_bytes().decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise BaseTokenizerInvalid(path.name, "it is not UTF-8 JSON") from None
+    if not isinstance(document, dict):
+        raise BaseTokenizerInvalid(path.name, "it is not a JSON object")
+    return document
+
+
+def _tokenizer(folder: Path) -> _Tokenizer:
+    settings = _object(folder / "tokenizer_config.json")
+    name = settings.get("tokenizer_class")
+    template = bool(settings.get("chat_template")) or (folder / "chat_template.jinja").is_file()
+    return _Tokenizer(name if isinstance(name, str) else None, _vocabulary(folder / "tokenizer.json"), template)
+
+
+def _vocabulary(path: Path) -> int | None:
+    """Number of distinct ids of a `tokenizers` file, added tokens included; None without the file."""
+    if not path.is_file():
+        return None
+    document = _object(path)
+    model = document.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    added = document.get("added_tokens") or []
+    if isinstance(vocabulary, dict):
+        ids = set(vocabulary.values())
+    elif isinstance(vocabulary, list):  # Unigram: the position is the id.
+        ids = set(range(len(vocabulary)))
+    else:
+        raise BaseTokenizerInvalid(path.name, "it has no vocabulary")
+    if not isinstance(added, list) or not all(isinstance(token, dict) and isinstance(token.get("id"), int) for token in added):
+        raise BaseTokenizerInvalid(path.name, "its added tokens have no ids")
+    return len(ids | {token["id"] for token in added})

@@ -1,0 +1,68 @@
+"""The evaluation job: answer every item with both arms and bring the records home. Judged by platform/ringi/evaluation/verdict.py."""
+
+import time
+from collections.abc import Iterator
+
+from ringi.evaluation import service
+from ringi.jobs.contracts import Arm, EvaluatePayload, EvaluateResult, ItemRecord, JobKind, Progress
+from ringi_workers.adapters.attach import runtime_facts
+from ringi_workers.evaluation.arms import ArmFolders, load_arms
+from ringi_workers.evaluation.generate import evaluate
+from ringi_workers.following import JobSink
+from ringi_workers.runtime import job
+from ringi_workers.tracking import mirror
+from ringi_workers.workspace import Workspace
+
+
+@job(JobKind.EVALUATE, finish=service.complete)
+def evaluate_version(payload: EvaluatePayload, workspace: Workspace, sink: JobSink) -> EvaluateResult:
+    """Records of all items, as one JSON lines blob."""
+    begun = time.monotonic()
+    sink.report(Progress(phase="fetching"))
+    candidate, baseline = (_folders(workspace, arm, side) for arm, side in ((payload.candidate, "candidate"), (payload.baseline, "baseline")))
+    sink.report(Progress(phase="loading"))
+    arms = load_arms(candidate, baseline)
+    sink.mirror = mirror(
+        experiment=payload.candidate.adapter.name.partition(":")[0] if payload.candidate.adapter else payload.candidate.base.name,
+        name=f"evaluation {payload.evaluation_id}", parameters={"rows": payload.rows, "max_new_tokens": str(payload.max_new_tokens)},
+        tags={"ringi.evaluation": str(payload.evaluation_id)},
+    )  # fmt: skip
+    records = evaluate(
+        arms.candidate, arms.baseline, workspace.fetch(payload.rows), max_new_tokens=payload.max_new_tokens, max_length=payload.max_length,
+        batch_size=payload.batch_size, sink=sink,
+    )  # fmt: skip
+    counted = _Counted(records)
+    file = workspace.upload_bytes(counted.lines(), name="records.jsonl")
+    counted.log(sink)
+    runtime = runtime_facts(arms.candidate.device, arms.candidate.model.dtype)
+    return EvaluateResult(records=file, items=counted.items, seconds=time.monotonic() - begun, runtime=runtime, mlflow_run_id=sink.mirror.run_id)
+
+
+def _folders(workspace: Workspace, arm: Arm, side: str) -> ArmFolders:
+    adapter = workspace.fetch_tree(arm.adapter.files, name=side) if arm.adapter else None
+    return ArmFolders(workspace.base(arm.base), adapter)
+
+
+class _Counted:
+    """Records on their way into the blob, counted and averaged for the metrics sink."""
+
+    def __init__(self, records: Iterator[ItemRecord]) -> None:
+        self._records = records
+        self.items = 0
+        self._sums = {"candidate_nll": 0.0, "baseline_nll": 0.0}
+        self._scored = 0
+
+    def lines(self) -> Iterator[bytes]:
+        """One JSON line a record."""
+        for record in self._records:
+            self.items += 1
+            if record.candidate.nll is not None and record.baseline.nll is not None:
+                self._scored += 1
+                self._sums["candidate_nll"] += record.candidate.nll
+                self._sums["baseline_nll"] += record.baseline.nll
+            yield record.model_dump_json().encode() + b"\n"
+
+    def log(self, sink: JobSink) -> None:
+        """Mean likelihoods over the scored items; nothing when nothing was scored."""
+        if self._scored:
+            sink.log({name: total / self._scored for name, total in self._sums.items()}, self.items)

@@ -1,0 +1,96 @@
+"""The outbox relay, `python -m ringi_workers.relay`: messages go from the database to the broker, and silent workers are found.
+
+Woken by LISTEN when a message is committed, and by a timer for what is due later. Several may run side by side (SKIP LOCKED).
+The broker being away is not an error here: messages wait in the database and go out when it is back.
+"""
+
+import logging
+import signal
+import time
+from types import FrameType
+
+import psycopg
+from kombu.exceptions import OperationalError as BrokerAway
+from sqlalchemy.exc import SQLAlchemyError
+
+from ringi.db.session import get_engine, transaction
+from ringi.events.models import OutboxMessage
+from ringi.events.outbox import CHANNEL, deliver_due
+from ringi.settings import get_settings
+from ringi_workers import housekeeping
+from ringi_workers.app import RUN_JOB, app
+
+SWEEP_S = 0.5
+_LONGEST_PAUSE_S = 5.0
+log = logging.getLogger("ringi.relay")
+
+
+class Stop:
+    """SIGTERM and SIGINT end the loop at its next turn."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+
+
+def send(message: OutboxMessage) -> None:
+    """Nudge the workers of a queue; raises ConnectionError when the broker is away."""
+    try:
+        app.send_task(RUN_JOB, args=[message.key], queue=message.payload["queue"], retry=False)
+    except BrokerAway as error:
+        raise ConnectionError(str(error)) from error
+
+
+def deliver() -> None:
+    """Everything that is due."""
+    while True:
+        with transaction() as session:
+            if deliver_due(session, send) == 0:
+                return
+
+
+def listen() -> psycopg.Connection:
+    """A connection of its own that hears commits of the outbox."""
+    url = get_engine().url.set(drivername="postgresql").render_as_string(hide_password=False)
+    connection = psycopg.connect(url, autocommit=True, application_name=get_settings().process_name)
+    connection.execute(f"LISTEN {CHANNEL}")
+    return connection
+
+
+def work(stop: Stop) -> None:
+    """Deliver and sweep until asked to stop; a lost database raises."""
+    swept_at = 0.0
+    with listen() as connection:
+        while not stop.asked:
+            deliver()
+            if time.monotonic() - swept_at >= get_settings().heartbeat_s:
+                swept_at = time.monotonic()
+                housekeeping.sweep()
+            # Ends at the first notification, so a committed message goes out at once.
+            for _ in connection.notifies(timeout=SWEEP_S, stop_after=1):
+                pass
+
+
+def main() -> int:
+    """Entry point; a database that is away is waited for with growing pauses."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    stop, pause = Stop(), SWEEP_S
+    while not stop.asked:
+        begun = time.monotonic()
+        try:
+            work(stop)
+        except (SQLAlchemyError, psycopg.Error) as error:
+            log.warning("the database is away: %s", " ".join(str(error).split())[:300])
+            get_engine().dispose()
+            pause = SWEEP_S if time.monotonic() - begun > _LONGEST_PAUSE_S else min(2 * pause, _LONGEST_PAUSE_S)
+            # A signal ends the wait early.
+            signal.sigtimedwait([], pause) if not stop.asked else None
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

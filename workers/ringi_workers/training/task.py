@@ -1,0 +1,42 @@
+"""The training job: payload -> workspace -> recipe -> export -> training.service.complete. The run itself is recipe.py."""
+
+from sqlalchemy.orm import Session
+
+from ringi.compatibility import service as compatibility
+from ringi.jobs.contracts import JobKind, Progress, TrainPayload, TrainResult
+from ringi.jobs.models import Job
+from ringi.training import service
+from ringi_workers.adapters.inspect import measure
+from ringi_workers.following import JobSink
+from ringi_workers.runtime import job
+from ringi_workers.tracking import mirror
+from ringi_workers.training import recipe
+from ringi_workers.workspace import Workspace
+
+
+def complete(session: Session, finished: Job, result: TrainResult) -> None:
+    """Seal the version, and judge it at once against base revisions that are newer than the one it was trained on."""
+    version = service.complete(session, finished, result)
+    compatibility.assess_new_version(session, version.id, organization_id=finished.organization_id)
+
+
+@job(JobKind.TRAIN, finish=complete, failed=service.failed)
+def train(payload: TrainPayload, workspace: Workspace, sink: JobSink) -> TrainResult:
+    """Train, export and measure; goes on from the job's last checkpoint when there is one."""
+    sink.report(Progress(phase="fetching"))
+    base, rows = workspace.base(payload.base), workspace.fetch(payload.rows)
+    sink.mirror = mirror(
+        experiment=payload.adapter_name, name=f"run {payload.run_id}",
+        parameters={key: str(value) for key, value in payload.spec.model_dump().items()},
+        tags={"ringi.run": str(payload.run_id), "ringi.base": payload.base.digest, "ringi.rows": payload.rows, "ringi.attempt": str(workspace.job.attempt)},
+    )  # fmt: skip
+    trained = recipe.train(
+        payload.spec, base=base, rows=rows, out=workspace.out, sink=sink, checkpoints=workspace, base_name=payload.base.repository,
+        base_commit=payload.base.commit,
+    )  # fmt: skip
+    sink.report(Progress(phase="measuring the effect"))
+    measured = measure(trained.directory, base=base)
+    return TrainResult(
+        files=workspace.upload_tree(trained.directory), facts=measured.facts, effect=measured.effect, metrics=trained.metrics, runtime=trained.runtime,
+        mlflow_run_id=sink.mirror.run_id,
+    )  # fmt: skip
