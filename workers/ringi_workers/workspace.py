@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 from uuid import uuid4
 
 from ringi.db.session import transaction
@@ -31,7 +32,7 @@ class Workspace:
         self._folder = tempfile.TemporaryDirectory(dir=parent, prefix=f"{job.kind}-", ignore_cleanup_errors=True)
         self.root = Path(self._folder.name)
 
-    def __enter__(self) -> "Workspace":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -145,7 +145,7 @@ def complete_inspection(session: Session, job: Job, result: InspectResult) -> Ad
     )  # fmt: skip
 
 
-def register_version(  # noqa: PLR0913  # a version is made of exactly these
+def register_version(  # a version is made of exactly these
     session: Session, job: Job, *, adapter_id: UUID, base: BaseRef, files: tuple[FileRef, ...], facts: AdapterFacts, effect: EffectFacts,
     runtime: dict[str, str], source: VersionSource,
 ) -> AdapterVersion:  # fmt: skip

@@ -51,7 +51,7 @@ def assess_new_version(session: Session, version_id: UUID, *, organization_id: U
         _assess(session, version, comparison.new_revision_id, payload, facts, organization_id=organization_id)
 
 
-def _assess(  # noqa: PLR0913
+def _assess(
     session: Session, version: AdapterVersion, revision_id: UUID, payload: CompareBasesPayload, facts: CompareBasesResult, *, organization_id: UUID
 ) -> None:
     steering = rules.changed_side_files(payload.old.files, payload.new.files)

@@ -79,7 +79,7 @@ def get_evaluation(session: SessionDep, caller: Reader, adapter: str, selector: 
 
 
 @router.get("/{evaluation_id}/records")
-def get_records(  # noqa: PLR0913, PLR0917  # the path has this many parts
+def get_records(  # the path has this many parts
     session: SessionDep, caller: Reader, adapter: str, selector: str, evaluation_id: UUID,
     offset: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> RecordsOut:  # fmt: skip

@@ -42,7 +42,7 @@ class NothingToCompare(InvalidInput):
         )
 
 
-def request(  # noqa: PLR0913  # an evaluation is made of exactly these
+def request(  # an evaluation is made of exactly these
     session: Session, actor: Actor, *, version: AdapterVersion, dataset: DatasetVersion, base_revision: BaseRevision, body: RequestEvaluation
 ) -> Evaluation:
     """An evaluation and its job in one transaction."""

@@ -12,7 +12,7 @@ from ringi.base_models import service as base_models
 from ringi.base_models.models import BaseModel, BaseRevision
 from ringi.base_models.schemas import RevisionState
 from ringi.db.session import get_sessionmaker
-from ringi.hub import access
+from ringi.hub.access import HubCode, Refusal, environment_refusal
 from ringi.hub.answers import HubRefused, repository_not_found, revision_not_found
 from ringi.hub.documents import Commit, Refs, Snapshot
 from ringi.hub.paths import MAIN, Target
@@ -44,7 +44,8 @@ class BaseRepository:
         except NotFound:
             raise revision_not_found(self.base.repository, revision) from None
         if found.state != RevisionState.SEALED:
-            raise revision_not_found(self.base.repository, f"{revision}' that is sealed; it is '{found.state}")
+            message = f"{self.base.repository}:r{found.number} is '{found.state}', not sealed."
+            raise HubRefused(Refusal(404, HubCode.REVISION_NOT_FOUND, message, "hub_not_sealed"))
         return Snapshot(
             repository=self.base.repository, commit=found.commit, files=tuple(FileRef.model_validate(file) for file in found.files),
             tags=("transformers", "safetensors"), library="transformers", architectures=tuple((found.facts or {}).get("architectures", ())),
@@ -70,7 +71,7 @@ class BaseRepository:
             if one.number <= served.number
         ]
 
-    def _sealed(self) -> Select[tuple[BaseRevision]]:
+    def _sealed(self) -> Select[BaseRevision]:
         query = visible(self.actor, BaseRevision).where(BaseRevision.base_model_id == self.base.id, BaseRevision.state == RevisionState.SEALED)
         return query.order_by(BaseRevision.number.desc())
 
@@ -85,7 +86,7 @@ def find(session: Session, actor: Actor, target: Target) -> BaseRepository:
         base = base_models.find(session, actor, target.name)
     except NotFound:
         raise repository_not_found(target.repository, target.channel) from None
-    refusal = access.environment_refusal(
+    refusal = environment_refusal(
         actor.environment, channel=target.channel, environments=frozenset(channel.environment for channel in channels)
     )
     if refusal is not None:

@@ -230,7 +230,8 @@ class AdapterFacts(Part):
 
 class EffectFacts(Part):
     """The effect proof's measurement. `change`: largest absolute logit difference with and without the adapter on the probe
-    prompts. `noise`: largest difference between two passes of the bare base with other batch shapes. Logits, no unit."""
+    prompts. `noise`: largest difference between two passes of the bare base with other batch shapes. Logits, no unit.
+    """
 
     prompts: int
     probe_digest: Digest

@@ -1,0 +1,136 @@
+"""Calls about what is stored and sealed: datasets, base models and adapters."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ringi.adapters.schemas import (
+    AdapterOut,
+    ChangeState,
+    CreateAdapter,
+    ManifestOut,
+    RegisterVersion,
+    VersionAccepted,
+    VersionOut,
+    VersionState,
+)
+from ringi.base_models.schemas import BaseModelOut, CreateBaseModel, RegisterRevision, RevisionOut
+from ringi.cli.connection import Connection, OnBytes, route
+from ringi.cli.folders import adapter_files, base_files
+from ringi.datasets.schemas import DEFAULT_SPLIT, AddDatasetVersion, CreateDataset, DatasetOut, DatasetVersionAccepted, DatasetVersionOut
+
+_MOVES = {VersionState.DEPRECATED: "deprecate", VersionState.RETIRED: "retire", VersionState.REVOKED: "revoke"}
+
+
+class DatasetCalls:
+    """`client.datasets`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def create(self, project: str, name: str, *, description: str = "") -> DatasetOut:
+        """A dataset without versions."""
+        return self._http.post(_in(project, "datasets"), DatasetOut, CreateDataset(name=name, description=description))
+
+    def all(self, project: str) -> Iterator[DatasetOut]:
+        """Datasets of the project."""
+        return self._http.items(_in(project, "datasets"), DatasetOut)
+
+    def get(self, project: str, name: str) -> DatasetOut:
+        """One dataset."""
+        return self._http.get(_in(project, "datasets", name), DatasetOut)
+
+    def add_version(
+        self, project: str, name: str, file: Path, *, validation_fraction: float = DEFAULT_SPLIT.validation_fraction,
+        seed: int = DEFAULT_SPLIT.seed, on_bytes: OnBytes | None = None,
+    ) -> DatasetVersionAccepted:  # fmt: skip
+        """Upload a JSON lines file and have it validated, split and sealed by a job; known bytes give the version that exists."""
+        source = self._http.upload(file, on_bytes=on_bytes).digest
+        body = AddDatasetVersion(source=source, validation_fraction=validation_fraction, seed=seed)
+        return self._http.post(_in(project, "datasets", name, "versions"), DatasetVersionAccepted, body)
+
+    def versions(self, project: str, name: str) -> Iterator[DatasetVersionOut]:
+        """Versions, newest first."""
+        return self._http.items(_in(project, "datasets", name, "versions"), DatasetVersionOut)
+
+    def version(self, project: str, name: str, selector: str = "latest") -> DatasetVersionOut:
+        """One version by `v1`, `latest` or digest."""
+        return self._http.get(_in(project, "datasets", name, "versions", selector), DatasetVersionOut)
+
+
+class BaseCalls:
+    """`client.bases`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def create(self, name: str, *, description: str = "") -> BaseModelOut:
+        """A base model without revisions."""
+        return self._http.post("/bases", BaseModelOut, CreateBaseModel(name=name, description=description))
+
+    def all(self) -> Iterator[BaseModelOut]:
+        """Base models of the organisation."""
+        return self._http.items("/bases", BaseModelOut)
+
+    def get(self, name: str) -> BaseModelOut:
+        """One base model."""
+        return self._http.get(route("bases", name), BaseModelOut)
+
+    def register(self, name: str, folder: Path, *, note: str = "", on_bytes: OnBytes | None = None) -> RevisionOut:
+        """Upload a Hugging Face folder; a job computes its fingerprint and seals the revision."""
+        files = self._http.upload_folder(folder, base_files(folder), on_bytes=on_bytes)
+        return self._http.post(route("bases", name, "revisions"), RevisionOut, RegisterRevision(files=files, note=note))
+
+    def revisions(self, name: str) -> Iterator[RevisionOut]:
+        """Revisions, newest first."""
+        return self._http.items(route("bases", name, "revisions"), RevisionOut)
+
+    def revision(self, name: str, selector: str = "latest") -> RevisionOut:
+        """One revision by `r2`, `latest` or digest."""
+        return self._http.get(route("bases", name, "revisions", selector), RevisionOut)
+
+
+class AdapterCalls:
+    """`client.adapters`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def create(self, project: str, name: str, *, base: str, description: str = "") -> AdapterOut:
+        """An adapter without versions."""
+        return self._http.post(_in(project, "adapters"), AdapterOut, CreateAdapter(name=name, base=base, description=description))
+
+    def all(self, project: str) -> Iterator[AdapterOut]:
+        """Adapters of the project."""
+        return self._http.items(_in(project, "adapters"), AdapterOut)
+
+    def get(self, project: str, name: str) -> AdapterOut:
+        """One adapter."""
+        return self._http.get(_in(project, "adapters", name), AdapterOut)
+
+    def register(
+        self, project: str, name: str, folder: Path, *, base_revision: str = "latest", on_bytes: OnBytes | None = None
+    ) -> VersionAccepted:
+        """Upload a PEFT folder; a job inspects it and seals a version."""
+        files = self._http.upload_folder(folder, adapter_files(folder), on_bytes=on_bytes)
+        body = RegisterVersion(files=files, base_revision=base_revision)
+        return self._http.post(_in(project, "adapters", name, "versions"), VersionAccepted, body)
+
+    def versions(self, project: str, name: str) -> Iterator[VersionOut]:
+        """Versions, newest first."""
+        return self._http.items(_in(project, "adapters", name, "versions"), VersionOut)
+
+    def version(self, project: str, name: str, selector: str = "latest") -> VersionOut:
+        """One version by `v3`, `latest`, a channel, a digest or a commit."""
+        return self._http.get(_in(project, "adapters", name, "versions", selector), VersionOut)
+
+    def manifest(self, project: str, name: str, selector: str) -> ManifestOut:
+        """The canonical manifest of a version."""
+        return self._http.get(_in(project, "adapters", name, "versions", selector, "manifest"), ManifestOut)
+
+    def advance(self, project: str, name: str, selector: str, *, to: VersionState, reason: str) -> VersionOut:
+        """Deprecate, retire or revoke."""
+        return self._http.post(_in(project, "adapters", name, "versions", selector, _MOVES[to]), VersionOut, ChangeState(reason=reason))
+
+
+def _in(project: str, *segments: str) -> str:
+    return route("projects", project, *segments)

@@ -1,0 +1,132 @@
+"""Calls about judgement: compatibility, approvals, releases and the audit log."""
+
+from collections.abc import Iterator
+from typing import BinaryIO
+from uuid import UUID
+
+from ringi.api.audit_schemas import AuditEntryOut, AuditKeyOut
+from ringi.approvals.policy import PolicyDocument
+from ringi.approvals.schemas import ApprovalOut, CastVote, PolicyOut, RequestApproval, RequestState, SetPolicy, VoteDecision, Withdraw
+from ringi.cli.connection import Connection, route
+from ringi.compatibility.schemas import AssessmentOut
+from ringi.releases.schemas import ChannelOut, CreateChannel, Publish, ReleaseOut, RollBack, StandingOut
+
+
+class CompatibilityCalls:
+    """`client.compatibility`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def of_version(self, project: str, adapter: str, version: str) -> Iterator[AssessmentOut]:
+        """A version against the other revisions of its base."""
+        return self._http.items(route("projects", project, "adapters", adapter, "versions", version, "compatibility"), AssessmentOut)
+
+    def of_revision(self, base: str, revision: str) -> Iterator[AssessmentOut]:
+        """Every adapter version in sight against a revision of its base."""
+        return self._http.items(route("bases", base, "revisions", revision, "compatibility"), AssessmentOut)
+
+
+class ApprovalCalls:
+    """`client.approvals`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def request(self, project: str, adapter: str, version: str, *, environment: str = "production", note: str = "") -> ApprovalOut:
+        """Ask for a grant for one environment."""
+        path = route("projects", project, "adapters", adapter, "versions", version, "approvals")
+        return self._http.post(path, ApprovalOut, RequestApproval(environment=environment, note=note))
+
+    def all(self, project: str, *, state: RequestState | None = None) -> Iterator[ApprovalOut]:
+        """Requests of the project, newest first."""
+        return self._http.items(route("projects", project, "approvals"), ApprovalOut, state=state)
+
+    def get(self, project: str, request_id: UUID) -> ApprovalOut:
+        """One request with its votes and what is still missing."""
+        return self._http.get(route("projects", project, "approvals", str(request_id)), ApprovalOut)
+
+    def vote(self, project: str, seen: ApprovalOut, *, decision: VoteDecision, reason: str) -> ApprovalOut:
+        """Vote on the request as it was `seen`: its digests go with the vote, so nothing else can be voted on unknowingly."""
+        body = CastVote(
+            decision=decision, reason=reason, manifest_digest=seen.manifest_digest, policy_digest=seen.policy_digest,
+            evidence_digest=seen.evidence_digest,
+        )  # fmt: skip
+        return self._http.post(route("projects", project, "approvals", str(seen.id), "votes"), ApprovalOut, body)
+
+    def withdraw(self, project: str, request_id: UUID, *, reason: str) -> ApprovalOut:
+        """Take a request back."""
+        return self._http.post(route("projects", project, "approvals", str(request_id), "withdraw"), ApprovalOut, Withdraw(reason=reason))
+
+    def policy(self, project: str, environment: str) -> PolicyOut:
+        """The policy that decides in an environment now."""
+        return self._http.get(route("projects", project, "policies", environment), PolicyOut)
+
+    def set_policy(self, project: str, document: PolicyDocument, *, environment: str | None = None) -> PolicyOut:
+        """A new policy version for the project, or for one environment of it."""
+        return self._http.post(route("projects", project, "policies"), PolicyOut, SetPolicy(environment=environment, document=document))
+
+
+class ReleaseCalls:
+    """`client.releases`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def create_channel(self, project: str, name: str, *, environment: str, description: str = "") -> ChannelOut:
+        """A channel that serves nothing yet."""
+        body = CreateChannel(name=name, environment=environment, description=description)
+        return self._http.post(route("projects", project, "channels"), ChannelOut, body)
+
+    def channels(self, project: str) -> Iterator[ChannelOut]:
+        """Channels of the project and what they serve."""
+        return self._http.items(route("projects", project, "channels"), ChannelOut)
+
+    def channel(self, project: str, name: str) -> ChannelOut:
+        """One channel."""
+        return self._http.get(route("projects", project, "channels", name), ChannelOut)
+
+    def publish(self, project: str, adapter: str, *, version: str, channel: str, reason: str) -> ReleaseOut:
+        """Let the channel serve a version, if every gate passes."""
+        path = route("projects", project, "channels", channel, "adapters", adapter, "releases")
+        return self._http.post(path, ReleaseOut, Publish(version=version, reason=reason))
+
+    def roll_back(self, project: str, adapter: str, *, channel: str, reason: str, to: str | None = None) -> ReleaseOut:
+        """Return to what was served before, or to version `to`."""
+        path = route("projects", project, "channels", channel, "adapters", adapter, "rollback")
+        return self._http.post(path, ReleaseOut, RollBack(to=to, reason=reason))
+
+    def history(self, project: str, adapter: str, *, channel: str) -> Iterator[ReleaseOut]:
+        """Every move of the channel for the adapter, newest first."""
+        return self._http.items(route("projects", project, "channels", channel, "adapters", adapter, "releases"), ReleaseOut)
+
+    def standing(self, project: str, adapter: str, version: str) -> StandingOut:
+        """What is derived about a version, and what each channel's gates say to it."""
+        return self._http.get(route("projects", project, "adapters", adapter, "versions", version, "standing"), StandingOut)
+
+
+class AuditCalls:
+    """`client.audit`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def events(self, *, object_id: str | None = None, action: str | None = None, user: str | None = None) -> Iterator[AuditEntryOut]:
+        """Entries of the organisation, newest first."""
+        return self._http.items("/audit/events", AuditEntryOut, object_id=object_id, action=action, user=user)
+
+    def trail(self, project: str, adapter: str) -> Iterator[AuditEntryOut]:
+        """Everything that happened to an adapter, newest first."""
+        return self._http.items(route("projects", project, "adapters", adapter, "trail"), AuditEntryOut)
+
+    def key(self) -> AuditKeyOut:
+        """The log's verifier key; pin it once, over another way than this server."""
+        return self._http.get("/audit/key", AuditKeyOut)
+
+    def checkpoint(self) -> str:
+        """The newest signed checkpoint (C2SP tlog-checkpoint)."""
+        return self._http.get_text("/audit/checkpoint")
+
+    def export(self, out: BinaryIO) -> int:
+        """Write the bundle that `ringi audit verify` checks to `out`; returns its size in bytes."""
+        return self._http.download("/audit/export", out)

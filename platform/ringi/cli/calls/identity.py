@@ -1,0 +1,89 @@
+"""Calls about organisations, projects, users, roles and tokens."""
+
+from collections.abc import Iterator
+from uuid import UUID
+
+from ringi.cli.connection import Connection, route
+from ringi.identity.schemas import (
+    CreateOrganization,
+    CreateProject,
+    CreateUser,
+    GrantRole,
+    IssuedToken,
+    IssueToken,
+    MembershipOut,
+    OrganizationCreated,
+    ProjectOut,
+    Role,
+    RoleOut,
+    TokenOut,
+    UserKind,
+    UserOut,
+    WhoAmI,
+)
+
+
+class IdentityCalls:
+    """`client.identity`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def create_organization(self, name: str, *, admin: str, display_name: str = "") -> OrganizationCreated:
+        """Needs a client whose token is the setup key; the answer holds the administrator's token, once."""
+        return self._http.post("/organizations", OrganizationCreated, CreateOrganization(name=name, admin=admin, display_name=display_name))
+
+    def whoami(self) -> WhoAmI:
+        """Who the token belongs to and what it allows."""
+        return self._http.get("/whoami", WhoAmI)
+
+    def roles(self) -> list[RoleOut]:
+        """Every role and what it allows."""
+        return self._http.get_list("/roles", RoleOut)
+
+    def create_project(self, name: str, *, display_name: str = "") -> ProjectOut:
+        """A new project."""
+        return self._http.post("/projects", ProjectOut, CreateProject(name=name, display_name=display_name))
+
+    def projects(self) -> Iterator[ProjectOut]:
+        """Projects in sight."""
+        return self._http.items("/projects", ProjectOut)
+
+    def project(self, name: str) -> ProjectOut:
+        """One project."""
+        return self._http.get(route("projects", name), ProjectOut)
+
+    def create_user(self, name: str, *, display_name: str = "", kind: UserKind = UserKind.HUMAN) -> UserOut:
+        """A new user without roles."""
+        return self._http.post("/users", UserOut, CreateUser(name=name, display_name=display_name, kind=kind))
+
+    def users(self) -> Iterator[UserOut]:
+        """Users of the organisation."""
+        return self._http.items("/users", UserOut)
+
+    def grant_role(self, user: str, role: Role, *, project: str | None = None, days: int | None = None) -> MembershipOut:
+        """Give a role, in a project or in the whole organisation."""
+        return self._http.post("/memberships", MembershipOut, GrantRole(user=user, role=role, project=project, days=days))
+
+    def memberships(self) -> Iterator[MembershipOut]:
+        """Roles that are not revoked."""
+        return self._http.items("/memberships", MembershipOut)
+
+    def revoke_role(self, membership_id: UUID) -> MembershipOut:
+        """End a role now."""
+        return self._http.delete(route("memberships", str(membership_id)), MembershipOut)
+
+    def issue_token(
+        self, user: str, *, name: str = "token", days: int = 90, scopes: list[str] | None = None, environment: str | None = None
+    ) -> IssuedToken:
+        """A token; its secret is in this answer and nowhere else."""
+        body = IssueToken(name=name, days=days, scopes=scopes, environment=environment)
+        return self._http.post(route("users", user, "tokens"), IssuedToken, body)
+
+    def tokens(self) -> Iterator[TokenOut]:
+        """The caller's tokens, or the organisation's for an identity_admin."""
+        return self._http.items("/tokens", TokenOut)
+
+    def revoke_token(self, token_id: UUID) -> TokenOut:
+        """End a token now."""
+        return self._http.delete(route("tokens", str(token_id)), TokenOut)

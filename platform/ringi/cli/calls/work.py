@@ -1,0 +1,85 @@
+"""Calls about what takes time: jobs, training runs and evaluations."""
+
+from collections.abc import Iterator
+from uuid import UUID
+
+from ringi.cli.connection import Connection, route
+from ringi.evaluation.schemas import EvaluationOut, RecordsOut, RequestEvaluation
+from ringi.jobs.contracts import ItemRecord, JobKind
+from ringi.jobs.schemas import JobOut, JobState
+from ringi.training.schemas import RunOut, StartRun, TrainingPlan
+
+_RECORDS = 200
+
+
+class JobCalls:
+    """`client.jobs`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def all(self, *, state: JobState | None = None, kind: JobKind | None = None) -> Iterator[JobOut]:
+        """Jobs in sight, newest first."""
+        return self._http.items("/jobs", JobOut, state=state, kind=kind)
+
+    def get(self, job_id: UUID) -> JobOut:
+        """One job with its live progress."""
+        return self._http.get(route("jobs", str(job_id)), JobOut)
+
+    def cancel(self, job_id: UUID) -> JobOut:
+        """Ask it to stop."""
+        return self._http.post(route("jobs", str(job_id), "cancel"), JobOut)
+
+
+class TrainingCalls:
+    """`client.training`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def start(
+        self, project: str, adapter: str, *, dataset: str, base_revision: str = "latest", plan: TrainingPlan | None = None
+    ) -> RunOut:
+        """Start a run on `dataset` (`name` or `name:v1` of the same project)."""
+        body = StartRun(dataset=dataset, base_revision=base_revision, plan=plan or TrainingPlan())
+        return self._http.post(route("projects", project, "adapters", adapter, "runs"), RunOut, body)
+
+    def all(self, project: str, adapter: str) -> Iterator[RunOut]:
+        """Runs of the adapter, newest first."""
+        return self._http.items(route("projects", project, "adapters", adapter, "runs"), RunOut)
+
+    def get(self, project: str, adapter: str, run_id: UUID) -> RunOut:
+        """One run."""
+        return self._http.get(route("projects", project, "adapters", adapter, "runs", str(run_id)), RunOut)
+
+
+class EvaluationCalls:
+    """`client.evaluations`; `version` is a selector such as `v3`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def request(self, project: str, adapter: str, version: str, body: RequestEvaluation) -> EvaluationOut:
+        """Start an evaluation."""
+        return self._http.post(self._path(project, adapter, version), EvaluationOut, body)
+
+    def all(self, project: str, adapter: str, version: str) -> Iterator[EvaluationOut]:
+        """Evaluations of the version, newest first."""
+        return self._http.items(self._path(project, adapter, version), EvaluationOut)
+
+    def get(self, project: str, adapter: str, version: str, evaluation_id: UUID) -> EvaluationOut:
+        """One evaluation."""
+        return self._http.get(self._path(project, adapter, version, str(evaluation_id)), EvaluationOut)
+
+    def records(self, project: str, adapter: str, version: str, evaluation_id: UUID) -> Iterator[ItemRecord]:
+        """Every item's record, in the order of the dataset."""
+        path, offset = self._path(project, adapter, version, str(evaluation_id), "records"), 0
+        while True:
+            page = self._http.get(path, RecordsOut, offset=offset, limit=_RECORDS)
+            yield from page.items
+            if page.next_offset is None:
+                return
+            offset = page.next_offset
+
+    def _path(self, project: str, adapter: str, version: str, *more: str) -> str:
+        return route("projects", project, "adapters", adapter, "versions", version, "evaluations", *more)

@@ -1,0 +1,161 @@
+"""References as people write them. Pure.
+
+    project/adapter              project/adapter:v3       project/adapter:production    project/adapter@sha256:…
+    project/dataset              project/dataset:v1       project/dataset@sha256:…
+    base                         base:r2                  base@sha256:…
+
+A selector is what the API takes in a path: `v3` or `r2`, `latest`, a channel's name, a 40-hex commit, or a digest.
+"""
+
+import re
+from typing import NamedTuple
+
+from ringi.cli.errors import Usage
+from ringi.kit.digests import parse_digest
+
+# The pattern of `ringi.web.schemas.Name`; a test holds the two together.
+NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9_]|[.-](?=[a-z0-9])){0,62}$"
+_NAME = re.compile(NAME_PATTERN.replace("$", r"\Z"))
+LATEST = "latest"
+
+
+class BadReference(Usage):
+    """A reference that names nothing."""
+
+    code = "bad_reference"
+
+    def __init__(self, text: str, reason: str, *, example: str) -> None:
+        super().__init__(f"'{text[:200]}' is not a reference: {reason}.", next_step=f"Write it like this: {example}.")
+
+
+class Reference(NamedTuple):
+    """A thing in a project; `selector` names a version of it."""
+
+    project: str
+    name: str
+    selector: str | None
+
+    def __str__(self) -> str:
+        return f"{self.project}/{self.name}{_selected(self.selector)}"
+
+
+class BaseReference(NamedTuple):
+    """A base model of the organisation; `selector` names a revision of it."""
+
+    name: str
+    selector: str | None
+
+    def __str__(self) -> str:
+        return f"{self.name}{_selected(self.selector)}"
+
+
+class Grammar(NamedTuple):
+    """How one kind of reference is written: the letter of its numbers, and an example for the refusal."""
+
+    letter: str
+    example: str
+    in_project: bool = True
+
+
+ADAPTER = Grammar("v", "risk/answers or risk/answers:v3")
+DATASET = Grammar("v", "risk/questions or risk/questions:v1")
+BASE = Grammar("r", "smollm2 or smollm2:r2", in_project=False)
+
+
+def check_name(text: str, *, what: str) -> str:
+    """`text` when it is a name (of a user, project, channel …); raises BadReference otherwise."""
+    if not _NAME.match(text):
+        reason = f"a name of a {what} has 1 to 63 of a-z, 0-9, '_', and '.' or '-' between them"
+        raise BadReference(text, reason, example="risk-model.2")
+    return text
+
+
+def parse_adapter(text: str) -> Reference:
+    """`project/adapter`, without a version."""
+    return _without_selector(text, _parse(text, ADAPTER), ADAPTER)
+
+
+def parse_version(text: str, *, default: str | None = None) -> Reference:
+    """`project/adapter:v3`, `:production`, `:latest`, `@sha256:…`; without a selector `default` is taken, or the reference refused."""
+    return _with_selector(text, _parse(text, ADAPTER), default, "risk/answers:v3, risk/answers:production or risk/answers@sha256:…")
+
+
+def parse_dataset(text: str) -> Reference:
+    """`project/dataset`, without a version."""
+    return _without_selector(text, _parse(text, DATASET), DATASET)
+
+
+def parse_dataset_version(text: str) -> Reference:
+    """`project/dataset:v1`, `project/dataset@sha256:…`; the latest version without a selector."""
+    return _with_selector(text, _parse(text, DATASET), LATEST, DATASET.example)
+
+
+def dataset_within(text: str, *, project: str) -> str:
+    """`name`, `name:v1` or `project/name:v1` as the API takes it beside a project; refuses one of another project."""
+    reference = _parse(text if "/" in text else f"{project}/{text}", DATASET)
+    if reference.project != project:
+        raise BadReference(text, f"the dataset must be in the project '{project}'", example=f"{project}/{reference.name}")
+    return reference.name if reference.selector is None else f"{reference.name}:{reference.selector}"
+
+
+def parse_base(text: str) -> str:
+    """A base model's name."""
+    return check_name(text, what="base model")
+
+
+def parse_base_revision(text: str) -> BaseReference:
+    """`base:r2`, `base@sha256:…`; the latest revision without a selector."""
+    reference = _parse(text, BASE)
+    return BaseReference(reference.name, reference.selector or LATEST)
+
+
+def _parse(text: str, grammar: Grammar) -> Reference:
+    path, at, digest = text.partition("@")
+    path, colon, selector = path.partition(":")
+    project, slash, name = path.partition("/")
+    if grammar.in_project != bool(slash):
+        reason = "the project is missing" if grammar.in_project else "a base model belongs to no project"
+        raise BadReference(text, reason, example=grammar.example)
+    if colon and at:
+        raise BadReference(text, "it has a version and a digest; one is enough", example=grammar.example)
+    for part in (project, name) if slash else (project,):
+        if not _NAME.match(part):
+            raise BadReference(text, f"'{part}' is not a name", example=grammar.example)
+    chosen = _digest(text, digest, grammar) if at else _number_or_name(text, selector, grammar) if colon else None
+    return Reference(project, name, chosen) if slash else Reference("", project, chosen)
+
+
+def _digest(text: str, digest: str, grammar: Grammar) -> str:
+    try:
+        return parse_digest(digest)
+    except ValueError as error:
+        raise BadReference(text, str(error), example=grammar.example) from None
+
+
+def _number_or_name(text: str, selector: str, grammar: Grammar) -> str:
+    if selector.startswith("sha256"):
+        raise BadReference(text, "a digest follows '@', not ':'", example=f"{text.partition(':')[0]}@sha256:…")
+    if not _NAME.match(selector):
+        raise BadReference(text, f"'{selector}' is no version", example=grammar.example)
+    other = "r" if grammar.letter == "v" else "v"
+    if re.fullmatch(rf"{other}?[0-9]{{1,9}}", selector):
+        raise BadReference(text, f"versions are numbered {grammar.letter}1, {grammar.letter}2, …", example=grammar.example)
+    return selector
+
+
+def _selected(selector: str | None) -> str:
+    if selector is None:
+        return ""
+    return f"@{selector}" if selector.startswith("sha256:") else f":{selector}"
+
+
+def _without_selector(text: str, reference: Reference, grammar: Grammar) -> Reference:
+    if reference.selector is not None:
+        raise BadReference(text, "no version is meant here", example=grammar.example.partition(" or ")[0])
+    return reference
+
+
+def _with_selector(text: str, reference: Reference, default: str | None, example: str) -> Reference:
+    if reference.selector is None and default is None:
+        raise BadReference(text, "it names no version", example=example)
+    return reference._replace(selector=reference.selector or default)

@@ -1,0 +1,23 @@
+"""What every test may ask for: a database of its own, a running platform with real processes, and nothing beyond this machine."""
+
+import socket
+from typing import Any
+
+import pytest
+
+from support.platform import platform, platform_session, shared_platform
+from support.postgres import database, migrated_template, postgres_server
+
+__all__ = ["database", "migrated_template", "platform", "platform_session", "postgres_server", "shared_platform"]
+
+_connect = socket.socket.connect
+_LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+def _connect_here(self: socket.socket, address: Any) -> None:
+    if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in _LOCAL:
+        pytest.fail(f"a test tried to connect to {address[0]}")
+    _connect(self, address)
+
+
+socket.socket.connect = _connect_here  # type: ignore[method-assign]
