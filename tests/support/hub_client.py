@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -65,7 +66,12 @@ class HubClient:
     def environment(self) -> dict[str, str]:
         """Its environment variables."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
-        own = {"HF_ENDPOINT": self.endpoint, "HF_HOME": str(self.home), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        own = {
+            "HF_ENDPOINT": self.endpoint,
+            "HF_HOME": str(self.home),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        }
         return inherited | own | ({"HF_TOKEN": self.token} if self.token else {})
 
     def run(self, **expressions: str) -> dict[str, Answer]:
@@ -73,7 +79,12 @@ class HubClient:
         self.home.mkdir(parents=True, exist_ok=True)
         out = self.home / "answers.json"
         done = subprocess.run(
-            [sys.executable, "-c", _PROGRAM, str(out)], input=json.dumps(expressions), env=self.environment, capture_output=True, text=True, check=False
+            [sys.executable, "-c", _PROGRAM, str(out)],
+            input=json.dumps(expressions),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         (self.home / "stderr.txt").write_text(done.stderr)
@@ -124,37 +135,42 @@ def _answers(url: str) -> bool:
 @contextmanager
 def cut_once(port: int, *, after: int) -> Iterator[int]:
     """A TCP relay to `port` that drops the first connection which carried `after` bytes back, and lets everything else pass; yields its own port."""
-    cut = threading.Event()
+    cut, relays = threading.Event(), list[threading.Thread]()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=_accept, args=(listener, port, after, cut), daemon=True).start()
-        yield int(listener.getsockname()[1])
+        own = int(listener.getsockname()[1])
+        accepting = threading.Thread(target=_accept, args=(listener, port, after, cut, relays))
+        accepting.start()
+        yield own
+        # A last connection, closed at once, wakes the thread that waits for one.
+        relays.append(accepting)
+        socket.create_connection(("127.0.0.1", own)).close()
+        for thread in relays:
+            thread.join(10)
     assert cut.is_set(), "no connection was cut"
 
 
-def _accept(listener: socket.socket, port: int, after: int, cut: threading.Event) -> None:
+def _accept(listener: socket.socket, port: int, after: int, cut: threading.Event, relays: list[threading.Thread]) -> None:
     while True:
-        try:
-            near, _ = listener.accept()
-        except OSError:
+        near, _ = listener.accept()
+        if threading.current_thread() in relays:
+            near.close()
             return
-        far = socket.create_connection(("127.0.0.1", port))
-        threading.Thread(target=_carry, args=(near, far, None, cut), daemon=True).start()
-        threading.Thread(target=_carry, args=(far, near, after, cut), daemon=True).start()
+        relays.append(threading.Thread(target=_relay, args=(near, port, after, cut)))
+        relays[-1].start()
 
 
-def _carry(source: socket.socket, target: socket.socket, after: int | None, cut: threading.Event) -> None:
+def _relay(near: socket.socket, port: int, after: int, cut: threading.Event) -> None:
     carried = 0
-    try:
-        while piece := source.recv(65536):
-            target.sendall(piece)
-            carried += len(piece)
-            if after is not None and carried >= after and not cut.is_set():
-                cut.set()
-                break
-    except OSError:
-        pass
-    for end in (source, target):
-        try:
-            end.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            continue
+    with near, socket.create_connection(("127.0.0.1", port)) as far:
+        while True:
+            for source in select.select([near, far], [], [])[0]:
+                try:
+                    piece = source.recv(65536)
+                    (far if source is near else near).sendall(piece)
+                except OSError:
+                    return
+                carried += len(piece) if source is far else 0
+                if not piece or (carried >= after and not cut.is_set()):
+                    if piece:
+                        cut.set()
+                    return

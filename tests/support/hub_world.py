@@ -74,7 +74,13 @@ class HubWorld:
     def job(self, session: Session, kind: JobKind) -> Job:
         """A finished job, for rows that must name one."""
         job = Job(
-            organization_id=self.organization, kind=kind, queue="cpu", subject="made for a test", state=JobState.SUCCEEDED, payload={}, created_by=self.admin.id
+            organization_id=self.organization,
+            kind=kind,
+            queue="cpu",
+            subject="made for a test",
+            state=JobState.SUCCEEDED,
+            payload={},
+            created_by=self.admin.id,
         )
         session.add(job)
         session.flush()
@@ -143,7 +149,12 @@ class HubWorld:
         session.add(request)
         session.flush()
         event = audit.record(
-            session, self.admin, AuditAction.APPROVAL_GRANT, object_type="adapter_version", object_id=version.id, object_digest=version.manifest_digest
+            session,
+            self.admin,
+            AuditAction.APPROVAL_GRANT,
+            object_type="adapter_version",
+            object_id=version.id,
+            object_digest=version.manifest_digest,
         )
         session.add(
             ApprovalGrant(
@@ -169,7 +180,9 @@ class HubWorld:
             head = session.scalars(select(ChannelHead).where(*where)).one_or_none()
             if head is None:
                 session.add(
-                    ChannelHead(project_id=version.project_id, channel=channel, adapter_id=version.adapter_id, version_id=version.id, sequence=1)
+                    ChannelHead(
+                        project_id=version.project_id, channel=channel, adapter_id=version.adapter_id, version_id=version.id, sequence=1
+                    )
                 )
             else:
                 head.version_id, head.sequence = version.id, head.sequence + 1
@@ -183,7 +196,9 @@ class HubWorld:
         """Let every grant of the version be over."""
         with self.version(reference) as (session, version):
             session.execute(
-                update(ApprovalGrant).where(ApprovalGrant.version_id == version.id).values(expires_at=datetime.now(UTC) - timedelta(seconds=1))
+                update(ApprovalGrant)
+                .where(ApprovalGrant.version_id == version.id)
+                .values(expires_at=datetime.now(UTC) - timedelta(seconds=1))
             )
 
     def files(self, reference: str) -> dict[str, str]:

@@ -161,7 +161,14 @@ def new_organization(processes: Processes) -> Platform:
     created = RingiClient(server, token=SETUP_KEY).create_organization(name=name, admin="admin", display_name="検証株式会社")
     admin = RingiClient(server, token=created.token.token)
     admin.create_project(name=project, display_name="サポート")
-    roles = {"contributor": project, "reviewer": project, "deployer": project, "auditor": None, "viewer": project, "incident_commander": project}
+    roles = {
+        "contributor": project,
+        "reviewer": project,
+        "deployer": project,
+        "auditor": None,
+        "viewer": project,
+        "incident_commander": project,
+    }
     tokens = {"admin": created.token.token}
     for role, place in roles.items():
         admin.create_user(name=role)

@@ -118,7 +118,9 @@ def _attempt(handler: Handler, payload: Any, workspace: Workspace, lease: "Lease
         if type(error).__name__ == "OutOfMemoryError":
             return OutOfMemory(f"The device ran out of memory: {error}", next_step="Use a smaller batch or a larger device.")
         log.exception("job %s failed", lease.job.id)
-        return WorkFailed(f"{type(error).__name__}: {error}"[:2000], next_step="It is tried again; if it keeps failing, read the worker's log.")
+        return WorkFailed(
+            f"{type(error).__name__}: {error}"[:2000], next_step="It is tried again; if it keeps failing, read the worker's log."
+        )
 
 
 def _settle(claimed: Job, handler: Handler, outcome: Any, lease: "Lease") -> None:
@@ -212,7 +214,12 @@ class Lease:
         try:
             with transaction() as session:
                 self.cancel_requested = jobs.heartbeat(
-                    session, self.job.id, owner=self.owner, attempt=self.job.attempt, lease_s=get_settings().lease_s, progress=self.sink.latest
+                    session,
+                    self.job.id,
+                    owner=self.owner,
+                    attempt=self.job.attempt,
+                    lease_s=get_settings().lease_s,
+                    progress=self.sink.latest,
                 )
         except LeaseLost:
             self._lost = True

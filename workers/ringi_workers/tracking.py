@@ -85,7 +85,9 @@ class MlflowMirror:
         run = client.create_run(experiment_id, run_name=self._name)
         self.run_id = run.info.run_id
         client.log_batch(
-            self.run_id, params=[Param(key, value) for key, value in self._parameters.items()], tags=[RunTag(key, value) for key, value in self._tags.items()]
+            self.run_id,
+            params=[Param(key, value) for key, value in self._parameters.items()],
+            tags=[RunTag(key, value) for key, value in self._tags.items()],
         )
         done = False
         while not done:
@@ -93,7 +95,13 @@ class MlflowMirror:
             while len(batch) < _BATCH and not self._queue.empty():
                 batch.append(self._queue.get())
             done = None in batch
-            figures = [Metric(key, value, when, step) for item in batch if item is not None for metrics, step, when in (item,) for key, value in metrics.items()]
+            figures = [
+                Metric(key, value, when, step)
+                for item in batch
+                if item is not None
+                for metrics, step, when in (item,)
+                for key, value in metrics.items()
+            ]
             for start in range(0, len(figures), _BATCH):
                 client.log_batch(self.run_id, metrics=figures[start : start + _BATCH])
         client.set_terminated(self.run_id)

@@ -59,14 +59,18 @@ def unfilled(facts: AdapterFacts, _: EffectFacts) -> Refusal | None:
     if not facts.unfilled_tensors:
         return None
     count = len(facts.unfilled_tensors)
-    return Refusal("adapter_tensors_unfilled", f"{count} tensors that the config promises are not in the file: {_some(facts.unfilled_tensors)}.")
+    return Refusal(
+        "adapter_tensors_unfilled", f"{count} tensors that the config promises are not in the file: {_some(facts.unfilled_tensors)}."
+    )
 
 
 def not_finite(facts: AdapterFacts, _: EffectFacts) -> Refusal | None:
     """3."""
     if not facts.non_finite_tensors:
         return None
-    return Refusal("adapter_not_finite", f"{len(facts.non_finite_tensors)} tensors hold NaN or infinity: {_some(facts.non_finite_tensors)}.")
+    return Refusal(
+        "adapter_not_finite", f"{len(facts.non_finite_tensors)} tensors hold NaN or infinity: {_some(facts.non_finite_tensors)}."
+    )
 
 
 def effect_unmeasured(_: AdapterFacts, effect: EffectFacts) -> Refusal | None:
@@ -89,7 +93,13 @@ def without_effect(_: AdapterFacts, effect: EffectFacts) -> Refusal | None:
     )
 
 
-CHECKS: tuple[Callable[[AdapterFacts, EffectFacts], Refusal | None], ...] = (unmatched, unfilled, not_finite, effect_unmeasured, without_effect)
+CHECKS: tuple[Callable[[AdapterFacts, EffectFacts], Refusal | None], ...] = (
+    unmatched,
+    unfilled,
+    not_finite,
+    effect_unmeasured,
+    without_effect,
+)
 
 
 def refusals(facts: AdapterFacts, effect: EffectFacts) -> list[Refusal]:

@@ -62,7 +62,9 @@ def version_out(version: AdapterVersion) -> VersionOut:
 def create_adapter(session: SessionDep, caller: Writer, body: CreateAdapter) -> AdapterOut:
     """A new adapter without versions."""
     base = base_models.find(session, caller.actor, body.base)
-    return adapter_out(service.create(session, caller.actor, project=caller.project, name=body.name, base=base, description=body.description))
+    return adapter_out(
+        service.create(session, caller.actor, project=caller.project, name=body.name, base=base, description=body.description)
+    )
 
 
 @router.get("")
@@ -83,7 +85,9 @@ def get_adapter(session: SessionDep, caller: Reader, adapter: str) -> AdapterOut
 def register_version(session: SessionDep, caller: Writer, adapter: str, body: RegisterVersion) -> VersionAccepted:
     """Register a PEFT folder trained elsewhere: the job inspects it and seals a version, or fails with the reasons."""
     found = service.find(session, caller.actor, project=caller.project, name=adapter)
-    return VersionAccepted(job_id=service.register(session, caller.actor, adapter=found, files=body.files, base_revision=body.base_revision).id)
+    return VersionAccepted(
+        job_id=service.register(session, caller.actor, adapter=found, files=body.files, base_revision=body.base_revision).id
+    )
 
 
 @router.get("/{adapter}/versions")

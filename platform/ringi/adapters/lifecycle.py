@@ -41,7 +41,9 @@ class VersionMoved(Conflict):
 
     def __init__(self, version: AdapterVersion, to: VersionState) -> None:
         allowed = ", ".join(sorted(MOVES[to]))
-        super().__init__(f"Version v{version.number} is '{version.state}'; '{to}' is reached from: {allowed}.", next_step="Read its state again.")
+        super().__init__(
+            f"Version v{version.number} is '{version.state}'; '{to}' is reached from: {allowed}.", next_step="Read its state again."
+        )
 
 
 def advance(session: Session, actor: Actor, version: AdapterVersion, *, to: VersionState, reason: str) -> AdapterVersion:

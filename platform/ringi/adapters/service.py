@@ -57,7 +57,15 @@ def create(session: Session, actor: Actor, *, project: Project, name: str, base:
     """A new adapter without versions."""
     if session.scalar(visible(actor, Adapter).where(Adapter.project_id == project.id, Adapter.name == name)) is not None:
         raise AdapterExists(f"{project.name}/{name}")
-    adapter = Adapter(project_id=project.id, project=project, name=name, base_model_id=base.id, base_model=base, description=description, created_by=actor.id)
+    adapter = Adapter(
+        project_id=project.id,
+        project=project,
+        name=name,
+        base_model_id=base.id,
+        base_model=base,
+        description=description,
+        created_by=actor.id,
+    )
     session.add(adapter)
     session.flush()  # adapter.id goes into the audit event
     audit.record(session, actor, AuditAction.ADAPTER_CREATE, object_type="adapter", object_id=adapter.id, project_id=project.id)
@@ -160,7 +168,9 @@ def register_version(  # a version is made of exactly these
         return existing
     for ref in files:
         blobs.register(session, StoredBlob(ref.digest, ref.size))
-    revision = session.scalars(select(BaseRevision).where(BaseRevision.organization_id == job.organization_id, BaseRevision.digest == base.digest)).one()
+    revision = session.scalars(
+        select(BaseRevision).where(BaseRevision.organization_id == job.organization_id, BaseRevision.digest == base.digest)
+    ).one()
     newest = session.scalar(select(func.max(AdapterVersion.number)).where(AdapterVersion.adapter_id == adapter_id))
     version = AdapterVersion(
         id=uuid7(), project_id=job.project_id, adapter_id=adapter_id, number=(newest or 0) + 1, source=source, manifest_digest=manifest.digest,

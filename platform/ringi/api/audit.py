@@ -46,7 +46,15 @@ router = APIRouter(tags=["audit"], responses=responses(Unauthenticated, Forbidde
 PageDep = Annotated[Paging, Depends(paging)]
 Auditor = Annotated[Actor, allowed(Permission.AUDIT_READ)]
 
-RECORD_TYPES = ("adapter_version", "approval_grant", "approval_policy", "approval_vote", "compatibility_assessment", "evaluation", "release")
+RECORD_TYPES = (
+    "adapter_version",
+    "approval_grant",
+    "approval_policy",
+    "approval_vote",
+    "compatibility_assessment",
+    "evaluation",
+    "release",
+)
 
 
 def live_records(session: Session) -> Iterator[export.RecordRow]:
@@ -75,7 +83,9 @@ def _page(session: Session, query: Select[AuditEvent, int], *, listing: str, pag
     shown = rows[: page.limit]
     people = {row.actor_id for row, _ in shown if row.actor_type != "system"}
     # unscoped: names of the actors of entries that the caller may read.
-    names = {str(user_id): name for user_id, name in session.execute(select(User.id, User.name).where(cast(User.id, SqlString).in_(people)))}
+    names = {
+        str(user_id): name for user_id, name in session.execute(select(User.id, User.name).where(cast(User.id, SqlString).in_(people)))
+    }
     items = [_entry_out(row, index, names.get(row.actor_id, row.actor_id)) for row, index in shown]
     return Page(items=items, next_cursor=encode_cursor(listing, shown[-1][0].event_id) if len(rows) > page.limit else None)
 

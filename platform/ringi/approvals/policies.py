@@ -24,7 +24,9 @@ def current(session: Session, project_id: UUID, *, environment: str) -> Approval
 
 def _newest(session: Session, project_id: UUID, environment: str | None) -> ApprovalPolicy | None:
     # unscoped: the caller has been let into the project already.
-    query = select(ApprovalPolicy).where(ApprovalPolicy.project_id == project_id, ApprovalPolicy.environment.is_not_distinct_from(environment))
+    query = select(ApprovalPolicy).where(
+        ApprovalPolicy.project_id == project_id, ApprovalPolicy.environment.is_not_distinct_from(environment)
+    )
     return session.scalars(query.order_by(ApprovalPolicy.number.desc()).limit(1)).one_or_none()
 
 
@@ -44,7 +46,12 @@ def create(
     )
     content = document.model_dump(mode="json")
     policy = ApprovalPolicy(
-        project_id=project_id, environment=environment, number=(number or 0) + 1, digest=sha256_json(content), document=content, created_by=actor.id
+        project_id=project_id,
+        environment=environment,
+        number=(number or 0) + 1,
+        digest=sha256_json(content),
+        document=content,
+        created_by=actor.id,
     )
     session.add(policy)
     session.flush()  # policy.id goes into the audit event

@@ -142,7 +142,9 @@ def _evidence_requirement(rule: EvidenceRule, evidence: Sequence[EvidenceFact], 
         return Requirement("evidence.evaluation", False, f"Needed is {wanted}; there is none.")
     fresh = now - newest.completed_at <= timedelta(days=rule.max_age_d)
     met = newest.verdict in rule.verdicts and fresh
-    return Requirement("evidence.evaluation", met, f"Needed is {wanted}; the newest says '{newest.verdict}' ({newest.completed_at:%Y-%m-%d}).")
+    return Requirement(
+        "evidence.evaluation", met, f"Needed is {wanted}; the newest says '{newest.verdict}' ({newest.completed_at:%Y-%m-%d})."
+    )
 
 
 def seat_for(stage: Stage, roles: Collection[Role]) -> Role | None:

@@ -78,7 +78,9 @@ class SubjectMoved(VoteRefused):
 
     def __init__(self, what: Sequence[str]) -> None:
         super().__init__(
-            f"Since the request was opened, {' and '.join(what)}; the request is stale.", next_step="Open a new request.", details={"moved": list(what)}
+            f"Since the request was opened, {' and '.join(what)}; the request is stale.",
+            next_step="Open a new request.",
+            details={"moved": list(what)},
         )
 
 
@@ -88,9 +90,15 @@ class StaleSubject(VoteRefused):
     code = "stale_subject"
 
     def __init__(self, request: ApprovalRequest) -> None:
-        current = {"manifest_digest": request.manifest_digest, "policy_digest": request.policy_digest, "evidence_digest": request.evidence_digest}
+        current = {
+            "manifest_digest": request.manifest_digest,
+            "policy_digest": request.policy_digest,
+            "evidence_digest": request.evidence_digest,
+        }
         super().__init__(
-            "The vote names other digests than the request.", next_step="Read the request again, then vote on its digests.", details={"current": current}
+            "The vote names other digests than the request.",
+            next_step="Read the request again, then vote on its digests.",
+            details={"current": current},
         )
 
 
@@ -119,7 +127,9 @@ class NoSeat(VoteRefused):
 
     def __init__(self, stage: str | None, roles: Sequence[str]) -> None:
         where = f"Stage '{stage}' has seats for {', '.join(roles)}" if stage else "No stage is open"
-        super().__init__(f"{where}; you hold none of these roles by another person's grant.", next_step="Ask an identity_admin for the role.")
+        super().__init__(
+            f"{where}; you hold none of these roles by another person's grant.", next_step="Ask an identity_admin for the role."
+        )
 
 
 class NotRequester(RingiError):

@@ -40,7 +40,12 @@ def database_now(session: Session) -> datetime:
 def evidence_list(evaluations: Sequence[Evaluation]) -> list[dict[str, str]]:
     """What a request names: type, digest, producer and time of every piece."""
     return [
-        {"type": "evaluation", "digest": str(one.evidence_digest), "producer": str(one.requested_by), "time": f"{one.completed_at:%Y-%m-%dT%H:%M:%S.%fZ}"}
+        {
+            "type": "evaluation",
+            "digest": str(one.evidence_digest),
+            "producer": str(one.requested_by),
+            "time": f"{one.completed_at:%Y-%m-%dT%H:%M:%S.%fZ}",
+        }
         for one in evaluations
     ]
 
@@ -60,7 +65,9 @@ def request(session: Session, actor: Actor, *, version: AdapterVersion, environm
     # The version's row is the lock: of two requests at once the second sees the first.
     session.execute(select(AdapterVersion.id).where(AdapterVersion.id == version.id).with_for_update())
     opened = visible(actor, ApprovalRequest).where(
-        ApprovalRequest.version_id == version.id, ApprovalRequest.environment == environment, ApprovalRequest.state == RequestState.IN_REVIEW
+        ApprovalRequest.version_id == version.id,
+        ApprovalRequest.environment == environment,
+        ApprovalRequest.state == RequestState.IN_REVIEW,
     )
     now = database_now(session)
     if (other := session.scalars(opened).one_or_none()) is not None:

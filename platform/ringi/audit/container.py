@@ -102,7 +102,7 @@ class BundleWriter:
     def finish(self) -> None:
         """Write the directory; every member must have been written."""
         if len(self._members) != len(MEMBERS):
-            raise ValueError(f"the bundle lacks {', '.join(MEMBERS[len(self._members):])}")
+            raise ValueError(f"the bundle lacks {', '.join(MEMBERS[len(self._members) :])}")
         self._out.write(_tail(self._members))
 
 

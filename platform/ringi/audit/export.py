@@ -166,9 +166,7 @@ def _write_nodes(session: Session, member: MemberStream, size: int) -> None:
             member.write(_HOLE)
 
 
-def _write_records(
-    session: Session, member: MemberStream, records: Iterable[RecordRow], size: int
-) -> tuple[int, list[dict[str, str]]]:
+def _write_records(session: Session, member: MemberStream, records: Iterable[RecordRow], size: int) -> tuple[int, list[dict[str, str]]]:
     """One canonical line a row, tied to its object's newest event under the checkpoint."""
     written, unsealed = 0, []
     for row in records:

@@ -61,7 +61,8 @@ class RevisionNotSealed(Conflict):
 
     def __init__(self, revision: BaseRevision) -> None:
         super().__init__(
-            f"Revision r{revision.number} is '{revision.state}', not sealed.", next_step=f"Follow its job {revision.job_id}: ringi jobs show."
+            f"Revision r{revision.number} is '{revision.state}', not sealed.",
+            next_step=f"Follow its job {revision.job_id}: ringi jobs show.",
         )
 
 
@@ -124,14 +125,20 @@ def reference(revision: BaseRevision) -> BaseRef:
 
 def tree_digest(files: Sequence[FileRef]) -> str:
     """The digest of a folder: SHA-256 of the canonical JSON of its files, sorted by path."""
-    return sha256_json([{"path": file.path, "size": file.size, "sha256": hex_of(file.digest)} for file in sorted(files, key=lambda file: file.path)])
+    return sha256_json(
+        [{"path": file.path, "size": file.size, "sha256": hex_of(file.digest)} for file in sorted(files, key=lambda file: file.path)]
+    )
 
 
 def register_revision(session: Session, actor: Actor, *, base: BaseModel, files: Sequence[UploadedFile], note: str) -> BaseRevision:
     """A pending revision and the job that fingerprints it; equal bytes give the revision that exists."""
     refs = uploads.claim_files(session, actor, files)
     names = {ref.path for ref in refs}
-    missing = [what for what, there in (("config.json", "config.json" in names), ("*.safetensors", any(n.endswith(".safetensors") for n in names))) if not there]
+    missing = [
+        what
+        for what, there in (("config.json", "config.json" in names), ("*.safetensors", any(n.endswith(".safetensors") for n in names)))
+        if not there
+    ]
     if missing:
         raise BaseFilesIncomplete(missing)
     digest = tree_digest(refs)

@@ -35,7 +35,11 @@ def assessment_out(row: CompatibilityAssessment) -> AssessmentOut:
 
 @router.get("/projects/{project}/adapters/{adapter}/versions/{selector}/compatibility")
 def version_compatibility(
-    session: SessionDep, caller: Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)], adapter: str, selector: str, page: PageDep
+    session: SessionDep,
+    caller: Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)],
+    adapter: str,
+    selector: str,
+    page: PageDep,
 ) -> Page[AssessmentOut]:
     """The version against every other revision of its base, newest assessment first."""
     found = adapters.find(session, caller.actor, project=caller.project, name=adapter)

@@ -52,7 +52,13 @@ def assess_new_version(session: Session, version_id: UUID, *, organization_id: U
 
 
 def _assess(
-    session: Session, version: AdapterVersion, revision_id: UUID, payload: CompareBasesPayload, facts: CompareBasesResult, *, organization_id: UUID
+    session: Session,
+    version: AdapterVersion,
+    revision_id: UUID,
+    payload: CompareBasesPayload,
+    facts: CompareBasesResult,
+    *,
+    organization_id: UUID,
 ) -> None:
     steering = rules.changed_side_files(payload.old.files, payload.new.files)
     assessment = rules.judge(facts, AdapterFacts.model_validate(version.facts), other_files_changed=steering)

@@ -26,7 +26,9 @@ PageDep = Annotated[Paging, Depends(paging)]
 
 def dataset_out(dataset: Dataset) -> DatasetOut:
     """A dataset with its project's name."""
-    return DatasetOut(id=dataset.id, project=dataset.project.name, name=dataset.name, description=dataset.description, created_at=dataset.created_at)
+    return DatasetOut(
+        id=dataset.id, project=dataset.project.name, name=dataset.name, description=dataset.description, created_at=dataset.created_at
+    )
 
 
 def version_out(version: DatasetVersion, project: str) -> DatasetVersionOut:
@@ -75,7 +77,12 @@ def list_versions(session: SessionDep, caller: Reader, dataset: str, page: PageD
     found = service.find(session, caller.actor, project=caller.project, name=dataset)
     query = visible(caller.actor, DatasetVersion).where(DatasetVersion.dataset_id == found.id).options(joinedload(DatasetVersion.dataset))
     return page_of(
-        session, query, key=DatasetVersion.id, listing="dataset-versions", page=page, render=lambda row: version_out(row, caller.project.name)
+        session,
+        query,
+        key=DatasetVersion.id,
+        listing="dataset-versions",
+        page=page,
+        render=lambda row: version_out(row, caller.project.name),
     )
 
 

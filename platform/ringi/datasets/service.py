@@ -70,7 +70,9 @@ def add_version(session: Session, actor: Actor, *, dataset: Dataset, source: Dig
     """The sealed version of the same bytes and split when there is one, else the job that validates and seals."""
     uploads.claim_files(session, actor, [UploadedFile(path="source", digest=source)])
     same = visible(actor, DatasetVersion).where(
-        DatasetVersion.dataset_id == dataset.id, DatasetVersion.source_digest == source, DatasetVersion.split == split.model_dump(mode="json")
+        DatasetVersion.dataset_id == dataset.id,
+        DatasetVersion.source_digest == source,
+        DatasetVersion.split == split.model_dump(mode="json"),
     )
     if (existing := session.scalars(same.options(joinedload(DatasetVersion.dataset))).one_or_none()) is not None:
         return existing
@@ -110,4 +112,3 @@ def complete(session: Session, job: Job, result: ValidateDatasetResult) -> None:
         session, system_actor("worker"), AuditAction.DATASET_VERSION_SEAL, object_type="dataset_version", object_id=version.id, object_digest=digest,
         project_id=job.project_id, details={"job": str(job.id), "on_behalf_of": str(job.created_by)},
     )  # fmt: skip
-

@@ -61,14 +61,20 @@ def request_evaluation(session: SessionDep, caller: Requester, adapter: str, sel
     dataset_version = datasets.find_version(session, caller.actor, dataset=dataset, selector=dataset_selector or "latest")
     wanted = body.base_revision or f"r{version.base_revision.number}"
     revision = base_models.sealed_revision(session, caller.actor, base=version.adapter.base_model, selector=wanted)
-    return evaluation_out(service.request(session, caller.actor, version=version, dataset=dataset_version, base_revision=revision, body=body))
+    return evaluation_out(
+        service.request(session, caller.actor, version=version, dataset=dataset_version, base_revision=revision, body=body)
+    )
 
 
 @router.get("")
-def list_evaluations(session: SessionDep, caller: Reader, adapter: str, selector: str, page: Annotated[Paging, Depends(paging)]) -> Page[EvaluationOut]:
+def list_evaluations(
+    session: SessionDep, caller: Reader, adapter: str, selector: str, page: Annotated[Paging, Depends(paging)]
+) -> Page[EvaluationOut]:
     """Evaluations of the version, newest first."""
     version = _version(session, caller, adapter, selector)
-    return page_of(session, service.listed(caller.actor, version), key=Evaluation.id, listing="evaluations", page=page, render=evaluation_out)
+    return page_of(
+        session, service.listed(caller.actor, version), key=Evaluation.id, listing="evaluations", page=page, render=evaluation_out
+    )
 
 
 @router.get("/{evaluation_id}")

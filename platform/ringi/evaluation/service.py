@@ -43,7 +43,13 @@ class NothingToCompare(InvalidInput):
 
 
 def request(  # an evaluation is made of exactly these
-    session: Session, actor: Actor, *, version: AdapterVersion, dataset: DatasetVersion, base_revision: BaseRevision, body: RequestEvaluation
+    session: Session,
+    actor: Actor,
+    *,
+    version: AdapterVersion,
+    dataset: DatasetVersion,
+    base_revision: BaseRevision,
+    body: RequestEvaluation,
 ) -> Evaluation:
     """An evaluation and its job in one transaction."""
     own = base_models.reference(version.base_revision)
@@ -57,7 +63,14 @@ def request(  # an evaluation is made of exactly these
         evaluation_id=evaluation_id, candidate=Arm(base=other, adapter=ref), baseline=baseline, rows=dataset.validation_digest,
         max_new_tokens=body.max_new_tokens, max_length=body.max_length, batch_size=body.batch_size,
     )  # fmt: skip
-    job = jobs.enqueue(session, actor, JobKind.EVALUATE, payload, subject=f"version {ref.name} on {other.name}:r{other.revision}", project_id=version.project_id)
+    job = jobs.enqueue(
+        session,
+        actor,
+        JobKind.EVALUATE,
+        payload,
+        subject=f"version {ref.name} on {other.name}:r{other.revision}",
+        project_id=version.project_id,
+    )
     evaluation = Evaluation(
         id=evaluation_id, project_id=version.project_id, version_id=version.id, base_revision_id=base_revision.id, baseline=body.baseline,
         dataset_version_id=dataset.id, job_id=job.id, requested_by=actor.id,
@@ -109,7 +122,9 @@ def evidence_of(session: Session, version: AdapterVersion) -> list[Evaluation]:
     """Completed evaluations of the version on the base revision that it was trained on, oldest first: what an approval rests on."""
     # unscoped: the caller holds the version already.
     query = select(Evaluation).where(
-        Evaluation.version_id == version.id, Evaluation.base_revision_id == version.base_revision_id, Evaluation.evidence_digest.is_not(None)
+        Evaluation.version_id == version.id,
+        Evaluation.base_revision_id == version.base_revision_id,
+        Evaluation.evidence_digest.is_not(None),
     )
     return list(session.scalars(query.order_by(Evaluation.id)))
 

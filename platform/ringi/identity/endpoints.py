@@ -41,7 +41,12 @@ def membership_out(membership: Membership) -> MembershipOut:
     """With names instead of ids."""
     project = membership.project.name if membership.project else None
     return MembershipOut(
-        id=membership.id, user=membership.user.name, role=membership.role, project=project, expires_at=membership.expires_at, created_at=membership.created_at
+        id=membership.id,
+        user=membership.user.name,
+        role=membership.role,
+        project=project,
+        expires_at=membership.expires_at,
+        created_at=membership.created_at,
     )
 
 
@@ -123,7 +128,11 @@ def grant_role(session: SessionDep, actor: Annotated[Actor, allowed(Permission.I
 @router.get("/memberships")
 def list_memberships(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_READ)], page: PageDep) -> Page[MembershipOut]:
     """Roles that are not revoked."""
-    query = visible(actor, Membership).where(Membership.revoked_at.is_(None)).options(joinedload(Membership.user), joinedload(Membership.project))
+    query = (
+        visible(actor, Membership)
+        .where(Membership.revoked_at.is_(None))
+        .options(joinedload(Membership.user), joinedload(Membership.project))
+    )
     return page_of(session, query, key=Membership.id, listing="memberships", page=page, render=membership_out)
 
 
@@ -134,7 +143,9 @@ def revoke_role(session: SessionDep, actor: Annotated[Actor, allowed(Permission.
 
 
 @router.post("/users/{user}/tokens", status_code=201)
-def issue_token(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], user: str, body: IssueToken) -> IssuedToken:
+def issue_token(
+    session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], user: str, body: IssueToken
+) -> IssuedToken:
     """A token for a user; the secret is in this answer and nowhere else."""
     owner = service.find_user(session, actor, user)
     secret, token = service.issue_token(
@@ -156,5 +167,3 @@ def list_tokens(session: SessionDep, actor: CurrentActor, page: PageDep) -> Page
 def revoke_token(session: SessionDep, actor: CurrentActor, token_id: UUID) -> TokenOut:
     """End a token now."""
     return token_out(service.revoke_token(session, actor, token_id=token_id))
-
-

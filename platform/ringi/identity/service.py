@@ -196,7 +196,9 @@ def issue_token(
     session.add(token)
     session.flush()  # token.id goes into the audit event
     session.refresh(token, ["expires_at", "created_at"])
-    audit.record(session, actor, AuditAction.TOKEN_ISSUE, object_type="token", object_id=token.id, details={"user": str(user.id), "days": days})
+    audit.record(
+        session, actor, AuditAction.TOKEN_ISSUE, object_type="token", object_id=token.id, details={"user": str(user.id), "days": days}
+    )
     return secret, token
 
 
@@ -218,7 +220,9 @@ def authenticate(session: Session, secret: str | None, *, request_id: str | None
         raise Unauthenticated
     token = None
     if tokens.well_formed(secret):
-        token = session.scalars(select(Token).where(Token.secret_hash == tokens.hashed(secret)).options(joinedload(Token.user))).one_or_none()
+        token = session.scalars(
+            select(Token).where(Token.secret_hash == tokens.hashed(secret)).options(joinedload(Token.user))
+        ).one_or_none()
     if token is None:
         raise Unauthenticated("The token is not one of this platform's.", reason="invalid")
     if token.revoked_at is not None or token.user.disabled_at is not None:

@@ -35,7 +35,12 @@ def draw() -> str:
 def well_formed(token: str) -> bool:
     """Whether prefix, length and checksum are right; says nothing about whether it was ever issued."""
     length = len(PREFIX) + _RANDOM_DIGITS + _CHECK_DIGITS
-    return len(token) == length and token.startswith(PREFIX) and token.isascii() and _checksum(token[:-_CHECK_DIGITS]) == token[-_CHECK_DIGITS:]
+    return (
+        len(token) == length
+        and token.startswith(PREFIX)
+        and token.isascii()
+        and _checksum(token[:-_CHECK_DIGITS]) == token[-_CHECK_DIGITS:]
+    )
 
 
 def hashed(token: str) -> str:

@@ -51,11 +51,20 @@ class LeaseLost(RingiError):
     code, status = "job_lease_lost", 409
 
     def __init__(self, job_id: UUID) -> None:
-        super().__init__(f"The lease on job {job_id} is lost: another worker took it over, or it was cancelled.", next_step="Drop the result.")
+        super().__init__(
+            f"The lease on job {job_id} is lost: another worker took it over, or it was cancelled.", next_step="Drop the result."
+        )
 
 
 def enqueue(
-    session: Session, actor: Actor, kind: JobKind, payload: Contract, *, subject: str, project_id: UUID | None, exclusive_key: str | None = None
+    session: Session,
+    actor: Actor,
+    kind: JobKind,
+    payload: Contract,
+    *,
+    subject: str,
+    project_id: UUID | None,
+    exclusive_key: str | None = None,
 ) -> Job:
     """A job row and its nudge in the caller's transaction; raises AlreadyRunning when `exclusive_key` has an open job."""
     job = Job(
@@ -122,7 +131,14 @@ def finish(session: Session, job_id: UUID, *, owner: str, attempt: int, result: 
     job = session.scalars(
         update(Job)
         .where(*_owned(job_id, owner, attempt))
-        .values(state=JobState.SUCCEEDED, result=as_document(result), lease_owner=None, lease_until=None, checkpoint=None, finished_at=func.clock_timestamp())
+        .values(
+            state=JobState.SUCCEEDED,
+            result=as_document(result),
+            lease_owner=None,
+            lease_until=None,
+            checkpoint=None,
+            finished_at=func.clock_timestamp(),
+        )
         .returning(Job)
     ).one_or_none()
     if job is None:

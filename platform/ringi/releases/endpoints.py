@@ -42,7 +42,12 @@ def channel_out(session: Session, caller: InProject, channel: Channel) -> Channe
     """A channel with what it serves."""
     live = [live_out(session, head) for head in session.scalars(service.heads(caller.actor, channel))]
     return ChannelOut(
-        id=channel.id, name=channel.name, environment=channel.environment, description=channel.description, live=live, created_at=channel.created_at
+        id=channel.id,
+        name=channel.name,
+        environment=channel.environment,
+        description=channel.description,
+        live=live,
+        created_at=channel.created_at,
     )
 
 
@@ -117,7 +122,9 @@ def list_releases(session: SessionDep, caller: Reader, channel: str, adapter: st
     """The whole history of what the channel served for the adapter, newest first."""
     found = service.find_channel(session, caller.actor, project=caller.project, name=channel)
     one = adapters.find(session, caller.actor, project=caller.project, name=adapter)
-    return page_of(session, service.releases(caller.actor, found, one.id), key=Release.id, listing="releases", page=page, render=release_out)
+    return page_of(
+        session, service.releases(caller.actor, found, one.id), key=Release.id, listing="releases", page=page, render=release_out
+    )
 
 
 @router.get("/adapters/{adapter}/versions/{selector}/standing")

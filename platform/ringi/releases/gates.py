@@ -97,7 +97,9 @@ def unexpired(facts: ReleaseFacts) -> Gate:
 def logged(facts: ReleaseFacts) -> Gate:
     """5."""
     passed = any(grant.leaf_index is not None and grant.leaf_index < facts.signed_size for grant in facts.unexpired())
-    message = f"The signed log covers {facts.signed_size} events, " + ("the grant among them." if passed else "the grant not among them yet.")
+    message = f"The signed log covers {facts.signed_size} events, " + (
+        "the grant among them." if passed else "the grant not among them yet."
+    )
     return Gate(5, "release_gate_logged", passed, message)
 
 

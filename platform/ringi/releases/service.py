@@ -165,7 +165,12 @@ def _head(session: Session, channel: Channel, adapter_id: UUID) -> ChannelHead |
 def _move(session: Session, channel: Channel, head: ChannelHead | None, release: Release) -> None:
     if head is None:
         first = insert(ChannelHead).values(
-            id=uuid7(), project_id=channel.project_id, channel=channel.name, adapter_id=release.adapter_id, version_id=release.version_id, sequence=1
+            id=uuid7(),
+            project_id=channel.project_id,
+            channel=channel.name,
+            adapter_id=release.adapter_id,
+            version_id=release.version_id,
+            sequence=1,
         )
         moved = session.scalar(first.on_conflict_do_nothing().returning(ChannelHead.id))
     else:

@@ -67,7 +67,8 @@ class UploadTooLarge(RingiError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"The upload is larger than the limit of {limit} bytes.", next_step="Split the weights into shards, or raise RINGI_MAX_UPLOAD_BYTES."
+            f"The upload is larger than the limit of {limit} bytes.",
+            next_step="Split the weights into shards, or raise RINGI_MAX_UPLOAD_BYTES.",
         )
 
 
@@ -77,7 +78,9 @@ class StoreFull(RingiError):
     code, status, retryable = "blob_store_full", 507, True
 
     def __init__(self) -> None:
-        super().__init__("The blob store has no space left; nothing was kept.", next_step="Free space in the store, then send the file again.")
+        super().__init__(
+            "The blob store has no space left; nothing was kept.", next_step="Free space in the store, then send the file again."
+        )
 
 
 class BlobWriter(Protocol):

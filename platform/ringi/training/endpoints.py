@@ -22,7 +22,9 @@ from ringi.web.errors import responses
 from ringi.web.schemas import Page, Paging, page_of, paging
 from ringi.web.session import SessionDep
 
-router = APIRouter(prefix="/projects/{project}/adapters/{adapter}/runs", tags=["training"], responses=responses(Unauthenticated, Forbidden, NotFound))
+router = APIRouter(
+    prefix="/projects/{project}/adapters/{adapter}/runs", tags=["training"], responses=responses(Unauthenticated, Forbidden, NotFound)
+)
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Starter = Annotated[InProject, allowed_in_project(Permission.TRAINING_START)]
 

@@ -31,7 +31,9 @@ class RunInProgress(Conflict):
     code = "training_run_in_progress"
 
     def __init__(self, adapter: Adapter) -> None:
-        super().__init__(f"Adapter {adapter.reference} already has an open training run.", next_step="Cancel it, or wait for it to end: ringi runs list.")
+        super().__init__(
+            f"Adapter {adapter.reference} already has an open training run.", next_step="Cancel it, or wait for it to end: ringi runs list."
+        )
 
 
 def start(
@@ -41,7 +43,12 @@ def start(
     spec = plan.resolved()
     run_id = uuid7()
     payload = TrainPayload(
-        run_id=run_id, adapter_id=adapter.id, adapter_name=adapter.reference, base=base_models.reference(base_revision), rows=dataset.train_digest, spec=spec
+        run_id=run_id,
+        adapter_id=adapter.id,
+        adapter_name=adapter.reference,
+        base=base_models.reference(base_revision),
+        rows=dataset.train_digest,
+        spec=spec,
     )
     try:
         job = jobs.enqueue(

@@ -40,7 +40,9 @@ async def _received(request: Request, expected: Digest | None) -> StoredBlob:
 
 
 @router.post(
-    "/uploads", status_code=201, openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
+    "/uploads",
+    status_code=201,
+    openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
 )
 async def upload(
     request: Request,

@@ -48,7 +48,9 @@ def claim_files(session: Session, actor: Actor, files: Sequence[UploadedFile]) -
     """References to the caller's own uploads, sorted by path; raises NotUploaded for the others."""
     digests = {file.digest for file in files}
     rows = session.execute(
-        select(Blob.digest, Blob.size).join(Upload, Upload.digest == Blob.digest).where(Upload.user_id == actor.id, Blob.digest.in_(digests))
+        select(Blob.digest, Blob.size)
+        .join(Upload, Upload.digest == Blob.digest)
+        .where(Upload.user_id == actor.id, Blob.digest.in_(digests))
     )
     sizes: dict[str, int] = {digest: size for digest, size in rows}
     if missing := [file.path for file in files if file.digest not in sizes]:

@@ -82,10 +82,16 @@ def install(app: FastAPI) -> None:
     def database_away(request: Request, error: OperationalError) -> JSONResponse:
         log.error("database: %s", error.orig)
         return problem(
-            request, status=503, code="database_unavailable", detail="The database did not answer; nothing was changed.", next_step="Try again in a moment."
+            request,
+            status=503,
+            code="database_unavailable",
+            detail="The database did not answer; nothing was changed.",
+            next_step="Try again in a moment.",
         )
 
     @app.exception_handler(HTTPException)
     def plain(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: "no_such_route", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-        return problem(request, status=error.status_code, code=code, detail=str(error.detail), next_step="The routes are listed under /docs.")
+        return problem(
+            request, status=error.status_code, code=code, detail=str(error.detail), next_step="The routes are listed under /docs."
+        )

@@ -76,9 +76,7 @@ def decode_cursor(listing: str, cursor: str) -> UUID:
         raise InvalidCursor from None
 
 
-def page_of(
-    session: Session, query: Select[Row], *, key: Any, listing: str, page: Paging, render: Callable[[Row], Item]
-) -> Page[Item]:
+def page_of(session: Session, query: Select[Row], *, key: Any, listing: str, page: Paging, render: Callable[[Row], Item]) -> Page[Item]:
     """Run `query` newest first from the cursor on; `key` is the id column that orders it."""
     if page.cursor is not None:
         query = query.where(key < decode_cursor(listing, page.cursor))

@@ -25,4 +25,6 @@ def inspect(payload: InspectPayload, workspace: Workspace, sink: JobSink) -> Ins
     base, folder = workspace.base(payload.base), workspace.fetch_tree(payload.files, name="adapter")
     sink.report(Progress(phase="measuring the effect"))
     inspected = inspect_adapter(folder, base=base, base_name=payload.base.repository, base_commit=payload.base.commit, out=workspace.out)
-    return InspectResult(files=workspace.upload_tree(inspected.directory), facts=inspected.facts, effect=inspected.effect, runtime=inspected.runtime)
+    return InspectResult(
+        files=workspace.upload_tree(inspected.directory), facts=inspected.facts, effect=inspected.effect, runtime=inspected.runtime
+    )

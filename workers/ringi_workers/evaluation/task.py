@@ -19,7 +19,9 @@ def evaluate_version(payload: EvaluatePayload, workspace: Workspace, sink: JobSi
     """Records of all items, as one JSON lines blob."""
     begun = time.monotonic()
     sink.report(Progress(phase="fetching"))
-    candidate, baseline = (_folders(workspace, arm, side) for arm, side in ((payload.candidate, "candidate"), (payload.baseline, "baseline")))
+    candidate, baseline = (
+        _folders(workspace, arm, side) for arm, side in ((payload.candidate, "candidate"), (payload.baseline, "baseline"))
+    )
     sink.report(Progress(phase="loading"))
     arms = load_arms(candidate, baseline)
     sink.mirror = mirror(
@@ -35,7 +37,9 @@ def evaluate_version(payload: EvaluatePayload, workspace: Workspace, sink: JobSi
     file = workspace.upload_bytes(counted.lines(), name="records.jsonl")
     counted.log(sink)
     runtime = runtime_facts(arms.candidate.device, arms.candidate.model.dtype)
-    return EvaluateResult(records=file, items=counted.items, seconds=time.monotonic() - begun, runtime=runtime, mlflow_run_id=sink.mirror.run_id)
+    return EvaluateResult(
+        records=file, items=counted.items, seconds=time.monotonic() - begun, runtime=runtime, mlflow_run_id=sink.mirror.run_id
+    )
 
 
 def _folders(workspace: Workspace, arm: Arm, side: str) -> ArmFolders:

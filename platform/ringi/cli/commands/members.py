@@ -1,0 +1,150 @@
+"""Projects, users, roles and tokens."""
+
+import os
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from ringi.cli import contexts
+from ringi.cli.contexts import Profile
+from ringi.cli.invocation import Commands, connect, invocation
+from ringi.cli.options import Limit
+from ringi.cli.output import emit, emit_list, facts, note, table
+from ringi.identity.schemas import Role, UserKind
+
+projects = Commands("Projects: where adapters, datasets and channels live.")
+users = Commands("Users and service accounts of the organisation.")
+roles = Commands("Who holds which role; ringi roles catalogue explains them.")
+tokens = Commands("Access tokens.")
+
+DisplayName = Annotated[str, typer.Option("--display-name", help="The name for people, in any script.")]
+
+
+@projects.verb("create", "ringi projects create risk", "ringi projects create risk --display-name 与信審査")
+def create_project(name: str, display_name: DisplayName = "") -> None:
+    """Create a project."""
+    with connect() as client:
+        made = client.identity.create_project(name, display_name=display_name)
+    emit(made, lambda: facts([("project", made.name), ("name", made.display_name), ("id", made.id)]))
+
+
+@projects.verb("list", "ringi projects list")
+def list_projects(limit: Limit = 50) -> None:
+    """List the projects that you may see."""
+    with connect() as client:
+        emit_list(
+            client.identity.projects(), limit=limit,
+            render=lambda found: table(["project", "name", "created"], [(one.name, one.display_name, one.created_at) for one in found]),
+        )  # fmt: skip
+
+
+@users.verb("create", "ringi users create kenji --display-name 健二", "ringi users create serving --kind service")
+def create_user(
+    name: str,
+    display_name: DisplayName = "",
+    kind: Annotated[UserKind, typer.Option(help="A person, or a service account, which may never vote.")] = UserKind.HUMAN,
+) -> None:
+    """Create a user without any role."""
+    with connect() as client:
+        made = client.identity.create_user(name, display_name=display_name, kind=kind)
+    emit(made, lambda: facts([("user", made.name), ("name", made.display_name), ("kind", made.kind), ("id", made.id)]))
+
+
+@users.verb("list", "ringi users list --json")
+def list_users(limit: Limit = 50) -> None:
+    """List the users of the organisation."""
+    with connect() as client:
+        emit_list(
+            client.identity.users(), limit=limit,
+            render=lambda found: table(
+                ["user", "name", "kind", "created"], [(one.name, one.display_name, one.kind, one.created_at) for one in found]
+            ),
+        )  # fmt: skip
+
+
+@roles.verb("catalogue", "ringi roles catalogue")
+def catalogue() -> None:
+    """List every role and what it allows."""
+    with connect() as client:
+        found = client.identity.roles()
+    emit(found, lambda: table(["role", "scope", "allows"], [(one.role, one.scope, one.permissions) for one in found]))
+
+
+@roles.verb("grant", "ringi roles grant kenji reviewer --project risk", "ringi roles grant mio auditor --days 30")
+def grant_role(
+    user: str,
+    role: Role,
+    project: Annotated[str | None, typer.Option(help="The project; left out, the whole organisation.", show_default=False)] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=3650, help="End it after so many days.", show_default=False)] = None,
+) -> None:
+    """Give a user a role."""
+    with connect() as client:
+        held = client.identity.grant_role(user, role, project=project, days=days)
+    pairs = [("user", held.user), ("role", held.role), ("project", held.project or "the organisation"), ("until", held.expires_at), ("id", held.id)]
+    emit(held, lambda: facts(pairs))
+
+
+@roles.verb("revoke", "ringi roles revoke 0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e")
+def revoke_role(membership: Annotated[UUID, typer.Argument(help="The id that ringi roles list shows.")]) -> None:
+    """End a role now."""
+    with connect() as client:
+        ended = client.identity.revoke_role(membership)
+    emit(ended, lambda: facts([("ended", f"{ended.role} of {ended.user}"), ("project", ended.project or "the organisation")]))
+
+
+@roles.verb("list", "ringi roles list")
+def list_roles(limit: Limit = 50) -> None:
+    """List who holds which role."""
+    columns = ["user", "role", "project", "until", "id"]
+    with connect() as client:
+        emit_list(
+            client.identity.memberships(), limit=limit,
+            render=lambda found: table(columns, [(one.user, one.role, one.project, one.expires_at, one.id) for one in found]),
+        )  # fmt: skip
+
+
+@tokens.verb(
+    "issue",
+    "ringi tokens issue kenji --save-as kenji",
+    "ringi tokens issue serving --name web --days 30 --scope release:pull --environment production --json",
+)
+def issue_token(
+    user: str,
+    name: Annotated[str, typer.Option(help="What it is for.")] = "token",
+    days: Annotated[int, typer.Option(min=1, max=365, help="Days until it expires.")] = 90,
+    scope: Annotated[list[str] | None, typer.Option(help="Allow only this permission; repeat it for more.", show_default=False)] = None,
+    environment: Annotated[str | None, typer.Option(help="Bind a service token to one environment.", show_default=False)] = None,
+    save_as: Annotated[str | None, typer.Option(metavar="PROFILE", help="Save it as a profile of this machine.", show_default=False)] = None,
+) -> None:
+    """Issue a token and show it, this once."""
+    config, server = contexts.config_path(os.environ), invocation.target().server
+    if save_as is not None:
+        contexts.check_profile_is_new(config, save_as)
+    with connect() as client:
+        issued = client.identity.issue_token(user, name=name, days=days, scopes=scope or None, environment=environment)
+    if save_as is not None:
+        contexts.save_profile(config, save_as, Profile(server=server, token=issued.token), replace=False)
+    emit(issued, lambda: issued.token)
+    note(f"A token of {issued.details.user}, good until {issued.details.expires_at:%Y-%m-%d}; it is shown this once.")
+
+
+@tokens.verb("list", "ringi tokens list")
+def list_tokens(limit: Limit = 50) -> None:
+    """List tokens without their secrets."""
+    columns = ["user", "token", "starts with", "expires", "revoked", "last used", "id"]
+    with connect() as client:
+        emit_list(
+            client.identity.tokens(), limit=limit,
+            render=lambda found: table(
+                columns, [(one.user, one.name, one.prefix, one.expires_at, one.revoked_at, one.last_used_at, one.id) for one in found]
+            ),
+        )  # fmt: skip
+
+
+@tokens.verb("revoke", "ringi tokens revoke 0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e")
+def revoke_token(token: Annotated[UUID, typer.Argument(help="The id that ringi tokens list shows, not the secret.")]) -> None:
+    """End a token now."""
+    with connect() as client:
+        ended = client.identity.revoke_token(token)
+    emit(ended, lambda: facts([("ended", f"token '{ended.name}' of {ended.user}"), ("at", ended.revoked_at)]))
