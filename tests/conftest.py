@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from support.platform import platform, platform_session, shared_platform
+from support.platform import broker, platform, shared_platform
 from support.postgres import database, migrated_template, postgres_server
+from support.story import ground, sources
 
-__all__ = ["database", "migrated_template", "platform", "platform_session", "postgres_server", "shared_platform"]
+__all__ = ["broker", "database", "ground", "migrated_template", "platform", "postgres_server", "shared_platform", "sources"]
 
 _connect = socket.socket.connect
 _LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -20,4 +21,5 @@ def _connect_here(self: socket.socket, address: Any) -> None:
     _connect(self, address)
 
 
-socket.socket.connect = _connect_here  # type: ignore[method-assign]
+# replaces: the one door to the network, so that no test can depend on what is beyond this machine.
+socket.socket.connect = _connect_here  # type: ignore[method-assign, assignment]

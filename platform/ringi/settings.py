@@ -71,5 +71,5 @@ class Settings(BaseSettings):
 
 @cache
 def get_settings() -> Settings:
-    """This process's settings, read once."""
+    """The process's settings, read once."""
     return Settings()

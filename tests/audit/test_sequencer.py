@@ -109,6 +109,7 @@ def test_eight_writers_and_a_sequencer_killed_at_random_leave_no_gap_and_keep_ea
     print(f"seed {SEED}")
     choose, pause = random.Random(SEED), threading.Event()  # test data, not a secret
     actors = [Actor(kind=ActorKind.SERVICE, id=uuid4(), name=f"writer {number}") for number in range(WRITERS)]
+    # thread: eight database clients at once; the sequencer itself is a process.
     with ThreadPoolExecutor(WRITERS) as pool:
         enough = threading.Event()
         sequencer.start()

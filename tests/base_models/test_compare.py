@@ -120,7 +120,7 @@ def test_one_flipped_bit_is_changed_and_not_recast(revision: Write) -> None:
 
 def test_dtype_casts_are_recast_in_both_directions(revision: Write) -> None:
     torch = pytest.importorskip("torch")
-    from safetensors.torch import save_file as save_torch  # noqa: PLC0415
+    from safetensors.torch import save_file as save_torch
 
     wide = {name: torch.from_numpy(value) for name, value in draw().items()}
 

@@ -141,7 +141,7 @@ def test_the_digest_has_its_form_and_the_order_of_keys_is_free() -> None:
 
 @given(st.floats(min_value=1e-30, max_value=1e30, allow_subnormal=False))
 def test_float32_noise_never_moves_f1(value: float) -> None:
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     assert f1(some_scale=float(f"{np.float32(value):.7g}")) == f1(some_scale=float(np.float32(value)))
 

@@ -33,7 +33,7 @@ class Hub:
 def hub(postgres_server: PostgresHandle, migrated_template: DatabaseUrls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     folder = tmp_path_factory.mktemp("hub")
     urls = fresh_database(postgres_server, "hub", template=migrated_template.name)
-    world = hub_world(urls.app_url, folder / "blobs")
+    world = hub_world(urls, folder / "blobs")
     with hub_server(folder, database_url=urls.app_url, blobs=folder / "blobs") as (server, pid):
         yield Hub(server, pid, world)
     close(world)

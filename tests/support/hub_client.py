@@ -138,6 +138,7 @@ def cut_once(port: int, *, after: int) -> Iterator[int]:
     cut, relays = threading.Event(), list[threading.Thread]()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         own = int(listener.getsockname()[1])
+        # thread: a network that loses a connection; it plays no part of the platform.
         accepting = threading.Thread(target=_accept, args=(listener, port, after, cut, relays))
         accepting.start()
         yield own
@@ -155,6 +156,7 @@ def _accept(listener: socket.socket, port: int, after: int, cut: threading.Event
         if threading.current_thread() in relays:
             near.close()
             return
+        # thread: one direction of one connection.
         relays.append(threading.Thread(target=_relay, args=(near, port, after, cut)))
         relays[-1].start()
 

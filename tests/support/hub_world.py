@@ -31,7 +31,7 @@ from ringi.base_models.models import BaseModel, BaseRevision
 from ringi.base_models.schemas import RevisionState
 from ringi.base_models.service import tree_digest
 from ringi.identity import service as identity
-from ringi.identity.models import Organization, Project, User
+from ringi.identity.models import Organization, User
 from ringi.identity.schemas import Role, UserKind
 from ringi.jobs.contracts import FileRef, JobKind, as_document
 from ringi.jobs.models import Job
@@ -41,6 +41,7 @@ from ringi.kit.ids import uuid7
 from ringi.releases.models import Channel
 from ringi.storage import blobs
 from ringi.storage.local import LocalBlobStore
+from support.postgres import DatabaseUrls
 
 PARTS = {"F1": "bfp-f1:" + "1" * 64, "F2": "bfp-f2:" + "2" * 64}
 DIGEST = "sha256:" + "0" * 64
@@ -51,6 +52,8 @@ class HubWorld:
     """Project `demo` with channels `production` and `staging` (each of the environment of its name), project `other` with `production`."""
 
     sessions: sessionmaker[Session]
+    # The owner's: the application itself may not change a grant.
+    owner: sessionmaker[Session]
     store: LocalBlobStore
     organization: UUID = field(default_factory=uuid7)
     projects: dict[str, UUID] = field(default_factory=dict)
@@ -194,8 +197,8 @@ class HubWorld:
 
     def expire_grants(self, reference: str) -> None:
         """Let every grant of the version be over."""
-        with self.version(reference) as (session, version):
-            session.execute(
+        with self.version(reference) as (_, version), self.owner.begin() as owner:
+            owner.execute(
                 update(ApprovalGrant)
                 .where(ApprovalGrant.version_id == version.id)
                 .values(expires_at=datetime.now(UTC) - timedelta(seconds=1))
@@ -237,9 +240,10 @@ def _people(world: HubWorld, session: Session) -> None:
     identity.revoke_token(session, world.admin, token_id=token)
 
 
-def hub_world(app_url: str, blobs_dir: Path) -> HubWorld:
+def hub_world(urls: DatabaseUrls, blobs_dir: Path) -> HubWorld:
     """A new world in a migrated, empty database; its blobs in `blobs_dir`."""
-    world = HubWorld(sessionmaker(create_engine(app_url)), LocalBlobStore(blobs_dir))
+    application, owner = (sessionmaker(create_engine(url)) for url in (urls.app_url, urls.owner_url))
+    world = HubWorld(application, owner, LocalBlobStore(blobs_dir))
     with world.sessions.begin() as session:
         name = f"org-{secrets.token_hex(4)}"
         session.add(Organization(id=world.organization, name=name, display_name=""))
@@ -265,8 +269,6 @@ def hub_world(app_url: str, blobs_dir: Path) -> HubWorld:
 
 def close(world: HubWorld) -> None:
     """End its connections."""
-    with world.sessions() as session:
-        session.get_bind().engine.dispose()
-
-
-__all__ = ["HubWorld", "Project", "close", "hub_world"]
+    for sessions in (world.sessions, world.owner):
+        with sessions() as session:
+            session.get_bind().engine.dispose()

@@ -1,7 +1,7 @@
 """A running platform for tests: real PostgreSQL, Valkey, API, relay, sequencer and workers, each its own process.
 
-`platform_session` starts API, relay and sequencer once for the session on one database; workers are started by the tests that need them.
-`platform` gives a test an organisation of its own in it, so tests do not see each other. `shared_platform` is the process table.
+`shared_platform` starts one for the session, with a worker for each queue; `platform` gives a test an organisation of its own in it, so
+tests do not see each other. `started()` makes a platform of its own for tests that stop its servers or kill its workers.
 """
 
 import os
@@ -10,9 +10,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -20,10 +22,16 @@ import pytest
 from ringi.cli.client import RingiClient
 from ringi.embedded import valkey
 from ringi.embedded.postgres import PostgresHandle
+from ringi.identity.schemas import Role
+from ringi.jobs.schemas import OPEN, JobOut, JobState
+from support.hub_client import free_port
 from support.postgres import DatabaseUrls, fresh_database
 from support.waiting import until
 
 SETUP_KEY = "setup-key-of-the-tests"
+PROJECT = "support"
+# The platform is done with a job in seconds; a machine under load may need more.
+JOB_S = 120.0
 
 
 @dataclass
@@ -35,6 +43,16 @@ class Processes:
     broker_url: str
     environment: dict[str, str]
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def server(self) -> str:
+        """The API's address."""
+        return self.environment["RINGI_PUBLIC_URL"]
+
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+        return Path(self.environment["RINGI_DATA_DIR"])
 
     def start(self, name: str, *command: str, **extra: str) -> subprocess.Popen[bytes]:
         """Start `python -m command…` in a session of its own, logging to a file."""
@@ -52,24 +70,34 @@ class Processes:
         options = ("-Q", queue, "-P", "solo", "-c", "1", "--without-gossip", "--without-mingle", "-n", f"{name}@%h", "-l", "info")
         return self.start(name, "celery", "-A", "ringi_workers.app", "worker", *options, OMP_NUM_THREADS="1", **extra)
 
+    def send(self, name: str, number: int) -> None:
+        """Send a signal to a process and its children."""
+        os.killpg(self.running[name].pid, number)
+
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
-        """Signal a process and its children; kill -9 unless told otherwise."""
+        """End a process and its children; kill -9 unless told otherwise."""
         process = self.running.pop(name)
         os.killpg(process.pid, number)
         process.wait(timeout=30)
+
+    def name_of(self, lease_owner: str) -> str:
+        """The name under which the process that holds a lease was started."""
+        pid = int(lease_owner.rpartition("/")[2])
+        return next(name for name, process in self.running.items() if process.pid == pid)
 
     def log_of(self, name: str) -> str:
         """What a process wrote."""
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
     def stop(self) -> None:
-        """End every process."""
+        """End every process, also a stopped one. Nothing is asked of them any more, so they get little time."""
         for process in self.running.values():
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
+                os.killpg(process.pid, signal.SIGCONT)
         for process in self.running.values():
             try:
-                process.wait(timeout=10)
+                process.wait(timeout=2)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait(timeout=10)
@@ -94,40 +122,105 @@ def environment_of(folder: Path, urls: DatabaseUrls, broker_url: str, port: int)
     }
 
 
-def started(folder: Path, urls: DatabaseUrls, broker_url: str) -> Processes:
-    """API, relay and sequencer over a data folder, ready to answer."""
-    port = free_port()
-    (folder / "data").mkdir()
-    processes = Processes(folder, urls, broker_url, environment_of(folder, urls, broker_url, port))
-    processes.start("api", "uvicorn", "ringi.api.app:app", "--host", "127.0.0.1", "--port", str(port), "--no-access-log")
-    processes.start("relay", "ringi_workers.relay")
-    processes.start("sequencer", "ringi_workers.sequencer")
+def start_api(processes: Processes, name: str = "api", **extra: str) -> None:
+    """The API, ready to answer."""
+    port = processes.server.rpartition(":")[2]
+    process = processes.start(name, "uvicorn", "ringi.api.app:app", "--host", "127.0.0.1", "--port", port, "--no-access-log", **extra)
 
     def ready() -> bool:
-        assert processes.running["api"].poll() is None, processes.log_of("api")
+        assert process.poll() is None, processes.log_of(name)
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+            return httpx.get(f"{processes.server}/readyz").status_code == 200
         except httpx.TransportError:
             return False
 
     until(ready, timeout_s=60)
+
+
+def started(folder: Path, urls: DatabaseUrls, broker_url: str) -> Processes:
+    """API, relay and sequencer over a data folder, ready to answer."""
+    (folder / "data").mkdir()
+    processes = Processes(folder, urls, broker_url, environment_of(folder, urls, broker_url, free_port()))
+    processes.start("relay", "ringi_workers.relay")
+    processes.start("sequencer", "ringi_workers.sequencer")
+    start_api(processes)
     return processes
 
 
-@dataclass(frozen=True)
+@dataclass
 class Platform:
-    """One organisation on the running platform, with a client for every role."""
+    """One organisation on a running platform, with a client for every role."""
 
     processes: Processes
-    server: str
     organization: str
-    project: str
-    admin: RingiClient
     tokens: dict[str, str]
+    project: str = PROJECT
+    clients: dict[str, RingiClient] = field(default_factory=dict)
+
+    @property
+    def server(self) -> str:
+        """The API's address."""
+        return self.processes.server
 
     def as_(self, user: str) -> RingiClient:
-        """A client with that user's token."""
-        return RingiClient(self.server, token=self.tokens[user])
+        """The client with that user's token."""
+        if user not in self.clients:
+            self.clients[user] = RingiClient(self.server, self.tokens[user])
+        return self.clients[user]
+
+    def call(self, user: str | None, method: str, path: str, **request: Any) -> httpx.Response:
+        """A plain HTTP call below /api/v1, for what the typed client would not send."""
+        headers = request.pop("headers", {}) | ({"Authorization": f"Bearer {self.tokens[user]}"} if user else {})
+        return httpx.request(method, f"{self.server}/api/v1{path}", headers=headers, timeout=60, **request)
+
+    def ended(self, job_id: UUID | None, *, timeout_s: float = JOB_S) -> JobOut:
+        """The job once it has ended, however it did."""
+        assert job_id is not None
+
+        def look() -> JobOut | None:
+            job = self.as_("contributor").jobs.get(job_id)
+            return job if job.state not in OPEN else None
+
+        found = until(look, timeout_s=timeout_s, pause_s=0.1)
+        assert found is not None
+        return found
+
+    def succeeded(self, job_id: UUID | None, *, timeout_s: float = JOB_S) -> JobOut:
+        """The job once it has succeeded."""
+        job = self.ended(job_id, timeout_s=timeout_s)
+        assert job.state is JobState.SUCCEEDED, job.error
+        return job
+
+    def add_user(self, name: str, *roles: Role, project: str | None = PROJECT) -> None:
+        """One more user with a token."""
+        admin = self.as_("admin").identity
+        admin.create_user(name)
+        for role in roles:
+            admin.grant_role(name, role, project=project)
+        self.tokens[name] = admin.issue_token(name).token
+
+    def close(self) -> None:
+        """Give the sockets back."""
+        for client in self.clients.values():
+            client.close()
+        self.clients.clear()
+
+
+@contextmanager
+def new_organization(processes: Processes) -> Iterator[Platform]:
+    """An organisation with a project and the users of the story, each with a token of their own."""
+    name = f"org-{uuid4().hex[:8]}"
+    with RingiClient(processes.server, SETUP_KEY) as operator:
+        created = operator.identity.create_organization(name, admin="admin", display_name="検証株式会社")
+    platform = Platform(processes, name, {"admin": created.token.token})
+    try:
+        platform.as_("admin").identity.create_project(PROJECT, display_name="サポート")
+        for role in (Role.CONTRIBUTOR, Role.REVIEWER, Role.DEPLOYER, Role.VIEWER, Role.INCIDENT_COMMANDER):
+            platform.add_user(role.value, role)
+        platform.add_user("auditor", Role.AUDITOR, project=None)
+        yield platform
+    finally:
+        platform.close()
 
 
 @pytest.fixture(scope="session")
@@ -145,39 +238,18 @@ def shared_platform(postgres_server: PostgresHandle, migrated_template: Database
     urls = fresh_database(postgres_server, f"shared_{uuid4().hex[:8]}", template=migrated_template.name)
     with tempfile.TemporaryDirectory(prefix="ringi-platform-", ignore_cleanup_errors=True) as folder:
         processes = started(Path(folder), urls, broker)
-        processes.start_worker("worker-cpu", "cpu")
-        processes.start_worker("worker-gpu", "gpu")
-        yield processes
-        processes.stop()
-
-
-platform_session = shared_platform
-
-
-def new_organization(processes: Processes) -> Platform:
-    """An organisation with a project and the four users of the story, each with a token."""
-    server = processes.environment["RINGI_PUBLIC_URL"]
-    name, project = f"org-{uuid4().hex[:8]}", "support"
-    created = RingiClient(server, token=SETUP_KEY).create_organization(name=name, admin="admin", display_name="検証株式会社")
-    admin = RingiClient(server, token=created.token.token)
-    admin.create_project(name=project, display_name="サポート")
-    roles = {
-        "contributor": project,
-        "reviewer": project,
-        "deployer": project,
-        "auditor": None,
-        "viewer": project,
-        "incident_commander": project,
-    }
-    tokens = {"admin": created.token.token}
-    for role, place in roles.items():
-        admin.create_user(name=role)
-        admin.grant_role(user=role, role=role, project=place)
-        tokens[role] = admin.issue_token(role, name="test").token
-    return Platform(processes, server, name, project, admin, tokens)
+        try:
+            processes.start_worker("worker-cpu", "cpu")
+            processes.start_worker("worker-gpu", "gpu")
+            yield processes
+        finally:
+            processes.stop()
 
 
 @pytest.fixture
-def platform(shared_platform: Processes) -> Platform:
+def platform(shared_platform: Processes) -> Iterator[Platform]:
     """An organisation of the test's own on the shared platform."""
-    return new_organization(shared_platform)
+    with new_organization(shared_platform) as platform:
+        yield platform
+    # Shown when the test fails.
+    print(shared_platform.log_of("api")[-4000:])

@@ -8,11 +8,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], *, timeout_s: float = 30.0) -> T:
+def until(look: Callable[[], T], *, timeout_s: float = 30.0, pause_s: float = 0.02) -> T:
     """Look until the answer is true, and return it; fails with the last answer after `timeout_s` seconds."""
     deadline = time.monotonic() + timeout_s
     pause = threading.Event()
     while not (answer := look()):
         assert time.monotonic() < deadline, f"still {answer!r} after {timeout_s} s"
-        pause.wait(0.02)
+        pause.wait(pause_s)
     return answer

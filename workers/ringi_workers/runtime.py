@@ -100,15 +100,16 @@ def run(job_id: UUID) -> None:
     kind = JobKind(claimed.kind)
     log.info("job %s: %s, attempt %d", job_id, kind, claimed.attempt)
     handler, contract = _HANDLERS[kind], CONTRACTS[kind]
-    with Lease(claimed, time_limit_s=contract.time_limit_s) as lease, Workspace(claimed, lease.owner) as workspace:
-        outcome = _attempt(handler, contract.payload.model_validate(claimed.payload), workspace, lease)
+    with Lease(claimed, time_limit_s=contract.time_limit_s) as lease:
+        outcome = _attempt(handler, contract.payload.model_validate(claimed.payload), lease)
     _settle(claimed, handler, outcome, lease)
 
 
-def _attempt(handler: Handler, payload: Any, workspace: Workspace, lease: "Lease") -> Any:
+def _attempt(handler: Handler, payload: Any, lease: "Lease") -> Any:
     """The result, or the error that the attempt ended with."""
     try:
-        return handler.work(payload, workspace, lease.sink)
+        with Workspace(lease.job, lease.owner) as workspace:
+            return handler.work(payload, workspace, lease.sink)
     except RingiError as error:
         return error
     except MemoryError as error:

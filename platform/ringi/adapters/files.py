@@ -3,32 +3,20 @@
 `check_paths` decides from the names, `check_content` looks inside.
 """
 
-import unicodedata
 from collections.abc import Iterable
+from itertools import islice
 
 from ringi.adapters.weights import WeightsPickle, content_kind
 from ringi.kit.errors import RingiError
+from ringi.uploads.paths import UploadPathUnsafe, check_safe
+
+__all__ = ["CONFIG", "WEIGHTS", "AdapterFileMissing", "UploadFileNotAllowed", "UploadPathUnsafe", "check_content", "check_paths"]
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 REQUIRED = (CONFIG, WEIGHTS)
 TEXT_SUFFIXES = (".md", ".txt", ".json", ".jinja")
 MAX_FILES = 200
-MAX_PATH_BYTES = 1024
-MAX_PART_BYTES = 255
-
-
-class UploadPathUnsafe(RingiError):
-    """A path could leave the folder, hide, or collide with another one."""
-
-    code, status = "upload_path_unsafe", 400
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(
-            f"The path {path[:200]!a} is not accepted: {reason}.",
-            next_step="Name files by plain relative paths with '/' between the parts.",
-            details={"path": ascii(path[:200]), "reason": reason},
-        )
 
 
 class UploadFileNotAllowed(RingiError):
@@ -59,25 +47,16 @@ class AdapterFileMissing(RingiError):
 
 def check_paths(paths: Iterable[str]) -> tuple[str, ...]:
     """The paths, sorted by code point, when all of them are acceptable; raises the refusal of the first that is not."""
-    seen: dict[str, str] = {}
-    folders: set[str] = set()
-    for count, path in enumerate(paths, start=1):
-        if count > MAX_FILES:
-            raise UploadFileNotAllowed(path, f"a folder has at most {MAX_FILES} files")
-        _check_path(path)
-        key = _folded(path)
-        if key in seen:
-            raise UploadPathUnsafe(path, f"it is the same name as {seen[key]!a} on some file systems")
-        seen[key] = path
-        parts = key.split("/")
-        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+    named = tuple(islice(paths, MAX_FILES + 1))
+    if len(named) > MAX_FILES:
+        raise UploadFileNotAllowed(named[-1], f"a folder has at most {MAX_FILES} files")
+    check_safe(named)
+    for path in named:
         _check_kind(path)
-    for key in sorted(folders & seen.keys()):
-        raise UploadPathUnsafe(seen[key], "it is a file and a folder at once")
     for required in REQUIRED:
-        if required not in seen.values():
+        if required not in named:
             raise AdapterFileMissing(required)
-    return tuple(sorted(seen.values()))
+    return tuple(sorted(named))
 
 
 def check_content(path: str, head: bytes) -> None:
@@ -88,29 +67,6 @@ def check_content(path: str, head: bytes) -> None:
         raise WeightsPickle(kind)
     if b"\0" in head:
         raise UploadFileNotAllowed(path, "its content is binary")
-
-
-def _folded(path: str) -> str:
-    # Folding may denormalise and normalising may unfold, so normalise on both sides (Unicode 16, section 3.13, D145).
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
-
-
-def _check_path(path: str) -> None:
-    if not path or path.startswith("/"):
-        raise UploadPathUnsafe(path, "it is empty or absolute")
-    if any(unicodedata.category(character).startswith("C") for character in path):
-        raise UploadPathUnsafe(path, "it has a control, invisible or unassigned character")
-    if "\\" in path or ":" in path:
-        raise UploadPathUnsafe(path, "it has a backslash or a colon")
-    if len(path.encode()) > MAX_PATH_BYTES:
-        raise UploadPathUnsafe(path, f"it is longer than {MAX_PATH_BYTES} bytes")
-    for part in path.split("/"):
-        if part in {"", ".", ".."}:
-            raise UploadPathUnsafe(path, "it has an empty part, '.' or '..'")
-        if part != part.strip() or part.endswith("."):
-            raise UploadPathUnsafe(path, "a part begins with a space, or ends with a space or a dot")
-        if len(part.encode()) > MAX_PART_BYTES:
-            raise UploadPathUnsafe(path, f"a part is longer than {MAX_PART_BYTES} bytes")
 
 
 def _check_kind(path: str) -> None:

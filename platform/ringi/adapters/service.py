@@ -42,6 +42,7 @@ from ringi.uploads import service as uploads
 from ringi.uploads.schemas import UploadedFile
 
 CONFIG_LIMIT_BYTES = 1024 * 1024
+_HEAD_BYTES = 512
 
 
 class AdapterExists(Conflict):
@@ -93,6 +94,7 @@ def find_version(session: Session, actor: Actor, *, adapter: Adapter, selector: 
     elif len(selector) == 40 and all(digit in "0123456789abcdef" for digit in selector):  # noqa: PLR2004  # a hub commit
         query = query.where(AdapterVersion.manifest_digest.startswith(f"sha256:{selector}", autoescape=True))
     else:
+        # unscoped: the caller holds the adapter already.
         head = select(ChannelHead.version_id).where(ChannelHead.adapter_id == adapter.id, ChannelHead.channel == selector)
         query = query.where(AdapterVersion.id == head.scalar_subquery())
     version = session.scalars(query).one_or_none()
@@ -125,11 +127,10 @@ def register(session: Session, actor: Actor, *, adapter: Adapter, files: Sequenc
     base = base_models.reference(revision)
     check_content(refs, base)
     payload = InspectPayload(adapter_id=adapter.id, adapter_name=adapter.reference, base=base, files=refs)
-    job = jobs.enqueue(
+    return jobs.enqueue(
         session, actor, JobKind.INSPECT, payload, subject=f"adapter {adapter.reference}", project_id=adapter.project_id,
         exclusive_key=f"inspect:{adapter.id}",
     )  # fmt: skip
-    return job
 
 
 def check_content(refs: Sequence[FileRef], base: BaseRef) -> None:
@@ -142,6 +143,8 @@ def check_content(refs: Sequence[FileRef], base: BaseRef) -> None:
     # Eight bytes give the header's length, the header follows: the weights themselves are not read here.
     head = b"".join(store.open(tensors.digest, end=min(tensors.size, weights.ADAPTER_LIMITS.max_header_bytes + 8)))
     weights.read_header(io.BytesIO(head), file_size=tensors.size)
+    for ref in refs:
+        adapter_files.check_content(ref.path, b"".join(store.open(ref.digest, end=min(ref.size, _HEAD_BYTES))))
 
 
 def complete_inspection(session: Session, job: Job, result: InspectResult) -> AdapterVersion:
@@ -168,8 +171,11 @@ def register_version(  # a version is made of exactly these
         return existing
     for ref in files:
         blobs.register(session, StoredBlob(ref.digest, ref.size))
+    # Two bases of an organisation may hold the same bytes, so the digest alone is not enough.
     revision = session.scalars(
-        select(BaseRevision).where(BaseRevision.organization_id == job.organization_id, BaseRevision.digest == base.digest)
+        select(BaseRevision)
+        .join(BaseRevision.base_model)
+        .where(BaseModel.organization_id == job.organization_id, BaseModel.name == base.name, BaseRevision.number == base.revision)
     ).one()
     newest = session.scalar(select(func.max(AdapterVersion.number)).where(AdapterVersion.adapter_id == adapter_id))
     version = AdapterVersion(

@@ -237,7 +237,7 @@ def _tensor(name: str, entry: object, data_start: int, limits: HeaderLimits) -> 
         raise WeightsHeaderInvalid("dtype", f"'{name}' has dtype {str(dtype)[:20]!a}; accepted are {', '.join(sorted(limits.dtypes))}")
     if not isinstance(shape, list) or len(shape) > limits.max_rank or not all(_is_count(size, _MAX_DIMENSION) for size in shape):
         raise WeightsHeaderInvalid("shape", f"'{name}' must have a shape of at most {limits.max_rank} non-negative integers")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_count(offset, 2**63) for offset in offsets):
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_count(offset, 2**63) for offset in offsets):  # noqa: PLR2004  # begin and end
         raise WeightsHeaderInvalid("offsets", f"'{name}' must have two non-negative data_offsets")
     size = DTYPE_BYTES[dtype]
     for dimension in shape:

@@ -34,7 +34,7 @@ def create(
     session: Session, actor: Actor, *, project_id: UUID, environment: str | None, document: PolicyDocument, only_if_none: bool = False
 ) -> ApprovalPolicy:
     """A new policy version. It holds for new requests; open ones go stale at their next vote."""
-    # The project row is the lock: policy numbers are given one at a time.
+    # unscoped: the caller has been let into the project already. Its row is the lock: policy numbers are given one at a time.
     organization_id = session.scalars(select(Project.organization_id).where(Project.id == project_id).with_for_update()).one()
     newest = _newest(session, project_id, environment)
     if newest is not None and only_if_none:

@@ -62,7 +62,7 @@ def request(session: Session, actor: Actor, *, version: AdapterVersion, environm
     """Open a request; refused while another is open, for an unusable version, and without the evidence that the policy asks for."""
     if version.state not in USABLE:
         raise refusals.VersionUnusable(version)
-    # The version's row is the lock: of two requests at once the second sees the first.
+    # unscoped: the caller holds the version already. Its row is the lock: of two requests at once the second sees the first.
     session.execute(select(AdapterVersion.id).where(AdapterVersion.id == version.id).with_for_update())
     opened = visible(actor, ApprovalRequest).where(
         ApprovalRequest.version_id == version.id,
@@ -160,6 +160,7 @@ def _seat(session: Session, actor: Actor, subject: ApprovalRequest, document: Po
     """The seat that the voter takes; refuses who may not judge this subject (A3.1, A3.2)."""
     if actor.kind is not ActorKind.USER:
         raise refusals.NotAPerson
+    # unscoped: who committed the data is a fact about the version, whoever may read the data set.
     committer = session.scalars(select(DatasetVersion.created_by).where(DatasetVersion.id.in_(_training_data_of(subject.version)))).all()
     involved = {
         "requester of this approval": [subject.requester_id],
@@ -181,6 +182,7 @@ def _seat(session: Session, actor: Actor, subject: ApprovalRequest, document: Po
 
 
 def _training_data_of(version: AdapterVersion) -> Select[UUID]:
+    # unscoped: the caller holds the version already.
     return select(TrainingRun.dataset_version_id).where(TrainingRun.version_id == version.id)
 
 

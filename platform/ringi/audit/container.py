@@ -26,6 +26,9 @@ class BundleInvalid(RingiError):
 
     code, status = "audit_bundle_invalid", 400
 
+    def __init__(self, message: str, *, next_step: str = "Get the export again from whoever made it; do not trust this file.") -> None:
+        super().__init__(message, next_step=next_step)
+
 
 class Member(NamedTuple):
     """A member's content: bytes, CRC-32, and where its data starts in the file."""

@@ -30,6 +30,9 @@ class NoteInvalid(RingiError):
 
     code, status = "audit_note_invalid", 400
 
+    def __init__(self, message: str, *, next_step: str = "Get the key or note again from its source; do not trust this one.") -> None:
+        super().__init__(message, next_step=next_step)
+
 
 def encode_base64(data: bytes) -> str:
     """Standard base64 with padding (RFC 4648 section 4)."""

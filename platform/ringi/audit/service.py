@@ -121,7 +121,9 @@ def record(
         )
         body = _canonical(event)
     except (ValidationError, CanonicalizationError) as error:
-        raise AuditEntryInvalid(f"The event '{action}' cannot be written: {error}") from error
+        raise AuditEntryInvalid(
+            f"The event '{action}' cannot be written: {error}", next_step="Report this to the operator; the action did not happen."
+        ) from error
     row_id = _insert(session, event, body, event_id=event_id, ts=now, organization_id=organization, project_id=project_id)
     if payload is not None:
         session.execute(insert(AuditPayload).values(event_id=row_id, salt=salt, content=payload.encode()))

@@ -131,7 +131,10 @@ def _check_extends(session: Session, last: Checkpoint, size: int, root: bytes) -
     try:
         proof = consistency_proof(last.size, size, partial(node_reader, session))
     except AuditHeadInvalid as error:
-        raise AuditLogInconsistent(f"The audit log cannot show that it extends what was signed: {error.message}") from error
+        raise AuditLogInconsistent(
+            f"The audit log cannot show that it extends what was signed: {error.message}",
+            next_step="Nothing is signed until the lost entries are back. After a restore, open a new origin (see the runbook).",
+        ) from error
     if not verify_consistency(last.size, size, last.root, root, proof):
         raise AuditLogInconsistent(
             f"The audit log of {size} leaves does not extend the {last.size} that were signed: entries were changed.",

@@ -23,6 +23,7 @@ from ringi.jobs.contracts import (
     as_document,
 )
 from ringi.jobs.models import Job
+from ringi.jobs.schemas import OPEN
 from ringi.kit.actor import Actor, ActorKind, system_actor
 from ringi.kit.digests import hex_of, sha256_json
 from ringi.kit.errors import Conflict, InvalidInput, NotFound
@@ -142,11 +143,12 @@ def register_revision(session: Session, actor: Actor, *, base: BaseModel, files:
     if missing:
         raise BaseFilesIncomplete(missing)
     digest = tree_digest(refs)
-    # The base row is the lock: two registrations at once get two numbers, or the same revision.
+    # unscoped: the caller holds the base already. Its row is the lock: two registrations at once get two numbers, or the same revision.
     session.execute(select(BaseModel.id).where(BaseModel.id == base.id).with_for_update())
     same = visible(actor, BaseRevision).where(BaseRevision.base_model_id == base.id, BaseRevision.digest == digest)
     existing = session.scalars(same.options(joinedload(BaseRevision.base_model), joinedload(BaseRevision.job))).one_or_none()
-    if existing is not None and existing.state != RevisionState.REFUSED:
+    # A pending revision whose job was cancelled, or gave up, would stay pending for ever: it is tried again like a refused one.
+    if existing is not None and (existing.state == RevisionState.SEALED or existing.job.state in OPEN):
         return existing
     newest = session.scalar(select(func.max(BaseRevision.number)).where(BaseRevision.base_model_id == base.id))
     number = existing.number if existing else (newest or 0) + 1
@@ -200,12 +202,14 @@ def complete(session: Session, job: Job, result: FingerprintResult) -> None:
 
 def refused(session: Session, job: Job) -> None:
     """The fingerprint job failed for good: the revision can be registered again with other files."""
+    # unscoped: the platform itself ends what was authorised when it was started.
     revision = session.scalars(select(BaseRevision).where(BaseRevision.job_id == job.id).with_for_update()).one_or_none()
     if revision is not None and revision.state == RevisionState.PENDING:
         revision.state = RevisionState.REFUSED
         audit.record(
             session, system_actor("worker"), AuditAction.BASE_MODEL_REVISION_REFUSE, object_type="base_revision", object_id=revision.id,
-            object_digest=revision.digest, details={"code": (job.error or {}).get("code"), "job": str(job.id)},
+            object_digest=revision.digest, organization_id=revision.organization_id,
+            details={"code": (job.error or {}).get("code"), "job": str(job.id)},
         )  # fmt: skip
 
 

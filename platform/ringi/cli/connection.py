@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -18,6 +18,7 @@ from ringi.kit.digests import chunks, sha256_file
 from ringi.uploads.schemas import UploadedFile, UploadOut
 from ringi.web.schemas import Page
 
+Model = TypeVar("Model", bound=BaseModel)
 API = "/api/v1"
 PAGE_SIZE = 100
 BACK_OFF_S = (0.2, 0.5, 1.0)
@@ -32,7 +33,7 @@ OnBytes = Callable[[int, int], None]
 
 
 class FileChanged(Usage):
-    """A file became shorter while it was being sent."""
+    """A file became shorter or longer while it was being sent."""
 
     code = "file_changed"
 
@@ -66,11 +67,11 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def get[Model: BaseModel](self, path: str, model: type[Model], **query: Any) -> Model:
+    def get(self, path: str, model: type[Model], **query: Any) -> Model:
         """Read one thing."""
         return self._read(path, model, self._get(path, query))
 
-    def get_list[Model: BaseModel](self, path: str, model: type[Model]) -> list[Model]:
+    def get_list(self, path: str, model: type[Model]) -> list[Model]:
         """Read a list that comes whole."""
         found: list[Any] = json.loads(self._get(path, {}).content)
         return [model.model_validate(item) for item in found]
@@ -79,7 +80,7 @@ class Connection:
         """Read plain text."""
         return self._get(path, {}).text
 
-    def items[Model: BaseModel](self, path: str, model: type[Model], **query: Any) -> Iterator[Model]:
+    def items(self, path: str, model: type[Model], **query: Any) -> Iterator[Model]:
         """Every item of a paged list, newest first; pages are fetched as they are needed."""
         page_model: Any = Page
         cursor: str | None = None
@@ -91,13 +92,13 @@ class Connection:
             if cursor is None:
                 return
 
-    def post[Model: BaseModel](self, path: str, model: type[Model], body: BaseModel | None = None) -> Model:
+    def post(self, path: str, model: type[Model], body: BaseModel | None = None) -> Model:
         """Write: `body` is sent as JSON, without what was left at its default."""
         content = None if body is None else body.model_dump_json(exclude_unset=True).encode()
         headers = {} if content is None else {"Content-Type": "application/json"}
         return self._read(path, model, self._answer("POST", path, content=content, headers=headers))
 
-    def delete[Model: BaseModel](self, path: str, model: type[Model]) -> Model:
+    def delete(self, path: str, model: type[Model]) -> Model:
         """End something."""
         return self._read(path, model, self._answer("DELETE", path))
 
@@ -109,16 +110,17 @@ class Connection:
             sent = 0
             for piece in chunks(stream):
                 sent += len(piece)
+                if sent > total:
+                    raise FileChanged(file)
                 yield piece
                 if on_bytes is not None:
                     on_bytes(sent, total)
+            if sent < total:
+                raise FileChanged(file)
 
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(total), "X-Content-Digest": digest}
         with file.open("rb") as stream:
-            try:
-                answer = self._answer("POST", "/uploads", content=pieces(stream), headers=headers)
-            except httpx.LocalProtocolError:
-                raise FileChanged(file) from None
+            answer = self._answer("POST", "/uploads", content=pieces(stream), headers=headers)
         return self._read("/uploads", UploadOut, answer)
 
     def upload_folder(self, folder: Path, files: list[Path], *, on_bytes: OnBytes | None = None) -> list[UploadedFile]:
@@ -162,8 +164,6 @@ class Connection:
     def _answer(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
             return self._checked(self._http.request(method, path, **request))
-        except httpx.LocalProtocolError:
-            raise
         except httpx.TransportError as error:
             raise Unreachable(self.server, _reason(error)) from error
 
@@ -189,7 +189,7 @@ class Connection:
                 next_step="Check that this is a Ringi server, and read its log.", request_id=request_id,
             )  # fmt: skip
 
-    def _read[Model: BaseModel](self, path: str, model: type[Model], answer: httpx.Response) -> Model:
+    def _read(self, path: str, model: type[Model], answer: httpx.Response) -> Model:
         try:
             return model.model_validate_json(answer.content)
         except ValidationError as error:

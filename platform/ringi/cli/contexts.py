@@ -61,7 +61,9 @@ class NoSuchProfile(Usage):
 
     def __init__(self, name: str, known: list[str]) -> None:
         shown = ", ".join(known) or "none"
-        super().__init__(f"There is no profile '{name}'; saved are: {shown}.", next_step=f"Save it: ringi login --profile {name} --server URL.")
+        super().__init__(
+            f"There is no profile '{name}'; saved are: {shown}.", next_step=f"Save it: ringi login --profile {name} --server URL."
+        )
 
 
 class ProfileExists(Usage):
@@ -117,7 +119,9 @@ def read_profiles(path: Path) -> dict[str, Profile]:
         return Profiles.model_validate_json(text).profiles
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
-        raise ConfigUnusable(path, f"its content is not what ringi writes ({reason})", next_step="Mend or remove it, then: ringi login.") from None
+        raise ConfigUnusable(
+            path, f"its content is not what ringi writes ({reason})", next_step="Mend or remove it, then: ringi login."
+        ) from None
 
 
 def save_profile(path: Path, name: str, profile: Profile, *, replace: bool) -> None:

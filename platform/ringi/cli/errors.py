@@ -17,7 +17,14 @@ class ApiError(RingiError):
     code, status = "api_error", 500
 
     def __init__(
-        self, message: str, *, code: str, status: int, next_step: str = "", details: Mapping[str, Any] | None = None, request_id: str | None = None
+        self,
+        message: str,
+        *,
+        code: str,
+        status: int,
+        next_step: str = "",
+        details: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
     ) -> None:
         super().__init__(message, next_step=next_step, details=details)
         self.code = code  # type: ignore[misc]  # each answer has its own

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
@@ -17,6 +17,7 @@ from ringi.cli.errors import Usage
 if TYPE_CHECKING:
     from ringi.cli.client import RingiClient
 
+Verb = TypeVar("Verb", bound=Callable[..., None])
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.", show_default=False)]
 InProfile = Annotated[str | None, typer.Option("--profile", metavar="NAME", help="The saved server and token to use.", show_default=False)]
 SETTINGS = {"help_option_names": ["--help", "-h"]}
@@ -64,10 +65,15 @@ class Commands(typer.Typer):
 
     def __init__(self, about: str = "") -> None:
         super().__init__(
-            help=about, no_args_is_help=True, add_completion=False, context_settings=SETTINGS, rich_markup_mode="rich", pretty_exceptions_enable=False
+            help=about,
+            no_args_is_help=True,
+            add_completion=False,
+            context_settings=SETTINGS,
+            rich_markup_mode="rich",
+            pretty_exceptions_enable=False,
         )
 
-    def verb[Verb: Callable[..., None]](self, name: str, *examples: str) -> Callable[[Verb], Verb]:
+    def verb(self, name: str, *examples: str) -> Callable[[Verb], Verb]:
         """Make a function the command `name`; its docstring is the help."""
         epilog = "\n\n".join(["Examples:", *(escape(f"  {example}") for example in examples)])
 

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from rich.console import Console, RenderableType
@@ -16,6 +16,7 @@ from rich.table import Table
 from ringi.cli.invocation import invocation
 from ringi.kit.errors import RingiError
 
+Item = TypeVar("Item", bound=BaseModel)
 # Wide enough for references and digests where no terminal says how wide it is.
 _PIPE_WIDTH = 160
 _DIGEST_SHOWN = len("sha256:") + 12
@@ -36,7 +37,7 @@ def emit(result: Any, render: Callable[[], RenderableType]) -> None:
         console().print(render())
 
 
-def emit_list[Item: BaseModel](items: Iterable[Item], *, limit: int, render: Callable[[list[Item]], RenderableType]) -> None:
+def emit_list(items: Iterable[Item], *, limit: int, render: Callable[[list[Item]], RenderableType]) -> None:
     """Print the first `limit` items of a list, and say when there are more."""
     found = list(islice(items, limit + 1))
     shown = found[:limit]

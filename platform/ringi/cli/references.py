@@ -13,9 +13,8 @@ from typing import NamedTuple
 from ringi.cli.errors import Usage
 from ringi.kit.digests import parse_digest
 
-# The pattern of `ringi.web.schemas.Name`; a test holds the two together.
-NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9_]|[.-](?=[a-z0-9])){0,62}$"
-_NAME = re.compile(NAME_PATTERN.replace("$", r"\Z"))
+# What `ringi.web.schemas.Name` accepts; a test holds the two together.
+_NAME = re.compile(r"(?=.{1,63}\Z)[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")
 LATEST = "latest"
 
 
@@ -65,7 +64,7 @@ BASE = Grammar("r", "smollm2 or smollm2:r2", in_project=False)
 def check_name(text: str, *, what: str) -> str:
     """`text` when it is a name (of a user, project, channel …); raises BadReference otherwise."""
     if not _NAME.match(text):
-        reason = f"a name of a {what} has 1 to 63 of a-z, 0-9, '_', and '.' or '-' between them"
+        reason = f"a name of a {what} has 1 to 63 of a-z and 0-9, with single '.', '-' or '_' between them"
         raise BadReference(text, reason, example="risk-model.2")
     return text
 

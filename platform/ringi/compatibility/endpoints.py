@@ -33,7 +33,7 @@ def assessment_out(row: CompatibilityAssessment) -> AssessmentOut:
     )  # fmt: skip
 
 
-@router.get("/projects/{project}/adapters/{adapter}/versions/{selector}/compatibility")
+@router.get("/projects/{project}/adapters/{adapter}/versions/{selector}/compatibility")  # noqa: FAST003  # a dependency takes the project
 def version_compatibility(
     session: SessionDep,
     caller: Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)],

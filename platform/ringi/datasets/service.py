@@ -110,5 +110,5 @@ def complete(session: Session, job: Job, result: ValidateDatasetResult) -> None:
     session.flush()  # version.id goes into the audit event
     audit.record(
         session, system_actor("worker"), AuditAction.DATASET_VERSION_SEAL, object_type="dataset_version", object_id=version.id, object_digest=digest,
-        project_id=job.project_id, details={"job": str(job.id), "on_behalf_of": str(job.created_by)},
+        project_id=job.project_id, organization_id=job.organization_id, details={"job": str(job.id), "on_behalf_of": str(job.created_by)},
     )  # fmt: skip

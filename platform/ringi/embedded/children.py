@@ -142,5 +142,8 @@ def _launcher(
     launcher = [sys.executable, "-I", "-S", "-X", "utf8", str(LAUNCH), json.dumps(plan)]
     done = subprocess.run(launcher, capture_output=True, text=True, encoding="utf-8", env=environ, check=False)  # our own script
     if done.returncode != 0 or (detach and not done.stdout.strip().isdigit()):
-        raise LaunchFailed(f"'{Path(command[0]).name}' could not run: {(done.stderr or done.stdout).strip()[-2000:]}.")
+        raise LaunchFailed(
+            f"'{Path(command[0]).name}' could not run: {(done.stderr or done.stdout).strip()[-2000:]}.",
+            next_step="Mend what the system says; the program must be installed and executable.",
+        )
     return done.stdout

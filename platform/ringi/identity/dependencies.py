@@ -1,6 +1,6 @@
 """From a request to an Actor, and the one declared action of every route. A route without one fails a test.
 
-`allowed(P.X)` is for routes of the organisation, `allowed_in_project(P.X)` for routes under `/projects/{project}`.
+`allowed(P.X)` (or, where the body is a stream, `allowed_beforehand(P.X)`) is for routes of the organisation, `allowed_in_project(P.X)` for routes under `/projects/{project}`.
 A project that the caller may not see answers 404; one that is seen without the needed role answers 403, and that denial is audited.
 """
 
@@ -15,7 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
-from ringi.db.session import get_sessionmaker
+from ringi.db.session import get_sessionmaker, transaction
 from ringi.identity import service
 from ringi.identity.models import Project
 from ringi.identity.permissions import Permission
@@ -58,12 +58,26 @@ def allowed(permission: Permission) -> Any:
     """The Actor, when a role of theirs allows `permission` in the organisation, or in any project of it."""
 
     def check(actor: CurrentActor) -> Actor:
-        anywhere = actor.may(permission) or any(permission in held for held in actor.project_permissions.values())
-        if not anywhere:
-            raise _deny(actor, permission, None)
-        return actor
+        return _allowed_anywhere(actor, permission)
 
     return Depends(_declared(check, permission))
+
+
+def allowed_beforehand(permission: Permission) -> Any:
+    """The same, asked in a transaction that ends before the body is read: a slow upload must hold no connection and no lock."""
+
+    def check(request: Request, credentials: Bearer) -> Actor:
+        with transaction() as session:
+            actor = service.authenticate(session, credentials.credentials if credentials else None, request_id=request.state.request_id)
+        return _allowed_anywhere(actor, permission)
+
+    return Depends(_declared(check, permission))
+
+
+def _allowed_anywhere(actor: Actor, permission: Permission) -> Actor:
+    if actor.may(permission) or any(permission in held for held in actor.project_permissions.values()):
+        return actor
+    raise _deny(actor, permission, None)
 
 
 def allowed_in_project(permission: Permission) -> Any:

@@ -50,8 +50,12 @@ class WrongRoleScope(InvalidInput):
         super().__init__(f"The role '{role}' belongs to {belongs}.", next_step="Leave out the project, or name one.")
 
 
+# First halves of hub paths that mean something else: base models, and the hub's own routes.
+RESERVED_PROJECTS = frozenset({"api", "bases"})
+
+
 class ReservedName(InvalidInput):
-    """`bases` is the hub namespace of base models."""
+    """The name means something else in hub paths."""
 
     code = "reserved_name"
 
@@ -80,14 +84,18 @@ def create_organization(session: Session, actor: Actor, *, name: str, display_na
     session.flush()  # user.id goes into the roles
     for role in (Role.IDENTITY_ADMIN, Role.SYSTEM_ADMIN):
         session.add(Membership(organization_id=organization.id, user_id=user.id, role=role, granted_by=actor.id))
-    audit.record(session, actor, AuditAction.ORGANIZATION_CREATE, object_type="organization", object_id=organization.id)
+    audit.record(
+        session, actor, AuditAction.ORGANIZATION_CREATE, object_type="organization", object_id=organization.id,
+        organization_id=organization.id,
+    )  # fmt: skip
     return organization, user
 
 
 def create_project(session: Session, actor: Actor, *, name: str, display_name: str) -> Project:
     """A new project of the caller's organisation."""
-    if name == "bases":
+    if name in RESERVED_PROJECTS:
         raise ReservedName(name)
+    # unscoped: a name can be taken by a project that the caller may not see; the query names the organisation itself.
     taken = select(Project.id).where(Project.organization_id == actor.organization_id, Project.name == name)
     if session.scalar(taken) is not None:
         raise NameTaken("project", name)
@@ -142,6 +150,7 @@ def grant_role(session: Session, actor: Actor, *, user: str, role: Role, project
     if target is None:
         raise NotFound("user", user)
     scope = find_project(session, actor, project) if project else None
+    # unscoped: the caller holds the user already.
     held = session.scalars(select(Membership).where(*current_roles(target.id))).all()
     for other in held:
         same_place = other.project_id is None or scope is None or other.project_id == scope.id
@@ -162,6 +171,7 @@ def grant_role(session: Session, actor: Actor, *, user: str, role: Role, project
 
 def counted_roles(session: Session, *, user_id: UUID, project_id: UUID) -> frozenset[Role]:
     """Roles that a user holds now in a project and that someone else gave them: a role granted to oneself never counts (A3.3)."""
+    # unscoped: the platform itself asks whether a vote counts, of a user and a project that it holds.
     held = select(Membership.role).where(*current_roles(user_id), Membership.project_id == project_id, Membership.granted_by != user_id)
     return frozenset(Role(role) for role in session.scalars(held))
 
@@ -177,6 +187,7 @@ def revoke_role(session: Session, actor: Actor, *, membership_id: UUID) -> Membe
     if ended is None:
         raise NotFound("membership", membership_id)
     audit.record(session, actor, AuditAction.MEMBERSHIP_REVOKE, object_type="membership", object_id=ended.id, project_id=ended.project_id)
+    # unscoped: the row that was just ended, in the caller's organisation.
     return session.scalars(
         select(Membership).where(Membership.id == ended.id).options(joinedload(Membership.user), joinedload(Membership.project))
     ).one()
@@ -197,8 +208,9 @@ def issue_token(
     session.flush()  # token.id goes into the audit event
     session.refresh(token, ["expires_at", "created_at"])
     audit.record(
-        session, actor, AuditAction.TOKEN_ISSUE, object_type="token", object_id=token.id, details={"user": str(user.id), "days": days}
-    )
+        session, actor, AuditAction.TOKEN_ISSUE, object_type="token", object_id=token.id, organization_id=user.organization_id,
+        details={"user": str(user.id), "days": days},
+    )  # fmt: skip
     return secret, token
 
 
@@ -211,6 +223,7 @@ def revoke_token(session: Session, actor: Actor, *, token_id: UUID) -> Token:
     if token is None:
         raise NotFound("token", token_id)
     audit.record(session, actor, AuditAction.TOKEN_REVOKE, object_type="token", object_id=token.id)
+    # unscoped: the row that was just ended, in the caller's organisation.
     return session.scalars(select(Token).where(Token.id == token.id).options(joinedload(Token.user))).one()
 
 
@@ -219,6 +232,7 @@ def authenticate(session: Session, secret: str | None, *, request_id: str | None
     if secret is None:
         raise Unauthenticated
     token = None
+    # unscoped: there is no caller yet; the secret is the right to its own row.
     if tokens.well_formed(secret):
         token = session.scalars(
             select(Token).where(Token.secret_hash == tokens.hashed(secret)).options(joinedload(Token.user))
@@ -232,7 +246,9 @@ def authenticate(session: Session, secret: str | None, *, request_id: str | None
         raise Unauthenticated(f"The token expired at {token.expires_at:%Y-%m-%d %H:%M:%S} UTC.", reason="expired")
     # Once a minute is precise enough to find unused tokens, and it keeps reads from becoming writes.
     if token.last_used_at is None or now - token.last_used_at > timedelta(minutes=1):
-        session.execute(update(Token).where(Token.id == token.id).values(last_used_at=now))
+        # SKIP LOCKED: of two requests at once one writes it, and neither waits for the other to end.
+        free = select(Token.id).where(Token.id == token.id).with_for_update(skip_locked=True).scalar_subquery()
+        session.execute(update(Token).where(Token.id == free).values(last_used_at=now).execution_options(synchronize_session=False))
     return _actor_of(session, token, request_id)
 
 
@@ -240,6 +256,7 @@ def _actor_of(session: Session, token: Token, request_id: str | None) -> Actor:
     allowed = frozenset(token.scopes) if token.scopes else frozenset(Permission)
     in_organization: set[str] = set()
     in_projects: dict[UUID, set[str]] = defaultdict(set)
+    # unscoped: the caller's own roles make what the caller may see.
     for membership in session.scalars(select(Membership).where(*current_roles(token.user_id))):
         role = Role(membership.role)
         if membership.project_id is None:

@@ -3,6 +3,7 @@
 Imports pydantic and `kit.digests` only, so that either side can load it. Payloads hold ids, digests and resolved
 hyperparameters, never defaults: a payload alone explains a run. A new shape is a new `schema_version`.
 """
+# long: one vocabulary on one page; both sides read it from top to bottom, in the order of an adapter's life.
 
 from dataclasses import dataclass
 from enum import StrEnum

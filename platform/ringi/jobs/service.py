@@ -148,6 +148,7 @@ def finish(session: Session, job_id: UUID, *, owner: str, attempt: int, result: 
 
 def fail(session: Session, job_id: UUID, *, owner: str, attempt: int, error: RingiError) -> Job:
     """End the attempt: again later when the error may pass and attempts are left, failed otherwise. Raises LeaseLost."""
+    # unscoped: the worker holds the lease.
     job = session.scalars(select(Job).where(*_owned(job_id, owner, attempt)).with_for_update()).one_or_none()
     if job is None:
         raise LeaseLost(job_id)
@@ -175,6 +176,7 @@ def end(job: Job, state: JobState) -> None:
 
 def cancelled(session: Session, job_id: UUID, *, owner: str, attempt: int) -> Job:
     """The worker stopped because it was asked to. Raises LeaseLost."""
+    # unscoped: the worker holds the lease.
     job = session.scalars(select(Job).where(*_owned(job_id, owner, attempt)).with_for_update()).one_or_none()
     if job is None:
         raise LeaseLost(job_id)
@@ -199,6 +201,7 @@ def cancel(session: Session, actor: Actor, *, job_id: UUID) -> Job:
 
 def reap(session: Session, *, batch: int = 100) -> int:
     """Jobs whose worker fell silent go back to the queue, or fail when their attempts are used up. Returns how many were found."""
+    # unscoped: the platform looks after every job.
     silent = select(Job).where(Job.state == JobState.RUNNING, Job.lease_until < func.clock_timestamp())
     jobs = session.scalars(silent.limit(batch).with_for_update(skip_locked=True)).all()
     for job in jobs:
@@ -219,6 +222,7 @@ def reap(session: Session, *, batch: int = 100) -> int:
 def renudge(session: Session, *, older_than_s: float, batch: int = 100) -> int:
     """Nudge again for queued jobs that nobody came for: the broker may have lost the first message. Returns how many."""
     before = func.clock_timestamp() - timedelta(seconds=older_than_s)
+    # unscoped: the platform looks after every job.
     waiting = select(Job).where(Job.state == JobState.QUEUED, Job.not_before < before, Job.nudged_at < before)
     jobs = session.scalars(waiting.limit(batch).with_for_update(skip_locked=True)).all()
     for job in jobs:

@@ -112,6 +112,8 @@ def roll_back(session: SessionDep, caller: Releaser, channel: str, adapter: str,
 
 
 def _note_refusal(session: Session, caller: InProject, channel: Channel, version: AdapterVersion, refusal: service.ReleaseRefused) -> None:
+    # A rollback expires what the session holds, and the refusal is still to be told from it.
+    session.expunge_all()
     session.rollback()  # gives the version's lock back before the refusal is written in a transaction of its own
     with get_sessionmaker().begin() as own:
         service.note_refusal(own, caller.actor, channel=channel, version=version, refusal=refusal)

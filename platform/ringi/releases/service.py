@@ -98,7 +98,7 @@ def publish(
 ) -> Release:
     """Let `channel` serve `version`; raises ReleaseRefused with every gate that failed, AlreadyLive, ChannelMoved."""
     reference = f"{version.adapter.reference}:v{version.number}"
-    # The version's lock keeps a revocation at the same moment out: either it comes first and the gate sees it, or it comes after.
+    # unscoped: the caller holds the version already. Its lock keeps a revocation at the same moment out: either it comes first and the gate sees it, or it comes after.
     session.execute(select(AdapterVersion.id).where(AdapterVersion.id == version.id).with_for_update())
     session.refresh(version, ["state", "state_reason"])
     grant_id, gates = gates_of(session, version, environment=channel.environment)

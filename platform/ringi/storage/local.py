@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -98,9 +99,14 @@ class LocalBlobWriter:
 
     def abort(self) -> None:
         """Remove the part file; after `seal` there is none."""
-        self._stream.close()
-        self._part.unlink(missing_ok=True)
+        try:
+            # Closing writes what is still buffered, and on a full disk that fails again.
+            with suppress(OSError):
+                self._stream.close()
+        finally:
+            self._part.unlink(missing_ok=True)
 
     @staticmethod
     def _explained(error: OSError) -> Exception:
-        return StoreFull() if error.errno in (errno.ENOSPC, errno.EDQUOT) else error
+        # EFBIG: the file system, or a limit on this process, allows no file as large as this one.
+        return StoreFull() if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else error

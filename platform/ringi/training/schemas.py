@@ -21,7 +21,7 @@ class TrainingPlan(Schema):
     rank: Annotated[int, Field(ge=1, le=512)] = 16
     alpha: Annotated[FiniteFloat, Field(gt=0, le=4096)] | None = None
     dropout: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.0
-    target_modules: Annotated[list[ModuleName], Field(min_length=1, max_length=64)] = list(ALL_LINEAR)
+    target_modules: Annotated[list[ModuleName], Field(min_length=1, max_length=64)] = list(ALL_LINEAR)  # noqa: RUF012  # Pydantic copies it for every instance
     use_rslora: bool = False
     learning_rate: Annotated[FiniteFloat, Field(gt=0, le=1)] = 2e-4
     epochs: Annotated[int, Field(ge=1, le=1000)] = 3

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Request
 from starlette.concurrency import run_in_threadpool
 
 from ringi.db.session import transaction
-from ringi.identity.dependencies import allowed
+from ringi.identity.dependencies import allowed_beforehand
 from ringi.identity.permissions import Permission
 from ringi.kit.actor import Actor
 from ringi.kit.digests import Digest
@@ -46,7 +46,7 @@ async def _received(request: Request, expected: Digest | None) -> StoredBlob:
 )
 async def upload(
     request: Request,
-    actor: Annotated[Actor, allowed(Permission.UPLOAD)],
+    actor: Annotated[Actor, allowed_beforehand(Permission.UPLOAD)],
     x_content_digest: Annotated[Digest | None, Header(description="Digest the content must have")] = None,
 ) -> UploadOut:
     """Store one file; answers with its digest."""

@@ -15,6 +15,7 @@ from ringi.storage import blobs
 from ringi.storage.blobs import StoredBlob
 from ringi.storage.models import Blob
 from ringi.uploads.models import Upload
+from ringi.uploads.paths import check_safe
 from ringi.uploads.schemas import UploadedFile
 
 
@@ -45,14 +46,16 @@ def receive(session: Session, actor: Actor, stored: StoredBlob) -> None:
 
 
 def claim_files(session: Session, actor: Actor, files: Sequence[UploadedFile]) -> tuple[FileRef, ...]:
-    """References to the caller's own uploads, sorted by path; raises NotUploaded for the others."""
+    """References to the caller's own uploads, sorted by path; raises UploadPathUnsafe, and NotUploaded for what others sent."""
+    # Workers write these files under their paths.
+    check_safe(file.path for file in files)
     digests = {file.digest for file in files}
     rows = session.execute(
         select(Blob.digest, Blob.size)
         .join(Upload, Upload.digest == Blob.digest)
         .where(Upload.user_id == actor.id, Blob.digest.in_(digests))
     )
-    sizes: dict[str, int] = {digest: size for digest, size in rows}
+    sizes: dict[str, int] = {row.digest: row.size for row in rows}
     if missing := [file.path for file in files if file.digest not in sizes]:
         raise NotUploaded(missing)
     return tuple(FileRef(path=file.path, size=sizes[file.digest], digest=file.digest) for file in sorted(files, key=lambda file: file.path))

@@ -4,16 +4,18 @@ Fields: `type` (urn:ringi:error:<code>), `title`, `status`, `detail`, and ours: 
 """
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.middleware.base import RequestResponseEndpoint
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ringi.kit.errors import RingiError
 
@@ -21,7 +23,9 @@ log = logging.getLogger("ringi.api")
 PROBLEM = "application/problem+json"
 
 
-def problem(request: Request, *, status: int, code: str, detail: str, next_step: str = "", **extra: Any) -> JSONResponse:
+def problem(
+    request: Request, *, status: int, code: str, detail: str, next_step: str = "", details: Mapping[str, Any] | None = None
+) -> JSONResponse:
     """One problem document."""
     body = {
         "type": f"urn:ringi:error:{code}",
@@ -33,7 +37,7 @@ def problem(request: Request, *, status: int, code: str, detail: str, next_step:
         "request_id": getattr(request.state, "request_id", None),
     }
     headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
-    return JSONResponse(body | ({"details": extra} if extra else {}), status_code=status, media_type=PROBLEM, headers=headers)
+    return JSONResponse(body | ({"details": dict(details)} if details else {}), status_code=status, media_type=PROBLEM, headers=headers)
 
 
 def responses(*errors: type[RingiError]) -> dict[int | str, dict[str, Any]]:
@@ -45,21 +49,39 @@ def responses(*errors: type[RingiError]) -> dict[int | str, dict[str, Any]]:
     return by_status
 
 
+class RequestId:
+    """An id for every request: in the audit events it causes, in its problem document, and in the header `X-Request-Id`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Plain ASGI: bodies stream through untouched in both directions."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = str(uuid4())
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def with_header(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        await self.app(scope, receive, with_header)
+
+
 def install(app: FastAPI) -> None:
     """Put the handlers and the request id on the application."""
-
-    @app.middleware("http")
-    async def with_request_id(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        request.state.request_id = str(uuid4())
-        response = await call_next(request)
-        response.headers["X-Request-Id"] = request.state.request_id
-        return response
+    app.add_middleware(RequestId)
 
     @app.exception_handler(RingiError)
     def refused(request: Request, error: RingiError) -> JSONResponse:
         if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("%s %s: %s", request.method, request.url.path, error)
-        return problem(request, status=error.status, code=error.code, detail=error.message, next_step=error.next_step, **error.details)
+        return problem(
+            request, status=error.status, code=error.code, detail=error.message, next_step=error.next_step, details=error.details
+        )
 
     @app.exception_handler(RequestValidationError)
     def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -67,7 +89,7 @@ def install(app: FastAPI) -> None:
         reasons = [{"where": ".".join(str(step) for step in item["loc"]), "what": item["msg"]} for item in error.errors()]
         return problem(
             request, status=422, code="malformed_request", detail="The request does not have the documented shape.",
-            next_step="Compare it with the schema under /docs.", reasons=reasons,
+            next_step="Compare it with the schema under /docs.", details={"reasons": reasons},
         )  # fmt: skip
 
     @app.exception_handler(IntegrityError)
@@ -75,19 +97,31 @@ def install(app: FastAPI) -> None:
         constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
         return problem(
             request, status=409, code="conflict", detail="Someone else created or changed the same thing at the same time, or its name is taken.",
-            next_step="Read its current state, then decide again.", constraint=constraint,
+            next_step="Read its current state, then decide again.", details={"constraint": constraint},
         )  # fmt: skip
 
     @app.exception_handler(OperationalError)
     def database_away(request: Request, error: OperationalError) -> JSONResponse:
         log.error("database: %s", error.orig)
         return problem(
-            request,
-            status=503,
-            code="database_unavailable",
-            detail="The database did not answer; nothing was changed.",
+            request, status=503, code="database_unavailable", detail="The database did not answer; nothing was changed.",
             next_step="Try again in a moment.",
-        )
+        )  # fmt: skip
+
+    @app.exception_handler(DataError)
+    def unstorable(request: Request, error: DataError) -> JSONResponse:  # noqa: ARG001  # its statement holds the value
+        return problem(
+            request, status=422, code="malformed_request", detail="A value cannot be stored: it holds a NUL character or is out of range.",
+            next_step="Send text without NUL characters and numbers of a sensible size.",
+        )  # fmt: skip
+
+    @app.exception_handler(Exception)
+    def unforeseen(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001  # told in the log alone
+        # Starlette raises the error again after this answer, so the log has its whole story; the client gets none of it.
+        return problem(
+            request, status=500, code="internal_error", detail="The platform failed in a way that nobody foresaw; nothing was changed.",
+            next_step="Try again; if it stays, give the request id to the operator.",
+        )  # fmt: skip
 
     @app.exception_handler(HTTPException)
     def plain(request: Request, error: HTTPException) -> JSONResponse:

@@ -5,6 +5,7 @@ cache, as do all prompts from their common beginning (the chat template's system
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from transformers import DynamicCache
 
 # Logits of one scoring pass, in elements: 64 Mi of fp32 are 256 MiB.
 _LOGITS_PER_PASS = 64 * 1024 * 1024
+_ROWS_PER_PASS = 32
 
 
 class Reference(NamedTuple):
@@ -102,16 +104,17 @@ def _prefill(model: Any, prompts: Sequence[Prompt], beginning: DynamicCache) -> 
 
 def _score(model: Any, prompts: Sequence[Prompt], state: _State) -> list[list[float]]:
     """Teacher-forced likelihoods of all references, a few rows at a time so that the logits stay small."""
-    pairs = [(row, reference) for row, prompt in enumerate(prompts) for reference in prompt.references]
-    nlls: list[list[float]] = [[] for _ in prompts]
-    if not pairs:
-        return nlls
-    longest = max(len(reference.tokens) for _, reference in pairs)
-    at_once = max(1, _LOGITS_PER_PASS // (longest * state.logits.shape[-1]))
-    for start in range(0, len(pairs), at_once):
-        some = pairs[start : start + at_once]
-        for (row, _), nll in zip(some, _score_some(model, some, state), strict=True):
-            nlls[row].append(nll)
+    pairs = [(row, place, reference) for row, prompt in enumerate(prompts) for place, reference in enumerate(prompt.references)]
+    # References of like length go together: little of a pass is padding.
+    pairs.sort(key=lambda pair: len(pair[2].tokens))
+    nlls: list[list[float]] = [[math.nan] * len(prompt.references) for prompt in prompts]
+    while pairs:
+        longest = len(pairs[-1][2].tokens)
+        at_once = min(_ROWS_PER_PASS, max(1, _LOGITS_PER_PASS // (longest * state.logits.shape[-1])))
+        some, pairs = pairs[-at_once:], pairs[:-at_once]
+        means = _score_some(model, [(row, reference) for row, _, reference in some], state)
+        for (row, place, _), mean in zip(some, means, strict=True):
+            nlls[row][place] = mean
     return nlls
 
 
@@ -137,7 +140,7 @@ def _score_some(model: Any, pairs: Sequence[tuple[int, Reference]], state: _Stat
             use_cache=True,
         )
         logits = torch.cat([logits, out.logits.float()], dim=1)
-    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(scored)
     means: list[float] = ((losses * scored).sum(dim=1) / scored.sum(dim=1)).tolist()
     return means
 

@@ -1,7 +1,7 @@
 """Answer every validation item with both arms and record what is needed to pair them; judged later by `ringi.evaluation.verdict`.
 
-Items are rendered exactly as in training. Prompts that occur more than once are read and answered once; prompts are taken in order of
-their answers' lengths, so that the rows of a batch end together. A stop is honoured between batches.
+Items are rendered exactly as in training. Prompts that occur more than once are read and answered once. A stop is
+honoured between batches.
 """
 
 import json
@@ -112,12 +112,12 @@ def _render(tokenizer: Any, prompt: str, completion: str, max_length: int) -> _R
 
 
 def _grouped(items: Sequence[_Item], max_new_tokens: int) -> list[_Group]:
-    """Groups in order of their answers' budgets, then of their prompts' lengths."""
+    """Groups in order of their prompts' lengths, so that little of a batch is padding."""
     same: defaultdict[tuple[tuple[int, ...], ...], list[_Item]] = defaultdict(list)
     for item in items:
         same[tuple(rendered.prompt for rendered in item.rendered)].append(item)
     groups = [_Group(members, min(max_new_tokens, _longest_reference(members) + _SPARE_TOKENS)) for members in same.values()]
-    return sorted(groups, key=lambda group: (group.max_new_tokens, _longest_reference(group.items), len(group.items[0].rendered[0].prompt)))
+    return sorted(groups, key=lambda group: (len(group.items[0].rendered[0].prompt), group.max_new_tokens))
 
 
 def _longest_reference(items: Sequence[_Item]) -> int:

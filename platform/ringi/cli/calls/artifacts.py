@@ -45,6 +45,18 @@ class DatasetCalls:
     ) -> DatasetVersionAccepted:  # fmt: skip
         """Upload a JSON lines file and have it validated, split and sealed by a job; known bytes give the version that exists."""
         source = self._http.upload(file, on_bytes=on_bytes).digest
+        return self.seal_source(project, name, source, validation_fraction=validation_fraction, seed=seed)
+
+    def seal_source(
+        self,
+        project: str,
+        name: str,
+        source: str,
+        *,
+        validation_fraction: float = DEFAULT_SPLIT.validation_fraction,
+        seed: int = DEFAULT_SPLIT.seed,
+    ) -> DatasetVersionAccepted:
+        """The same for a file that was uploaded before, by digest. After the job has succeeded this gives the version that it sealed."""
         body = AddDatasetVersion(source=source, validation_fraction=validation_fraction, seed=seed)
         return self._http.post(_in(project, "datasets", name, "versions"), DatasetVersionAccepted, body)
 
@@ -114,6 +126,10 @@ class AdapterCalls:
         files = self._http.upload_folder(folder, adapter_files(folder), on_bytes=on_bytes)
         body = RegisterVersion(files=files, base_revision=base_revision)
         return self._http.post(_in(project, "adapters", name, "versions"), VersionAccepted, body)
+
+    def newest_with(self, project: str, name: str, weights: str) -> VersionOut | None:
+        """The newest version whose weights file has the digest `weights`: sealing keeps the weights as they came."""
+        return next((one for one in self.versions(project, name) if any(file.digest == weights for file in one.files)), None)
 
     def versions(self, project: str, name: str) -> Iterator[VersionOut]:
         """Versions, newest first."""

@@ -37,9 +37,7 @@ class TrainingCalls:
     def __init__(self, http: Connection) -> None:
         self._http = http
 
-    def start(
-        self, project: str, adapter: str, *, dataset: str, base_revision: str = "latest", plan: TrainingPlan | None = None
-    ) -> RunOut:
+    def start(self, project: str, adapter: str, *, dataset: str, base_revision: str = "latest", plan: TrainingPlan | None = None) -> RunOut:
         """Start a run on `dataset` (`name` or `name:v1` of the same project)."""
         body = StartRun(dataset=dataset, base_revision=base_revision, plan=plan or TrainingPlan())
         return self._http.post(route("projects", project, "adapters", adapter, "runs"), RunOut, body)

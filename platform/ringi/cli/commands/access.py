@@ -59,10 +59,16 @@ def setup(
     organization: Annotated[str, typer.Argument(help="Name of the new organisation.")],
     admin: Annotated[str, typer.Option(help="Name of its first administrator.")],
     display_name: Annotated[str, typer.Option(help="The organisation's name for people.")] = "",
-    setup_key: Annotated[str | None, typer.Option(envvar="RINGI_SETUP_KEY", help="This deployment's setup key.", show_default=False)] = None,
-    data_dir: Annotated[Path, typer.Option(envvar="RINGI_DATA_DIR", help="Embedded data folder to read key and port from.")] = Path(".ringi"),
+    setup_key: Annotated[
+        str | None, typer.Option(envvar="RINGI_SETUP_KEY", help="This deployment's setup key.", show_default=False)
+    ] = None,
+    data_dir: Annotated[Path, typer.Option(envvar="RINGI_DATA_DIR", help="Embedded data folder to read key and port from.")] = Path(
+        ".ringi"
+    ),
     server: Server = None,
-    save_as: Annotated[str, typer.Option(metavar="PROFILE", help="Profile that keeps the administrator's token.")] = contexts.DEFAULT_PROFILE,
+    save_as: Annotated[
+        str, typer.Option(metavar="PROFILE", help="Profile that keeps the administrator's token.")
+    ] = contexts.DEFAULT_PROFILE,
 ) -> None:
     """Create an organisation and its administrator, whose token is shown once and saved as a profile."""
     address, config = _setup_server(server, data_dir), contexts.config_path(os.environ)
@@ -82,7 +88,9 @@ def setup(
 )
 def login(
     server: Server = None,
-    token: Annotated[str | None, typer.Option(help="The token; '-' reads it from stdin; left out, it is asked for.", show_default=False)] = None,
+    token: Annotated[
+        str | None, typer.Option(help="The token; '-' reads it from stdin; left out, it is asked for.", show_default=False)
+    ] = None,
 ) -> None:
     """Save a server and a token as a profile, after asking the server whose token it is."""
     address = contexts.clean_server(server or os.environ.get("RINGI_SERVER") or contexts.DEFAULT_SERVER)

@@ -13,7 +13,6 @@ from ringi.cli.options import Description, Detach, Limit
 from ringi.cli.output import cell, emit, emit_list, facts, note, short, table
 from ringi.cli.references import parse_dataset, parse_dataset_version
 from ringi.datasets.schemas import DEFAULT_SPLIT, DatasetVersionOut
-from ringi.jobs.schemas import JobOut
 
 app = Commands("Datasets: sealed versions of questions and answers.")
 
@@ -64,7 +63,11 @@ def show(reference: Annotated[str, typer.Argument(metavar="PROJECT/DATASET[:vN]"
     emit(version, lambda: _drawn(version))
 
 
-@app.verb("add", "ringi datasets add risk/questions questions.jsonl", "ringi datasets add risk/questions 質問.jsonl --validation-fraction 0.2 --seed 7")
+@app.verb(
+    "add",
+    "ringi datasets add risk/questions questions.jsonl",
+    "ringi datasets add risk/questions 質問.jsonl --validation-fraction 0.2 --seed 7",
+)
 def add(
     name: Name,
     file: Annotated[Path, typer.Argument(help="JSON lines in UTF-8: one object with prompt and completion a line.")],
@@ -79,31 +82,28 @@ def add(
     if not file.is_file():
         raise Usage(f"'{file}' is not a file.", next_step="Name a JSON lines file.")
     if not 0 < validation_fraction < 1:
-        raise Usage(f"A validation fraction of {validation_fraction} is not between 0 and 1.", next_step="Pass e.g. --validation-fraction 0.15.")
+        raise Usage(
+            f"A validation fraction of {validation_fraction} is not between 0 and 1.", next_step="Pass e.g. --validation-fraction 0.15."
+        )
     with connect() as client:
         with uploading(f"sending {file.name}") as on_bytes:
-            accepted = client.datasets.add_version(
-                wanted.project, wanted.name, file, validation_fraction=validation_fraction, seed=seed, on_bytes=on_bytes
-            )
+            source = client.upload(file, on_bytes=on_bytes).digest
+        accepted = client.datasets.seal_source(wanted.project, wanted.name, source, validation_fraction=validation_fraction, seed=seed)
         if accepted.job_id is not None and detach:
             emit(accepted, lambda: facts([("job", accepted.job_id)]))
             note(f"Follow it: ringi jobs wait {accepted.job_id}.")
             return
-        version = accepted.version
-        if accepted.job_id is not None:
-            done = follow(client, accepted.job_id, f"validation of {wanted}")
-            version = client.datasets.version(wanted.project, wanted.name, _sealed_by(done))
-    if version is not None:
-        sealed = version
-        emit(sealed, lambda: _drawn(sealed))
         if accepted.job_id is None:
-            note(f"These bytes are {sealed.reference} already; nothing was added.")
-
-
-def _sealed_by(job: JobOut) -> str:
-    """The selector of what the job sealed: its subject ends in the reference, where it names one."""
-    _, colon, selector = job.subject.rpartition(":")
-    return selector if colon and selector.startswith("v") and selector[1:].isdigit() else "latest"
+            note("These bytes were known already; nothing was added.")
+        else:
+            follow(client, accepted.job_id, f"validation of {wanted}")
+        # Known bytes give their version, so asking again names exactly the one that the job has sealed.
+        sealed = (
+            accepted.version
+            or client.datasets.seal_source(wanted.project, wanted.name, source, validation_fraction=validation_fraction, seed=seed).version
+        )
+    if sealed is not None:
+        emit(sealed, lambda: _drawn(sealed))
 
 
 def _drawn(version: DatasetVersionOut) -> Table:
@@ -116,7 +116,10 @@ def _drawn(version: DatasetVersionOut) -> Table:
         ("leaks into validation prevented", report.leakage_prevented, "leakage_prevented"),
     ]
     findings = table(["finding", "count", "lines"], [(name, count, report.examples.get(key)) for name, count, key in found])
-    tags = table(["tag", "rows by value"], [(tag, [f"{value} {cell(n)}" for value, n in values.items()]) for tag, values in report.categories.items()])
+    tags = table(
+        ["tag", "rows by value"],
+        [(tag, [f"{value} {cell(n)}" for value, n in values.items()]) for tag, values in report.categories.items()],
+    )
     drawn = facts(
         [
             ("version", version.reference),

@@ -81,7 +81,13 @@ def grant_role(
     """Give a user a role."""
     with connect() as client:
         held = client.identity.grant_role(user, role, project=project, days=days)
-    pairs = [("user", held.user), ("role", held.role), ("project", held.project or "the organisation"), ("until", held.expires_at), ("id", held.id)]
+    pairs = [
+        ("user", held.user),
+        ("role", held.role),
+        ("project", held.project or "the organisation"),
+        ("until", held.expires_at),
+        ("id", held.id),
+    ]
     emit(held, lambda: facts(pairs))
 
 
@@ -115,7 +121,9 @@ def issue_token(
     days: Annotated[int, typer.Option(min=1, max=365, help="Days until it expires.")] = 90,
     scope: Annotated[list[str] | None, typer.Option(help="Allow only this permission; repeat it for more.", show_default=False)] = None,
     environment: Annotated[str | None, typer.Option(help="Bind a service token to one environment.", show_default=False)] = None,
-    save_as: Annotated[str | None, typer.Option(metavar="PROFILE", help="Save it as a profile of this machine.", show_default=False)] = None,
+    save_as: Annotated[
+        str | None, typer.Option(metavar="PROFILE", help="Save it as a profile of this machine.", show_default=False)
+    ] = None,
 ) -> None:
     """Issue a token and show it, this once."""
     config, server = contexts.config_path(os.environ), invocation.target().server

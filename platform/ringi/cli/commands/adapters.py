@@ -1,0 +1,153 @@
+"""Adapters, their versions, and the moves of a version's state."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ringi.adapters.schemas import VersionOut, VersionState
+from ringi.cli.follow import follow, uploading
+from ringi.cli.invocation import Commands, connect
+from ringi.cli.options import AdapterName, Description, Detach, Limit, Reason, Version
+from ringi.cli.output import emit, emit_list, facts, note, short, table
+from ringi.cli.references import parse_adapter, parse_base, parse_version
+from ringi.kit.digests import sha256_file
+
+app = Commands("Adapters and their sealed versions.")
+verbs = Commands()
+
+
+@app.verb("create", "ringi adapters create risk/answers --base smollm2 --description 回答アダプター")
+def create(
+    name: AdapterName,
+    base: Annotated[str, typer.Option(help="The base model it is made for.")],
+    description: Description = "",
+) -> None:
+    """Create an adapter without versions."""
+    wanted = parse_adapter(name)
+    with connect() as client:
+        made = client.adapters.create(wanted.project, wanted.name, base=parse_base(base), description=description)
+    emit(made, lambda: facts([("adapter", made.reference), ("base", made.base), ("description", made.description), ("id", made.id)]))
+
+
+@app.verb("list", "ringi adapters list risk")
+def list_adapters(project: str, limit: Limit = 50) -> None:
+    """List the adapters of a project."""
+    with connect() as client:
+        emit_list(
+            client.adapters.all(project), limit=limit,
+            render=lambda found: table(
+                ["adapter", "base", "description", "created"], [(one.reference, one.base, one.description, one.created_at) for one in found]
+            ),
+        )  # fmt: skip
+
+
+@app.verb("versions", "ringi adapters versions risk/answers")
+def versions(name: AdapterName, limit: Limit = 50) -> None:
+    """List the versions of an adapter."""
+    wanted = parse_adapter(name)
+    columns = ["version", "state", "source", "base", "rank", "manifest", "commit", "created"]
+    with connect() as client:
+        emit_list(
+            client.adapters.versions(wanted.project, wanted.name), limit=limit,
+            render=lambda found: table(columns, [
+                (one.reference, one.state, one.source, f"{one.base}:r{one.base_revision}", one.facts.rank, short(one.manifest_digest), one.commit,
+                 one.created_at) for one in found
+            ]),
+        )  # fmt: skip
+
+
+@app.verb(
+    "show", "ringi adapters show risk/answers:v3", "ringi adapters show risk/answers:production", "ringi adapters show risk/answers --json"
+)
+def show(reference: Annotated[str, typer.Argument(metavar="REF", help="A version; the latest without a selector.")]) -> None:
+    """Show a version: its manifest digest, what its files say, and its measured effect."""
+    wanted = parse_version(reference, default="latest")
+    with connect() as client:
+        version = client.adapters.version(wanted.project, wanted.name, wanted.selector or "latest")
+    emit(version, lambda: drawn(version))
+
+
+@app.verb("manifest", "ringi adapters manifest risk/answers:v3 --json")
+def manifest(reference: Version) -> None:
+    """Show the canonical manifest that a version's digest names."""
+    wanted = parse_version(reference)
+    with connect() as client:
+        found = client.adapters.manifest(wanted.project, wanted.name, wanted.selector or "")
+    emit(found, lambda: facts([("digest", found.manifest_digest), *((key, str(value)) for key, value in found.manifest.items())]))
+
+
+@app.verb(
+    "register",
+    "ringi adapters register risk/answers ./my-peft-folder",
+    "ringi adapters register risk/answers ./peft --base-revision r1 --detach",
+)
+def register(
+    name: AdapterName,
+    folder: Annotated[Path, typer.Argument(help="A PEFT folder: adapter_config.json and adapter_model.safetensors.")],
+    base_revision: Annotated[str, typer.Option(help="The revision of its base that it was trained on.")] = "latest",
+    detach: Detach = False,
+) -> None:
+    """Upload an adapter trained elsewhere; it is inspected, its effect measured, and sealed or refused with the reasons."""
+    wanted = parse_adapter(name)
+    with connect() as client:
+        with uploading(f"sending {folder.name}") as on_bytes:
+            accepted = client.adapters.register(wanted.project, wanted.name, folder, base_revision=base_revision, on_bytes=on_bytes)
+        if detach:
+            emit(accepted, lambda: facts([("job", accepted.job_id)]))
+            note(f"Follow it: ringi jobs wait {accepted.job_id}.")
+            return
+        job = follow(client, accepted.job_id, f"inspection of {wanted}")
+        version = client.adapters.newest_with(wanted.project, wanted.name, sha256_file(folder / "adapter_model.safetensors"))
+    if version is None:
+        emit(job, lambda: facts([("job", job.id), ("state", job.state)]))
+    else:
+        emit(version, lambda: drawn(version))
+
+
+def _advance(reference: str, to: VersionState, reason: str) -> None:
+    wanted = parse_version(reference)
+    with connect() as client:
+        version = client.adapters.advance(wanted.project, wanted.name, wanted.selector or "", to=to, reason=reason)
+    emit(version, lambda: facts([("version", version.reference), ("state", version.state), ("reason", version.state_reason)]))
+
+
+@verbs.verb("deprecate", "ringi deprecate risk/answers:v1 --reason 'v2 answers better'")
+def deprecate(reference: Version, reason: Reason) -> None:
+    """Warn whoever uses a version; it goes on serving."""
+    _advance(reference, VersionState.DEPRECATED, reason)
+
+
+@verbs.verb("retire", "ringi retire risk/answers:v1 --reason 'nobody uses it any more'")
+def retire(reference: Version, reason: Reason) -> None:
+    """End a version's service in good order."""
+    _advance(reference, VersionState.RETIRED, reason)
+
+
+@verbs.verb("revoke", "ringi revoke risk/answers:v1 --reason 不適切な回答が確認されたため")
+def revoke(reference: Version, reason: Reason) -> None:
+    """Stop a version at once and for ever; nobody can pull it from then on."""
+    _advance(reference, VersionState.REVOKED, reason)
+
+
+def drawn(version: VersionOut) -> Table:
+    """A version as a person reads it."""
+    known, effect = version.facts, version.effect
+    measured = f"logits change by {effect.change:.4g}" if effect.change is not None else "change of the logits not measured"
+    noise = f"noise {effect.noise:.3g}" if effect.noise is not None else "noise not measured"
+    return facts(
+        [
+            ("version", version.reference),
+            ("state", f"{version.state}: {version.state_reason}" if version.state_reason else version.state),
+            ("source", version.source),
+            ("manifest", version.manifest_digest),
+            ("commit", version.commit),
+            ("base", f"{version.base}:r{version.base_revision}"),
+            ("method", f"{known.peft_type}, rank {known.rank}, alpha {known.alpha:g}, {known.parameters:,} parameters"),
+            ("modules", f"{', '.join(known.target_modules)} ({len(known.adapted_modules)} adapted)"),
+            ("effect", f"{measured}, {noise}, on {effect.prompts} prompts"),
+            *((f"file {file.path}", f"{file.size:,} bytes  {file.digest}") for file in version.files),
+            ("created", version.created_at),
+        ]
+    )

@@ -1,0 +1,80 @@
+"""Jobs: list, look, follow, cancel."""
+
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from rich.table import Table
+
+from ringi.cli.follow import follow, measured
+from ringi.cli.invocation import Commands, connect
+from ringi.cli.options import Limit
+from ringi.cli.output import emit, emit_list, facts, table
+from ringi.jobs.contracts import JobKind
+from ringi.jobs.schemas import JobOut, JobState
+
+app = Commands("Jobs: what the workers do.")
+
+JobId = Annotated[UUID, typer.Argument(metavar="JOB", help="The job's id.")]
+_ID = "0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e"
+
+
+@app.verb("list", "ringi jobs list", "ringi jobs list --state failed --kind train")
+def list_jobs(
+    state: Annotated[JobState | None, typer.Option(help="Only these.", show_default=False)] = None,
+    kind: Annotated[JobKind | None, typer.Option(help="Only these.", show_default=False)] = None,
+    limit: Limit = 50,
+) -> None:
+    """List jobs in sight."""
+    columns = ["job", "kind", "state", "for", "progress", "attempt", "error", "created"]
+    with connect() as client:
+        emit_list(
+            client.jobs.all(state=state, kind=kind), limit=limit,
+            render=lambda found: table(columns, [
+                (one.id, one.kind, one.state, one.subject, measured(one), f"{one.attempt}/{one.max_attempts}", one.error.code if one.error else None,
+                 one.created_at) for one in found
+            ]),
+        )  # fmt: skip
+
+
+@app.verb("show", f"ringi jobs show {_ID}")
+def show(job: JobId) -> None:
+    """Show a job, its progress, and why it failed."""
+    with connect() as client:
+        found = client.jobs.get(job)
+    emit(found, lambda: _drawn(found))
+
+
+@app.verb("wait", f"ringi jobs wait {_ID}")
+def wait(job: JobId) -> None:
+    """Follow a job to its end; exit code 1 when it fails or is cancelled."""
+    with connect() as client:
+        ended = follow(client, job, "job")
+    emit(ended, lambda: _drawn(ended))
+
+
+@app.verb("cancel", f"ringi jobs cancel {_ID}")
+def cancel(job: JobId) -> None:
+    """Ask a job to stop; a running one stops at its next step."""
+    with connect() as client:
+        asked = client.jobs.cancel(job)
+    emit(asked, lambda: _drawn(asked))
+
+
+def _drawn(job: JobOut) -> Table:
+    pairs: list[tuple[str, object]] = [
+        ("job", job.id),
+        ("kind", job.kind),
+        ("for", job.subject),
+        ("project", job.project),
+        ("state", f"{job.state}, asked to stop" if job.cancel_requested else job.state),
+        ("phase", job.progress.phase if job.progress else None),
+        ("progress", measured(job)),
+        ("attempt", f"{job.attempt} of {job.max_attempts}"),
+        ("worker", job.lease_owner),
+        ("started", job.started_at),
+        ("finished", job.finished_at),
+    ]
+    if job.error is not None:
+        pairs += [("error", f"{job.error.message} [{job.error.code}]"), ("next", job.error.next_step)]
+    return facts(pairs)

@@ -1,0 +1,137 @@
+"""`ringi train` and the runs it starts."""
+
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from pydantic import ValidationError
+from rich.table import Table
+
+from ringi.cli.errors import Usage
+from ringi.cli.follow import follow
+from ringi.cli.invocation import Commands, connect
+from ringi.cli.options import AdapterName, Detach, Limit
+from ringi.cli.output import emit, emit_list, facts, note, table
+from ringi.cli.references import dataset_within, parse_adapter
+from ringi.training.schemas import RunOut, TrainingPlan
+
+app = Commands("Training runs.")
+verbs = Commands()
+
+_PLAN = TrainingPlan()
+
+
+class BadPlan(Usage):
+    """A hyperparameter outside its bounds."""
+
+    code = "bad_plan"
+
+    def __init__(self, error: ValidationError) -> None:
+        reasons = [
+            {"where": "--" + ".".join(str(step) for step in one["loc"]).replace("_", "-"), "what": one["msg"]} for one in error.errors()
+        ]
+        super().__init__(
+            "These hyperparameters are out of bounds.", next_step="See the bounds: ringi train --help.", details={"reasons": reasons}
+        )
+
+
+@verbs.verb(
+    "train",
+    "ringi train risk/answers --dataset questions",
+    "ringi train risk/answers --dataset questions:v2 --rank 8 --epochs 2 --learning-rate 0.001 --batch-size 8",
+    "ringi train risk/answers --dataset questions --target-module q_proj --target-module v_proj --detach",
+)
+def train(
+    name: AdapterName,
+    dataset: Annotated[str, typer.Option(help="A dataset of the same project: NAME or NAME:v1.")],
+    base_revision: Annotated[str, typer.Option(help="The revision of its base to train on.")] = "latest",
+    rank: Annotated[int, typer.Option(min=1, max=512, help="Rank of the LoRA matrices.")] = _PLAN.rank,
+    alpha: Annotated[float | None, typer.Option(help="Scale; twice the rank unless given.", show_default=False)] = None,
+    dropout: Annotated[float, typer.Option(min=0, max=1, help="Share of inputs dropped while training.")] = _PLAN.dropout,
+    target_module: Annotated[
+        list[str] | None, typer.Option(help="A module to adapt; repeat it. All linear ones unless given.", show_default=False)
+    ] = None,
+    use_rslora: Annotated[bool, typer.Option("--use-rslora", help="Scale by the square root of the rank.")] = _PLAN.use_rslora,
+    learning_rate: Annotated[float, typer.Option(min=0, max=1, help="Peak learning rate.")] = _PLAN.learning_rate,
+    epochs: Annotated[int, typer.Option(min=1, max=1000, help="Passes over the rows.")] = _PLAN.epochs,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.", show_default=False)] = None,
+    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Rows a step.")] = _PLAN.batch_size,
+    warmup_fraction: Annotated[float, typer.Option(min=0, max=1, help="Share of the steps that warm up.")] = _PLAN.warmup_fraction,
+    weight_decay: Annotated[float, typer.Option(min=0, max=1)] = _PLAN.weight_decay,
+    max_grad_norm: Annotated[float, typer.Option(min=0, help="Gradients are clipped to this norm.")] = _PLAN.max_grad_norm,
+    max_length: Annotated[int, typer.Option(min=8, help="Tokens of a row; longer prompts are cut.")] = _PLAN.max_length,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = _PLAN.seed,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = _PLAN.checkpoint_every,
+    detach: Detach = False,
+) -> None:
+    """Train a LoRA on a dataset's training split, and follow it until a new version is sealed."""
+    wanted = parse_adapter(name)
+    try:
+        plan = TrainingPlan(
+            rank=rank, alpha=alpha, dropout=dropout, target_modules=target_module or _PLAN.target_modules, use_rslora=use_rslora,
+            learning_rate=learning_rate, epochs=epochs, max_steps=max_steps, batch_size=batch_size, warmup_fraction=warmup_fraction,
+            weight_decay=weight_decay, max_grad_norm=max_grad_norm, max_length=max_length, seed=seed, checkpoint_every=checkpoint_every,
+        )  # fmt: skip
+    except ValidationError as error:
+        raise BadPlan(error) from None
+    with connect() as client:
+        rows = dataset_within(dataset, project=wanted.project)
+        run = client.training.start(wanted.project, wanted.name, dataset=rows, base_revision=base_revision, plan=plan)
+        if not detach:
+            follow(client, run.job_id, f"training {wanted}")
+            run = client.training.get(wanted.project, wanted.name, run.id)
+    emit(run, lambda: _drawn(run))
+    if detach:
+        note(f"Follow it: ringi jobs wait {run.job_id}. See it: ringi runs show {wanted} {run.id}.")
+
+
+@app.verb("list", "ringi runs list risk/answers")
+def list_runs(name: AdapterName, limit: Limit = 50) -> None:
+    """List the runs of an adapter."""
+    wanted = parse_adapter(name)
+    columns = ["run", "state", "dataset", "base", "rank", "final loss", "version", "started"]
+    with connect() as client:
+        emit_list(
+            client.training.all(wanted.project, wanted.name), limit=limit,
+            render=lambda found: table(columns, [
+                (one.id, one.state, one.dataset, one.base, one.spec.rank, one.metrics.final_loss if one.metrics else None, one.version, one.created_at)
+                for one in found
+            ]),
+        )  # fmt: skip
+
+
+@app.verb("show", "ringi runs show risk/answers 0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e")
+def show(name: AdapterName, run: Annotated[UUID, typer.Argument(help="The run's id.")]) -> None:
+    """Show a run: its hyperparameters, its state, what it measured."""
+    wanted = parse_adapter(name)
+    with connect() as client:
+        found = client.training.get(wanted.project, wanted.name, run)
+    emit(found, lambda: _drawn(found))
+
+
+def _drawn(run: RunOut) -> Table:
+    spec, metrics, progress = run.spec, run.metrics, run.progress
+    pairs: list[tuple[str, object]] = [
+        ("run", run.id),
+        ("state", run.state),
+        ("version", run.version),
+        ("adapter", run.adapter),
+        ("dataset", run.dataset),
+        ("base", run.base),
+        ("LoRA", f"rank {spec.rank}, alpha {spec.alpha:g}, dropout {spec.dropout:g}, on {', '.join(spec.target_modules)}"),
+        ("schedule", f"{spec.epochs} epochs of {spec.batch_size} rows a step, learning rate {spec.learning_rate:g}, seed {spec.seed}"),
+    ]
+    if metrics is not None:
+        pairs += [
+            ("steps", f"{metrics.steps}, resumed from {metrics.resumed_from_step}" if metrics.resumed_from_step else metrics.steps),
+            ("rows", f"{metrics.rows} ({metrics.skipped_rows} skipped: no label token left)"),
+            ("first loss", metrics.first_loss),
+            ("final loss", metrics.final_loss),
+            ("tokens/s", metrics.tokens_per_s),
+            ("seconds", metrics.seconds),
+        ]
+    elif progress is not None:
+        pairs += [("phase", progress.phase), ("step", progress.step), ("of", progress.total), ("loss", progress.loss)]
+    if run.error is not None:
+        pairs += [("error", f"{run.error.message} [{run.error.code}]"), ("next", run.error.next_step)]
+    return facts([*pairs, ("job", run.job_id), ("MLflow run", run.mlflow_run_id)])

@@ -1,0 +1,131 @@
+"""`ringi`: the table of commands, and what happens around one. A command's module is imported when it is called, so that help is quick."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+from ringi.cli.errors import INTERRUPTED, exit_code_of
+from ringi.cli.invocation import SETTINGS, invocation
+from ringi.kit.errors import RingiError
+
+
+class Entry(NamedTuple):
+    """Where a command is: a module of `ringi.cli.commands` and the group in it. `verb` tells that the group holds the command itself."""
+
+    panel: str
+    module: str
+    group: str
+    verb: bool
+    about: str
+
+
+_HERE, _PEOPLE, _MAKE, _JUDGE, _SHIP, _WATCH = "The platform here", "People", "Make", "Judge", "Ship", "Watch"
+COMMANDS: dict[str, Entry] = {
+    "up": Entry(_HERE, "embedded", "verbs", True, "Start the platform."),
+    "down": Entry(_HERE, "embedded", "verbs", True, "Stop it; its data stays."),
+    "status": Entry(_HERE, "embedded", "verbs", True, "Show what runs."),
+    "setup": Entry(_PEOPLE, "access", "verbs", True, "Create an organisation and its administrator."),
+    "login": Entry(_PEOPLE, "access", "verbs", True, "Save a server and a token as a profile."),
+    "whoami": Entry(_PEOPLE, "access", "verbs", True, "Show whose token this is."),
+    "projects": Entry(_PEOPLE, "members", "projects", False, "Projects."),
+    "users": Entry(_PEOPLE, "members", "users", False, "Users and service accounts."),
+    "roles": Entry(_PEOPLE, "members", "roles", False, "Who holds which role."),
+    "tokens": Entry(_PEOPLE, "members", "tokens", False, "Access tokens."),
+    "bases": Entry(_MAKE, "bases", "app", False, "Base models and their revisions."),
+    "datasets": Entry(_MAKE, "datasets", "app", False, "Datasets and their sealed versions."),
+    "adapters": Entry(_MAKE, "adapters", "app", False, "Adapters and their sealed versions."),
+    "train": Entry(_MAKE, "training", "verbs", True, "Train a new version of an adapter."),
+    "runs": Entry(_MAKE, "training", "app", False, "Training runs."),
+    "evaluate": Entry(_JUDGE, "evaluation", "verbs", True, "Compare a version with a baseline."),
+    "evaluations": Entry(_JUDGE, "evaluation", "app", False, "Evaluations and their records."),
+    "compat": Entry(_JUDGE, "compatibility", "app", False, "What newer bases mean for adapters."),
+    "approvals": Entry(_JUDGE, "approvals", "app", False, "Ask for approval, vote, set the policy."),
+    "channels": Entry(_SHIP, "releases", "channels", False, "Channels and what they serve."),
+    "standing": Entry(_SHIP, "releases", "verbs", True, "What a version still needs."),
+    "release": Entry(_SHIP, "releases", "verbs", True, "Let a channel serve a version."),
+    "rollback": Entry(_SHIP, "releases", "verbs", True, "Return a channel to what it served before."),
+    "releases": Entry(_SHIP, "releases", "history", False, "The history of releases."),
+    "pull-env": Entry(_SHIP, "access", "verbs", True, "Variables for pulling with Hugging Face clients."),
+    "deprecate": Entry(_SHIP, "adapters", "verbs", True, "Warn whoever uses a version."),
+    "retire": Entry(_SHIP, "adapters", "verbs", True, "End a version's service in good order."),
+    "revoke": Entry(_SHIP, "adapters", "verbs", True, "Stop a version at once and for ever."),
+    "jobs": Entry(_WATCH, "jobs", "app", False, "Jobs: list, follow, cancel."),
+    "audit": Entry(_WATCH, "audit", "app", False, "The audit log: read, export, verify offline."),
+}
+
+
+def load(name: str) -> Any:
+    """The command or group `name`, imported now."""
+    entry = COMMANDS[name]
+    group = typer.main.get_group(getattr(importlib.import_module(f"ringi.cli.commands.{entry.module}"), entry.group))
+    found: Any = group.commands[name] if entry.verb else group
+    found.name = name
+    return found
+
+
+class Table(TyperGroup):
+    """Lists the table's lines for help, and imports only the command that is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """What typer asks for the command behind the first argument."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name in COMMANDS else command, rest
+
+
+app = typer.Typer(
+    cls=Table, no_args_is_help=True, add_completion=False, context_settings=SETTINGS, rich_markup_mode="rich", pretty_exceptions_enable=False,
+    epilog="Begin: ringi up, then ringi setup ORGANISATION --admin NAME. Every command has --json and --help with examples.",
+)  # fmt: skip
+
+
+@app.callback()
+def ringi(
+    profile: Annotated[str | None, typer.Option(metavar="NAME", help="The saved server and token to use.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results as JSON and nothing else.", show_default=False)] = False,
+) -> None:
+    """Ringi (稟議): the lifecycle of LoRA/PEFT adapters, from training to release, with approvals and an audit log."""
+    invocation.profile, invocation.as_json = profile, as_json
+
+
+def _listed() -> None:
+    """Stands in the list of commands for one that is imported when it is called."""
+
+
+for _name, _entry in COMMANDS.items():
+    app.command(_name, short_help=_entry.about, help=_entry.about, rich_help_panel=_entry.panel)(_listed)
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """The entry point of the program `ringi`."""
+    _speak_utf8()
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        app([_readable(argument) for argument in given], prog_name="ringi")
+    except RingiError as error:
+        from ringi.cli.output import show_error  # noqa: PLC0415  # needed by refusals only
+
+        show_error(error)
+        sys.exit(exit_code_of(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _speak_utf8() -> None:
+    # In a C locale Python may choose ASCII, and Japanese names would end the program instead of being shown.
+    for stream in (sys.stdout, sys.stderr, sys.stdin):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(encoding="utf-8", errors="replace")
+
+
+def _readable(argument: str) -> str:
+    """In a C locale an argument's bytes beyond ASCII arrive as surrogates (PEP 383); they are UTF-8."""
+    try:
+        return os.fsencode(argument).decode("utf-8")
+    except UnicodeError:
+        return argument
