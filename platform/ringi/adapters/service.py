@@ -151,13 +151,13 @@ def complete_inspection(session: Session, job: Job, result: InspectResult) -> Ad
     """Seal what the inspection job found fit; raises AdapterRefused otherwise."""
     payload = InspectPayload.model_validate(job.payload)
     return register_version(
-        session, job, adapter_id=payload.adapter_id, base=payload.base, files=result.files, facts=result.facts, effect=result.effect,
+        session, job, adapter_id=payload.adapter_id, adapter_name=payload.adapter_name, base=payload.base, files=result.files, facts=result.facts, effect=result.effect,
         runtime=result.runtime, source=VersionSource.REGISTERED,
     )  # fmt: skip
 
 
 def register_version(  # a version is made of exactly these
-    session: Session, job: Job, *, adapter_id: UUID, base: BaseRef, files: tuple[FileRef, ...], facts: AdapterFacts, effect: EffectFacts,
+    session: Session, job: Job, *, adapter_id: UUID, adapter_name: str, base: BaseRef, files: tuple[FileRef, ...], facts: AdapterFacts, effect: EffectFacts,
     runtime: dict[str, str], source: VersionSource,
 ) -> AdapterVersion:  # fmt: skip
     """Seal a version, in the transaction that ends its job; equal files give the version that exists. Raises AdapterRefused."""
@@ -168,6 +168,7 @@ def register_version(  # a version is made of exactly these
     session.execute(select(Adapter.id).where(Adapter.id == adapter_id).with_for_update())
     same = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter_id, AdapterVersion.manifest_digest == manifest.digest)
     if (existing := session.scalars(same).one_or_none()) is not None:
+        job.produced = f"{adapter_name}:v{existing.number}"
         return existing
     for ref in files:
         blobs.register(session, StoredBlob(ref.digest, ref.size))
@@ -190,6 +191,7 @@ def register_version(  # a version is made of exactly these
         details={"job": str(job.id), "on_behalf_of": str(job.created_by), "number": version.number, "source": source.value},
     )  # fmt: skip
     session.add(version)
+    job.produced = f"{adapter_name}:v{version.number}"
     session.flush()  # the run that made it names the version
     return version
 

@@ -1,17 +1,19 @@
 """Read and export the audit log. It sits up here because an export gathers the state rows of every domain.
 
-The export streams the log and the live rows under the newest signed checkpoint; `ringi audit verify` checks the file without a server.
+The export streams the organisation's part of the log and its live rows under the newest signed checkpoint; `ringi audit verify` checks the
+file without a server.
 """
 
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import FileResponse, PlainTextResponse
-from sqlalchemy import Select, cast, select
+from sqlalchemy import ColumnElement, ScalarResult, Select, cast, select
 from sqlalchemy import String as SqlString
 from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
@@ -27,10 +29,11 @@ from ringi.audit import service as audit
 from ringi.audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
 from ringi.audit.schemas import AuditAction
 from ringi.compatibility.models import CompatibilityAssessment
+from ringi.db.base import OwnedByProject
 from ringi.db.session import get_sessionmaker
 from ringi.evaluation.models import Evaluation
 from ringi.identity.dependencies import InProject, allowed, allowed_in_project
-from ringi.identity.models import User
+from ringi.identity.models import Project, User
 from ringi.identity.permissions import Permission
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
@@ -39,12 +42,15 @@ from ringi.releases.service import release_record
 from ringi.settings import get_settings
 from ringi.training.models import TrainingRun
 from ringi.web.errors import responses
-from ringi.web.schemas import Page, Paging, decode_cursor, encode_cursor, paging
+from ringi.web.paging import Paging, decode_cursor, encode_cursor, paging
+from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(tags=["audit"], responses=responses(Unauthenticated, Forbidden, NotFound))
 PageDep = Annotated[Paging, Depends(paging)]
 Auditor = Annotated[Actor, allowed(Permission.AUDIT_READ)]
+
+Row = TypeVar("Row", bound=OwnedByProject)
 
 RECORD_TYPES = (
     "adapter_version",
@@ -57,22 +63,27 @@ RECORD_TYPES = (
 )
 
 
-def live_records(session: Session) -> Iterator[export.RecordRow]:
-    """The state rows that the log vouches for, as they are now."""
-    # unscoped: an export is of the whole log, which all organisations of a deployment share.
-    for version in session.scalars(select(AdapterVersion).execution_options(yield_per=500)):
+def _live(session: Session, model: type[Row], organization_id: UUID, *where: ColumnElement[bool]) -> ScalarResult[Row]:
+    # unscoped: the query names the exporting auditor's organisation itself.
+    projects = select(Project.id).where(Project.organization_id == organization_id)
+    return session.scalars(select(model).where(model.project_id.in_(projects), *where).execution_options(yield_per=500))
+
+
+def live_records(session: Session, organization_id: UUID) -> Iterator[export.RecordRow]:
+    """The state rows of the organisation that the log vouches for, as they are now."""
+    for version in _live(session, AdapterVersion, organization_id):
         yield export.RecordRow("adapter_version", str(version.id), version_record(version))
-    for grant in session.scalars(select(ApprovalGrant).execution_options(yield_per=500)):
+    for grant in _live(session, ApprovalGrant, organization_id):
         yield export.RecordRow("approval_grant", str(grant.id), grant_record(grant))
-    for policy in session.scalars(select(ApprovalPolicy).execution_options(yield_per=500)):
+    for policy in _live(session, ApprovalPolicy, organization_id):
         yield export.RecordRow("approval_policy", str(policy.id), policy.document)
-    for vote in session.scalars(select(ApprovalVote).execution_options(yield_per=500)):
+    for vote in _live(session, ApprovalVote, organization_id):
         yield export.RecordRow("approval_vote", str(vote.id), vote_record(vote))
-    for assessment in session.scalars(select(CompatibilityAssessment).execution_options(yield_per=500)):
+    for assessment in _live(session, CompatibilityAssessment, organization_id):
         yield export.RecordRow("compatibility_assessment", str(assessment.id), assessment.report)
-    for evaluation in session.scalars(select(Evaluation).where(Evaluation.evidence_digest.is_not(None)).execution_options(yield_per=500)):
+    for evaluation in _live(session, Evaluation, organization_id, Evaluation.evidence_digest.is_not(None)):
         yield export.RecordRow("evaluation", str(evaluation.id), evaluation.evidence)
-    for release in session.scalars(select(Release).execution_options(yield_per=500)):
+    for release in _live(session, Release, organization_id):
         yield export.RecordRow("release", str(release.id), release_record(release))
 
 
@@ -177,14 +188,23 @@ ZIP: dict[int | str, dict[str, Any]] = {200: {"content": {"application/zip": {"s
 
 @router.post("/audit/export", response_class=FileResponse, responses=responses(export.AuditNotSigned) | ZIP)
 def export_log(session: SessionDep, actor: Annotated[Actor, allowed(Permission.AUDIT_EXPORT)]) -> FileResponse:
-    """The whole log with its signed checkpoint and the state rows, as one file that verifies offline."""
+    """The organisation's entries and state rows with the signed checkpoint of the whole log, as one file that verifies offline.
+
+    Of entries of other organisations, and of none, it holds only the hashes that the checkpoint's proof needs.
+    """
+    # Without this, an actor of no organisation would be an operator, who exports the whole log.
+    if actor.organization_id is None:
+        raise Forbidden(Permission.AUDIT_EXPORT, where="this organisation")
+    records = partial(live_records, organization_id=actor.organization_id)
     # Built on disk first: a bundle that fails half-way must not look like a download that ended well.
     with tempfile.NamedTemporaryFile(prefix="ringi-audit-", suffix=".zip", delete=False) as out:
         path = Path(out.name)
         try:
             # A session of its own: an export reads one consistent snapshot, which must begin before anything else was read.
             with get_sessionmaker().begin() as snapshot:
-                export.write_bundle(snapshot, path, live_records, record_types=RECORD_TYPES, vkey=audit_key(actor).vkey)
+                export.write_bundle(
+                    snapshot, path, records, organization_id=actor.organization_id, record_types=RECORD_TYPES, vkey=audit_key(actor).vkey
+                )
         except BaseException:
             path.unlink()
             raise

@@ -27,7 +27,8 @@ from ringi.identity.dependencies import InProject, allowed_in_project
 from ringi.identity.permissions import Permission
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.web.errors import responses
-from ringi.web.schemas import Page, Paging, page_of, paging
+from ringi.web.paging import Paging, page_of, paging
+from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(prefix="/projects/{project}", tags=["approvals"], responses=responses(Unauthenticated, Forbidden, NotFound))

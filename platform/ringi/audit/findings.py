@@ -16,6 +16,7 @@ class Claim(NamedTuple):
     id: str | None
     after: str | None
     origin: str | None = None
+    organization: str | None = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Problem:
 class VerifyReport:
     """`ok` means that every byte was checked and nothing was found.
 
+    `withheld`: entries without bytes that the bundle declares as not of its organisation's; each counts with its stored leaf hash only.
     `unsealed`: records that changed after the checkpoint and come with a later export. `not_included`: how many objects of each type
     the log speaks of and this bundle brings no records for. `problem_count` goes on counting after `problems` is full.
     """
@@ -41,6 +43,7 @@ class VerifyReport:
     origin: str | None = None
     size: int | None = None
     root: str | None = None
+    withheld: int = 0
     records: int = 0
     unsealed: int = 0
     not_included: dict[str, int] = field(default_factory=dict)

@@ -3,6 +3,10 @@
 Numbered, as in governance B5: 1 the container, byte for byte; 2 the checkpoint's signature; 3 every entry against its stored leaf
 hash; 4 every stored node against its children, up to the signed root (3 and 4 together replay the whole log and localise a
 difference); 5 every state record against the entry that last changed it; 6 an older bundle, entry by entry.
+
+A bundle of one organisation withholds the entries of others: their stored leaf hashes stand for them, so that the root still proves the whole
+log. Exactly the declared entries may be absent, and a present one must name the bundle's organisation. Whose an absent entry is cannot be
+read from its hash: a withheld entry of one's own shows by a record without its entry, and against an older bundle that has it.
 Needs the standard library, `cryptography` and `rfc8785`.
 """
 
@@ -12,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ringi.audit.container import BundleFile, BundleInvalid, MemberReader
+from ringi.audit.description import Description, read_description
 from ringi.audit.findings import Claim, VerifyReport
 from ringi.audit.merkle import HASH_BYTES, Frontier, leaf_hash, node_hash
 from ringi.audit.note import MAX_NOTE_BYTES, Checkpoint, NoteInvalid, VerifierKey, open_checkpoint
@@ -41,10 +46,11 @@ def verify_bundle(path: Path, trusted_vkey: str, *, against: Path | None = None)
         bundle = BundleFile(path)
         checkpoint = open_checkpoint(bundle.read("checkpoint", MAX_NOTE_BYTES), key)
         report.origin, report.size = checkpoint.origin, checkpoint.size
-        claims = _replay(bundle, checkpoint, report)
-        check_records(bundle, key, checkpoint, claims, report)
+        description = read_description(bundle, key, checkpoint, report)
+        claims = _replay(bundle, checkpoint, description, report)
+        check_records(bundle, description, claims, report)
         if against is not None:
-            _compare(bundle, checkpoint, against, trusted_vkey, report)
+            _compare(bundle, checkpoint, description, against, trusted_vkey, report)
     except (BundleInvalid, NoteInvalid) as error:
         report.add(error.code, error.message)
     return report
@@ -56,7 +62,8 @@ def claim_of(index: int, entry: bytes) -> Claim:
         event: dict[str, Any] = json.loads(entry)
         named = event["object"]
         kind, identity = str(named["type"]), str(named["id"])
-        return Claim(index, str(event["id"]), str(event["action"]), kind, identity, event["after"], str(event["origin"]))
+        origin, organization = str(event["origin"]), event["organization"]
+        return Claim(index, str(event["id"]), str(event["action"]), kind, identity, event["after"], origin, organization)
     except (ValueError, KeyError, TypeError, RecursionError):
         return Claim(index, None, None, None, None, None)
 
@@ -69,6 +76,13 @@ def _entries(stream: MemberReader) -> Iterator[bytes]:
         if len(prefix) != _PREFIX_BYTES or len(entry) != length:
             raise BundleInvalid("The last entry is truncated.")
         yield entry
+
+
+def _leaves(bundle: BundleFile) -> Iterator[tuple[bytes, bytes]]:
+    """Every entry with its stored leaf hash, which is empty beyond the last one."""
+    with bundle.open("entries.bin") as entries, bundle.open("leaves.bin") as leaves:
+        for entry in _entries(entries):
+            yield entry, leaves.take(HASH_BYTES)
 
 
 class _Tree:
@@ -101,7 +115,7 @@ class _Misfit(NamedTuple):
     computed: bytes
 
 
-def _replay(bundle: BundleFile, checkpoint: Checkpoint, report: VerifyReport) -> list[Claim]:
+def _replay(bundle: BundleFile, checkpoint: Checkpoint, description: Description, report: VerifyReport) -> list[Claim]:
     """Steps 3 and 4; returns the claims of all entries that carry an `after`, in leaf order."""
     size = checkpoint.size
     if bundle.size("leaves.bin") != HASH_BYTES * size or bundle.size("nodes.bin") != HASH_BYTES * (size - size.bit_count()):
@@ -110,19 +124,23 @@ def _replay(bundle: BundleFile, checkpoint: Checkpoint, report: VerifyReport) ->
     misfits: list[_Misfit] = []
     ids: set[str] = set()
     previous: Claim | None = None
-    with bundle.open("entries.bin") as entries, bundle.open("leaves.bin") as leaves, bundle.open("nodes.bin") as nodes:
+    withheld = description.withheld_leaves()
+    next_withheld = next(withheld, None)
+    with bundle.open("nodes.bin") as nodes:
         tree = _Tree(nodes, report)
-        for index, entry in enumerate(_entries(entries)):
+        for index, (entry, stored) in enumerate(_leaves(bundle)):
             if index == size:
                 raise BundleInvalid(f"There are entries beyond the {size} of the checkpoint.")
-            claim, stored = claim_of(index, entry), leaves.take(HASH_BYTES)
-            computed = leaf_hash(entry)
-            if not entry:
+            claim = claim_of(index, entry)
+            if index == next_withheld:
+                next_withheld = next(withheld, None)
+                _check_withheld(claim, entry, report)
+            elif not entry:
                 report.add("entry_missing", f"Entry {index} is missing.", index=index)
-            elif computed != stored:
+            elif (computed := leaf_hash(entry)) != stored:
                 misfits.append(_Misfit(claim, computed))
             else:
-                _check_event(claim, checkpoint, ids, report)
+                _check_event(claim, checkpoint, description, ids, report)
             tree.append(stored, claim, previous)
             if claim.after is not None:
                 claims.append(claim)
@@ -135,13 +153,23 @@ def _replay(bundle: BundleFile, checkpoint: Checkpoint, report: VerifyReport) ->
     return claims
 
 
-def _check_event(claim: Claim, checkpoint: Checkpoint, ids: set[str], report: VerifyReport) -> None:
+def _check_withheld(claim: Claim, entry: bytes, report: VerifyReport) -> None:
+    if entry:
+        report.add("entry_not_withheld", f"Entry {claim.leaf} is declared as withheld, but its bytes are there.", claim=claim)
+    else:
+        report.withheld += 1
+
+
+def _check_event(claim: Claim, checkpoint: Checkpoint, description: Description, ids: set[str], report: VerifyReport) -> None:
     if claim.event_id is None:
         report.add("entry_malformed", f"Entry {claim.leaf} is not an event.", claim=claim)
     elif claim.event_id in ids:
         report.add("entry_duplicated", f"Entry {claim.leaf} repeats the event id of an earlier one.", claim=claim)
     elif claim.origin != checkpoint.origin:
         report.add("entry_foreign", f"Entry {claim.leaf} was written for the log '{claim.origin}'.", claim=claim)
+    elif description.organization not in {None, claim.organization}:
+        message = f"Entry {claim.leaf} belongs to another organisation than the bundle's, '{description.organization}'."
+        report.add("entry_of_other_organization", message, claim=claim)
     else:
         ids.add(claim.event_id)
 
@@ -178,17 +206,22 @@ def _check_root(root: bytes, checkpoint: Checkpoint, report: VerifyReport) -> No
     report.add("root_not_signed", message)
 
 
-def _compare(bundle: BundleFile, checkpoint: Checkpoint, against: Path, trusted_vkey: str, report: VerifyReport) -> None:
-    """Step 6: the older export must be good by itself, and this one must begin with all its entries."""
+def _compare(
+    bundle: BundleFile, checkpoint: Checkpoint, description: Description, against: Path, trusted_vkey: str, report: VerifyReport
+) -> None:
+    """Step 6: the older export must be good by itself, and this one must begin with all its entries, withheld ones by their hashes."""
     older = verify_bundle(against, trusted_vkey)
     if not older.ok or older.size is None:
         report.add("older_bundle_invalid", f"The older export has {older.problem_count} problems of its own; it proves nothing.")
         return
     if older.size > checkpoint.size:
         report.add("log_shortened", f"The older export has {older.size} entries, this one {checkpoint.size}.", index=checkpoint.size)
-    with BundleFile(against).open("entries.bin") as old, bundle.open("entries.bin") as new:
-        for index, (before, now) in enumerate(zip(_entries(old), _entries(new), strict=False)):
-            if before != now:
-                message = f"Entry {index} is the first that differs from the older export."
-                report.add("differs_from_older", message, claim=claim_of(index, before))
-                return
+    pairs = zip(_leaves(BundleFile(against)), _leaves(bundle), strict=False)
+    for index, ((before, before_hash), (now, now_hash)) in enumerate(pairs):
+        if before_hash != now_hash or (before and now and before != now):
+            message = f"Entry {index} is the first that differs from the older export."
+            report.add("differs_from_older", message, claim=claim_of(index, before))
+            return
+        if before and not now and (claim := claim_of(index, before)).organization == description.organization:
+            message = f"Entry {index} is absent, but the older export shows that it belongs to this bundle's organisation."
+            report.add("own_entry_withheld", message, claim=claim)

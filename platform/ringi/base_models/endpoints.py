@@ -15,7 +15,8 @@ from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.uploads.service import NotUploaded
 from ringi.web.errors import responses
-from ringi.web.schemas import Page, Paging, page_of, paging
+from ringi.web.paging import Paging, page_of, paging
+from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(prefix="/bases", tags=["base models"], responses=responses(Unauthenticated, Forbidden, NotFound))

@@ -183,6 +183,7 @@ def complete(session: Session, job: Job, result: FingerprintResult) -> None:
     }  # fmt: skip
     revision.facts = as_document(result.facts)
     revision.state = RevisionState.SEALED
+    job.produced = job.subject.removeprefix("base ")
     actor = Actor(kind=ActorKind.SYSTEM, id=UUID(int=0), name="worker", organization_id=revision.organization_id)
     audit.record(
         session, actor, AuditAction.BASE_MODEL_REVISION_SEAL, object_type="base_revision", object_id=revision.id, object_digest=revision.digest,

@@ -76,7 +76,9 @@ def add_version(session: Session, actor: Actor, *, dataset: Dataset, source: Dig
     )
     if (existing := session.scalars(same.options(joinedload(DatasetVersion.dataset))).one_or_none()) is not None:
         return existing
-    payload = ValidateDatasetPayload(dataset_id=dataset.id, version_name=dataset.name, source=source, split=split)
+    payload = ValidateDatasetPayload(
+        dataset_id=dataset.id, version_name=f"{dataset.project.name}/{dataset.name}", source=source, split=split
+    )
     return jobs.enqueue(
         session, actor, JobKind.VALIDATE_DATASET, payload, subject=f"dataset {dataset.project.name}/{dataset.name}", project_id=dataset.project_id,
         exclusive_key=f"dataset:{dataset.id}",
@@ -97,8 +99,9 @@ def complete(session: Session, job: Job, result: ValidateDatasetResult) -> None:
     )  # fmt: skip
     # unscoped: the platform itself seals, on behalf of a job that was authorised when it was started.
     session.execute(select(Dataset.id).where(Dataset.id == payload.dataset_id).with_for_update())
-    known = select(DatasetVersion.id).where(DatasetVersion.dataset_id == payload.dataset_id, DatasetVersion.digest == digest)
-    if session.scalar(known) is not None:
+    known = select(DatasetVersion.number).where(DatasetVersion.dataset_id == payload.dataset_id, DatasetVersion.digest == digest)
+    if (number := session.scalar(known)) is not None:
+        job.produced = f"{payload.version_name}:v{number}"
         return
     newest = session.scalar(select(func.max(DatasetVersion.number)).where(DatasetVersion.dataset_id == payload.dataset_id))
     version = DatasetVersion(
@@ -108,6 +111,7 @@ def complete(session: Session, job: Job, result: ValidateDatasetResult) -> None:
     )  # fmt: skip
     session.add(version)
     session.flush()  # version.id goes into the audit event
+    job.produced = f"{payload.version_name}:v{version.number}"
     audit.record(
         session, system_actor("worker"), AuditAction.DATASET_VERSION_SEAL, object_type="dataset_version", object_id=version.id, object_digest=digest,
         project_id=job.project_id, organization_id=job.organization_id, details={"job": str(job.id), "on_behalf_of": str(job.created_by)},

@@ -20,7 +20,8 @@ from ringi.jobs.contracts import Progress
 from ringi.jobs.schemas import JobError
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.web.errors import responses
-from ringi.web.schemas import Page, Paging, page_of, paging
+from ringi.web.paging import Paging, page_of, paging
+from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(

@@ -73,11 +73,15 @@ class AdapterRepository:
 
     def history(self, snapshot: Snapshot) -> list[Commit]:
         """The versions up to the one that is served, newest first; the withdrawn ones are named as such."""
-        query = visible(self.actor, AdapterVersion).where(AdapterVersion.adapter_id == self.adapter.id).order_by(AdapterVersion.number.desc())
+        query = (
+            visible(self.actor, AdapterVersion).where(AdapterVersion.adapter_id == self.adapter.id).order_by(AdapterVersion.number.desc())
+        )
         versions = self.session.scalars(query).all()
         served = next(one for one in versions if one.id == snapshot.object_id)
         authors = {one.created_by for one in versions}
-        names: dict[UUID, str] = {user.id: user.name for user in self.session.scalars(visible(self.actor, User).where(User.id.in_(authors)))}
+        names: dict[UUID, str] = {
+            user.id: user.name for user in self.session.scalars(visible(self.actor, User).where(User.id.in_(authors)))
+        }
         return [
             Commit(
                 one.commit, f"v{one.number}" + ("" if one.state == VersionState.SEALED else f" ({one.state})"), one.manifest_digest, one.created_at,
@@ -115,7 +119,9 @@ class AdapterRepository:
         base = version.base_revision.base_model.repository
         warning = None
         if version.state == VersionState.DEPRECATED:
-            warning = f"{self.adapter.reference}:v{version.number} is deprecated" + (f": {version.state_reason}" if version.state_reason else ".")
+            warning = f"{self.adapter.reference}:v{version.number} is deprecated" + (
+                f": {version.state_reason}" if version.state_reason else "."
+            )
         return Snapshot(
             repository=self.adapter.reference, commit=version.commit, files=tuple(FileRef.model_validate(file) for file in version.files),
             tags=("peft", "lora", f"base_model:{base}", f"base_model:adapter:{base}"), library="peft",

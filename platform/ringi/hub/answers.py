@@ -94,7 +94,9 @@ class HubRoute(APIRoute):
             except RingiError as error:
                 response = _refused(error)
             except RequestValidationError:
-                response = answer(Refusal(400, None, "The request does not have the shape that the hub protocol gives it.", "hub_malformed"))
+                response = answer(
+                    Refusal(400, None, "The request does not have the shape that the hub protocol gives it.", "hub_malformed")
+                )
             except OperationalError as error:
                 log.error("database: %s", error.orig)  # noqa: TRY400  # the trace says nothing more
                 response = answer(Refusal(503, None, "The database did not answer. Try again in a moment.", "database_unavailable"))

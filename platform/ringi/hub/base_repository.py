@@ -72,13 +72,17 @@ class BaseRepository:
         ]
 
     def _sealed(self) -> Select[BaseRevision]:
-        query = visible(self.actor, BaseRevision).where(BaseRevision.base_model_id == self.base.id, BaseRevision.state == RevisionState.SEALED)
+        query = visible(self.actor, BaseRevision).where(
+            BaseRevision.base_model_id == self.base.id, BaseRevision.state == RevisionState.SEALED
+        )
         return query.order_by(BaseRevision.number.desc())
 
 
 def find(session: Session, actor: Actor, target: Target) -> BaseRepository:
     """The base model that `target` names, on a channel that the caller can see in some project; raises HubRefused."""
-    readable = actor.may(Permission.ORGANIZATION_READ) or any(Permission.ORGANIZATION_READ in held for held in actor.project_permissions.values())
+    readable = actor.may(Permission.ORGANIZATION_READ) or any(
+        Permission.ORGANIZATION_READ in held for held in actor.project_permissions.values()
+    )
     channels = session.scalars(visible(actor, Channel).where(Channel.name == target.channel)).all()
     if not readable or not channels:
         raise repository_not_found(target.repository, target.channel)

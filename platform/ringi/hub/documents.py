@@ -144,7 +144,8 @@ def refs(found: Refs) -> dict[str, Any]:
 def commits(history: Iterable[Commit]) -> list[dict[str, Any]]:
     """R7, newest first."""
     return [
-        {"id": one.id, "title": one.title, "message": one.message, "date": _time(one.date), "authors": [{"user": one.author}]} for one in history
+        {"id": one.id, "title": one.title, "message": one.message, "date": _time(one.date), "authors": [{"user": one.author}]}
+        for one in history
     ]
 
 

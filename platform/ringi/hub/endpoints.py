@@ -195,7 +195,9 @@ def _note_download(session: Session, actor: Actor, target: Target, snapshot: Sna
 @router.api_route("/{channel}/{anything:path}", methods=_ALL_METHODS)
 def not_served() -> Response:
     """Telemetry, single sign-on exchange, uploads and whatever else the protocol has: not here."""
-    return answer(Refusal(404, None, "This hub serves reads only and has no such route; adapters are registered through /api/v1.", "hub_no_route"))
+    return answer(
+        Refusal(404, None, "This hub serves reads only and has no such route; adapters are registered through /api/v1.", "hub_no_route")
+    )
 
 
 def _yes(flag: str) -> bool:

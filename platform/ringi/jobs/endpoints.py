@@ -14,7 +14,8 @@ from ringi.jobs.schemas import JobError, JobOut, JobState
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.web.errors import responses
-from ringi.web.schemas import Page, Paging, page_of, paging
+from ringi.web.paging import Paging, page_of, paging
+from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(tags=["jobs"], responses=responses(Unauthenticated, Forbidden, NotFound))
@@ -23,7 +24,7 @@ router = APIRouter(tags=["jobs"], responses=responses(Unauthenticated, Forbidden
 def job_out(job: Job) -> JobOut:
     """A job as clients see it."""
     return JobOut(
-        id=job.id, kind=job.kind, state=job.state, subject=job.subject, project=job.project.name if job.project else None, attempt=job.attempt,
+        id=job.id, kind=job.kind, state=job.state, subject=job.subject, produced=job.produced, project=job.project.name if job.project else None, attempt=job.attempt,
         max_attempts=job.max_attempts, progress=Progress.model_validate(job.progress) if job.progress else None, error=JobError.model_validate(job.error) if job.error else None, cancel_requested=job.cancel_requested_at is not None,
         lease_owner=job.lease_owner, created_at=job.created_at, started_at=job.started_at, finished_at=job.finished_at,
     )  # fmt: skip

@@ -32,6 +32,8 @@ class Job(Identified, OwnedByOrganization, Base):
     state: Mapped[JobState] = mapped_column(String(16), default=JobState.QUEUED)
     payload: Mapped[dict[str, Any]]
     result: Mapped[dict[str, Any] | None]
+    # The reference of what the finished job sealed, e.g. "support/chat:v2".
+    produced: Mapped[str | None] = mapped_column(String(256))
     progress: Mapped[dict[str, Any] | None]
     checkpoint: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]

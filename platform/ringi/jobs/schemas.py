@@ -32,12 +32,13 @@ class JobError(Schema):
 
 
 class JobOut(Schema):
-    """One job. `subject` names what it works for, e.g. a training run."""
+    """One job. `subject` names what it works for; `produced` is the reference of what it sealed, once it has succeeded."""
 
     id: UUID
     kind: JobKind
     state: JobState
     subject: str
+    produced: str | None
     project: str | None
     attempt: int
     max_attempts: int

@@ -35,7 +35,7 @@ class NotFound(RingiError):
     def __init__(self, kind: str, reference: object) -> None:
         super().__init__(
             f"There is no {kind} '{reference}' here.",
-            next_step=f"Check the reference, or list what you can see: ringi {kind.replace(' ', '-')} list.",
+            next_step="Check the reference, and that you may see it: ringi whoami.",
             details={"kind": kind, "reference": str(reference)},
         )
 

@@ -17,7 +17,8 @@ from ringi.releases import service, standing
 from ringi.releases.models import Channel, Release
 from ringi.releases.schemas import ChannelOut, CreateChannel, GateOut, LiveOut, Publish, ReleaseOut, RollBack, StandingOut
 from ringi.web.errors import responses
-from ringi.web.schemas import Page, Paging, page_of, paging
+from ringi.web.paging import Paging, page_of, paging
+from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(prefix="/projects/{project}", tags=["releases"], responses=responses(Unauthenticated, Forbidden, NotFound))

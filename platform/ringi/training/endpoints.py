@@ -19,7 +19,8 @@ from ringi.training import service
 from ringi.training.models import TrainingRun
 from ringi.training.schemas import RunOut, StartRun
 from ringi.web.errors import responses
-from ringi.web.schemas import Page, Paging, page_of, paging
+from ringi.web.paging import Paging, page_of, paging
+from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(

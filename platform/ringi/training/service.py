@@ -74,7 +74,7 @@ def complete(session: Session, job: Job, result: TrainResult) -> AdapterVersion:
     """Seal the version in the transaction that ends the job; raises AdapterRefused when the adapter fails admission."""
     payload = TrainPayload.model_validate(job.payload)
     version = adapters.register_version(
-        session, job, adapter_id=payload.adapter_id, base=payload.base, files=result.files, facts=result.facts, effect=result.effect,
+        session, job, adapter_id=payload.adapter_id, adapter_name=payload.adapter_name, base=payload.base, files=result.files, facts=result.facts, effect=result.effect,
         runtime=result.runtime, source=VersionSource.TRAINED,
     )  # fmt: skip
     # unscoped: the platform itself finishes a run that was authorised when it was started.

@@ -7,7 +7,7 @@ from pydantic import Field, StringConstraints
 from ringi.kit.digests import Digest
 from ringi.web.schemas import Schema
 
-# What a path may hold is decided by `adapters/files.py`; here only its length is bounded.
+# What a path may hold is decided by `paths.py`; here only its length is bounded.
 FilePath = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
 

@@ -1,27 +1,20 @@
-"""What every request and response model shares, and the pages of a list.
+"""What every request and response model shares. Imports pydantic alone, so that the client can load it quickly."""
 
-A cursor is opaque to clients: base64url of the list's name and the last row's id. Ids are UUID v7, so their order is the order of time.
-"""
+from typing import Annotated, Generic, TypeVar
 
-import base64
-import binascii
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Generic, TypeVar
-from uuid import UUID
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
-from fastapi import Query
-from pydantic import BaseModel, ConfigDict, StringConstraints
-from sqlalchemy import Select
-from sqlalchemy.orm import Session
-
-from ringi.kit.errors import InvalidInput
-
-MAX_PAGE = 200
 Item = TypeVar("Item")
-Row = TypeVar("Row")
+
+
+def _not_git(name: str) -> str:
+    if name.endswith(".git"):
+        raise ValueError("a name must not end in '.git': hub clients refuse it")
+    return name
+
 
 # A name becomes part of a hub repository id, so it follows the hub's rules too: no '--', no '..', no '.git' at its end.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(?:[._-][a-z0-9]+)*$", max_length=63)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(?:[._-][a-z0-9]+)*$", max_length=63), AfterValidator(_not_git)]
 Text = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
 Reason = Annotated[str, StringConstraints(min_length=10, max_length=2000, strip_whitespace=True, pattern=r"^[^\x00]*$")]
 
@@ -37,51 +30,3 @@ class Page(Schema, Generic[Item]):
 
     items: list[Item]
     next_cursor: str | None
-
-
-class InvalidCursor(InvalidInput):
-    """The cursor was not made by this list."""
-
-    code = "invalid_cursor"
-
-    def __init__(self) -> None:
-        super().__init__("This cursor does not belong to this list.", next_step="Start again without a cursor.")
-
-
-class Paging(Schema):
-    """The query parameters of every list."""
-
-    limit: int
-    cursor: str | None
-
-
-def paging(limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50, cursor: Annotated[str | None, Query(max_length=200)] = None) -> Paging:
-    """`?limit=` (1 to 200) and `?cursor=`."""
-    return Paging(limit=limit, cursor=cursor)
-
-
-def encode_cursor(listing: str, last: UUID) -> str:
-    """The cursor after row `last` of the list named `listing`."""
-    return base64.urlsafe_b64encode(f"{listing}:{last}".encode()).decode().rstrip("=")
-
-
-def decode_cursor(listing: str, cursor: str) -> UUID:
-    """The row id in a cursor; raises InvalidCursor for another list's cursor and for anything made up."""
-    try:
-        name, _, last = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii").rpartition(":")
-        if name != listing:
-            raise InvalidCursor
-        return UUID(last)
-    except (binascii.Error, UnicodeError, ValueError):
-        raise InvalidCursor from None
-
-
-def page_of(session: Session, query: Select[Row], *, key: Any, listing: str, page: Paging, render: Callable[[Row], Item]) -> Page[Item]:
-    """Run `query` newest first from the cursor on; `key` is the id column that orders it."""
-    if page.cursor is not None:
-        query = query.where(key < decode_cursor(listing, page.cursor))
-    rows: Sequence[Row] = session.scalars(query.order_by(key.desc()).limit(page.limit + 1)).unique().all()
-    shown = rows[: page.limit]
-    more = len(rows) > page.limit
-    last = getattr(shown[-1], key.key) if more else None
-    return Page(items=[render(row) for row in shown], next_cursor=encode_cursor(listing, last) if last else None)

@@ -20,8 +20,8 @@ from ringi_workers.demo.stage import Stage
 def tell(stage: Stage, scratch: Path) -> None:
     """The whole story; raises DemoFailed where it does not go as it must."""
     with stage.chapter("Getting ready"):
-        base = fetch_base_model(default_cache(), stage.say)
-        rows = fetch_chat_corpus(default_cache(), stage.say)
+        base = fetch_base_model(default_cache(), lambda progress: stage.say(progress.phase))
+        rows = fetch_chat_corpus(default_cache(), lambda progress: stage.say(progress.phase))
         stage.note("base model and text are in the cache")
         stage.run("up", "--data-dir", str(stage.data_dir))
         server = str(platform_status(stage.data_dir).api_url)
@@ -59,7 +59,9 @@ def main() -> int:
     data_dir = Path(os.environ.get("RINGI_DATA_DIR", ".ringi")).absolute()
     stage = Stage(data_dir)
     if (data_dir / "demo-profiles.json").exists() or (data_dir / "postgres").exists():
-        stage.console.print(f"{data_dir} holds data already. Start it with: ringi up --data-dir {data_dir}\nOr tell the story in another folder: RINGI_DATA_DIR=./other make demo")
+        stage.console.print(
+            f"{data_dir} holds data already. Start it with: ringi up --data-dir {data_dir}\nOr tell the story in another folder: RINGI_DATA_DIR=./other make demo"
+        )
         return 1
     data_dir.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
@@ -68,14 +70,18 @@ def main() -> int:
         tell(stage, scratch)
     except RingiError as error:
         stage.console.print(f"[red]{error.code}[/]: {error}", soft_wrap=True)
-        stage.console.print(f"The platform is still up: ringi status --data-dir {data_dir}; logs are in {data_dir / 'logs'}.", soft_wrap=True)
+        stage.console.print(
+            f"The platform is still up: ringi status --data-dir {data_dir}; logs are in {data_dir / 'logs'}.", soft_wrap=True
+        )
         return 1
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     stage.console.print(stage.table())
     server = platform_status(data_dir).api_url
     stage.console.print(f"Told in {time.monotonic() - begun:.0f} s. API docs: {server}/docs", soft_wrap=True)
-    stage.console.print(f"The platform is up; stop it with: ringi down --data-dir {data_dir}; go on with: ringi up --data-dir {data_dir}", soft_wrap=True)
+    stage.console.print(
+        f"The platform is up; stop it with: ringi down --data-dir {data_dir}; go on with: ringi up --data-dir {data_dir}", soft_wrap=True
+    )
     stage.console.print(f"Profiles of its people: export RINGI_CONFIG={data_dir / 'demo-profiles.json'}", soft_wrap=True)
     return 0
 

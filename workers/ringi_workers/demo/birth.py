@@ -16,7 +16,7 @@ PEOPLE = {
 }
 # What fits two cores in the time that the demo has; `ringi train --help` lists the ordinary defaults.
 PLAN = (
-    "--rank", "8", "--alpha", "16", "--target-module", "q_proj", "--target-module", "v_proj", "--learning-rate", "1e-3", "--epochs", "1", "--max-steps", "60",
+    "--rank", "8", "--alpha", "16", "--target-module", "q_proj", "--target-module", "v_proj", "--learning-rate", "1e-3", "--epochs", "1", "--max-steps", "45",
     "--batch-size", "8", "--max-length", "96", "--checkpoint-every", "20",
 )  # fmt: skip
 ELSEWHERE_STEPS = 15
@@ -46,7 +46,9 @@ def base_model(stage: Stage, folder: Path) -> None:
     stage.run("bases", "register", BASE, str(folder), "--note", "first", user="mio")
     revision = stage.read("bases", "show", f"{BASE}:r1", user="mio")
     facts = revision["facts"]
-    stage.note(f"{BASE}:r1 sealed: {facts['parameters'] / 1e6:.0f} M parameters, F1 {revision['fingerprint']['F1'][:19]}…, no bfp1 id before all parts exist")
+    stage.note(
+        f"{BASE}:r1 sealed: {facts['parameters'] / 1e6:.0f} M parameters, F1 {revision['fingerprint']['F1'][:19]}…, no bfp1 id before all parts exist"
+    )
 
 
 def dataset(stage: Stage, rows: Path) -> None:
@@ -95,7 +97,14 @@ def elsewhere(stage: Stage, server: str, rows: Path, scratch: Path) -> None:
     stage.note("refused: an adapter whose B is zero (adapter_no_effect)")
     wrong_prefix_adapter(folder, scratch / "wrong-prefix")
     stage.refused(
-        "adapters", "register", ADAPTER, str(scratch / "wrong-prefix"), "--base-revision", "r1", user="aiko", code="adapter_tensors_unmatched"
+        "adapters",
+        "register",
+        ADAPTER,
+        str(scratch / "wrong-prefix"),
+        "--base-revision",
+        "r1",
+        user="aiko",
+        code="adapter_tensors_unmatched",
     )
     stage.note("refused: an adapter whose keys match nothing (adapter_tensors_unmatched)")
 
@@ -127,9 +136,14 @@ def in_words(summary: dict[str, Any]) -> str:
 
 
 def pull_environment(stage: Stage, server: str, user: str, scratch: Path) -> dict[str, str]:
+    """What a user's hub clients need to pull from the channel `production`."""
     profiles = json.loads(Path(stage.environment["RINGI_CONFIG"]).read_text(encoding="utf-8"))
-    return {"HF_ENDPOINT": f"{server}/hf/production", "HF_TOKEN": profiles["profiles"][user]["token"], "HF_HOME": str(scratch / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1"}
-
+    return {
+        "HF_ENDPOINT": f"{server}/hf/production",
+        "HF_TOKEN": profiles["profiles"][user]["token"],
+        "HF_HOME": str(scratch / "hf"),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
 
 
 def _number(accepted: dict[str, Any]) -> int:

@@ -28,7 +28,12 @@ def train(repository: str, commit: str, rows: Path, out: Path, *, steps: int) ->
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     for step in range(steps):
         batch = tokenizer(
-            texts[step * _BATCH : (step + 1) * _BATCH], return_tensors="pt", padding=True, truncation=True, max_length=_LENGTH, add_special_tokens=False
+            texts[step * _BATCH : (step + 1) * _BATCH],
+            return_tensors="pt",
+            padding=True,
+            truncation=True,
+            max_length=_LENGTH,
+            add_special_tokens=False,
         )
         labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
         loss = model(**batch, labels=labels).loss
@@ -36,7 +41,7 @@ def train(repository: str, commit: str, rows: Path, out: Path, *, steps: int) ->
         optimizer.step()
         optimizer.zero_grad()
         print(f"  elsewhere: step {step + 1}/{steps}, loss {loss.item():.3f}", flush=True)
-    model.save_pretrained(out)
+    model.save_pretrained(str(out))
 
 
 def _chat(tokenizer: object, row: dict[str, str]) -> str:

@@ -21,11 +21,22 @@ def approve(stage: Stage, version: str) -> None:
     stage.run("approvals", "request", f"{ADAPTER}:{version}", "--environment", "production", user="aiko")
     request = _newest_request(stage, version)
     if version == "v1":
-        stage.refused("approvals", "vote", *_in_project(request["id"]), "--approve", "--reason", "自分で承認してみる、通らないはず", user="aiko", code="self_approval")
+        stage.refused(
+            "approvals",
+            "vote",
+            *_in_project(request["id"]),
+            "--approve",
+            "--reason",
+            "自分で承認してみる、通らないはず",
+            user="aiko",
+            code="self_approval",
+        )
         stage.note("the requester's own vote was refused (self_approval)")
     stage.run("approvals", "vote", *_in_project(request["id"]), "--approve", "--reason", "評価で基盤モデルを明確に上回った", user="ken")
     grant = _newest_request(stage, version)["grant"]
-    stage.note(f"{version} approved for production until {grant['expires_at'][:10]}, bound to {grant['manifest_digest'][:19]}… and {len(grant['evidence'])} evidence digests")
+    stage.note(
+        f"{version} approved for production until {grant['expires_at'][:10]}, bound to {grant['manifest_digest'][:19]}… and {len(grant['evidence'])} evidence digests"
+    )
 
 
 def releases(stage: Stage) -> None:
@@ -60,7 +71,10 @@ def pull(stage: Stage, server: str, scratch: Path) -> None:
         raise DemoFailed("The pulled files are not the sealed ones.", next_step="This must never happen; report it.")
     stage.say(f"Q: {QUESTION}   A: {found['answer'].strip()!r}")
     stage.note(f"pulled with huggingface_hub and peft: {len(sealed)} files, digests equal the manifest; it answers")
-    for repository, revision, expected in ((ADAPTER, "v9", "RevisionNotFoundError"), (f"{PROJECT}/none", "main", "RepositoryNotFoundError")):
+    for repository, revision, expected in (
+        (ADAPTER, "v9", "RevisionNotFoundError"),
+        (f"{PROJECT}/none", "main", "RepositoryNotFoundError"),
+    ):
         _refused_pull(stage, environment, repository, revision, expected)
     stage.note("unknown revision and unknown repository are refused")
 

@@ -7,6 +7,7 @@ Runs as a process of its own, because the clients read HF_ENDPOINT, HF_TOKEN and
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
@@ -30,14 +31,16 @@ def answer(repository: str, revision: str, question: str) -> str:
 
     config = PeftConfig.from_pretrained(repository, revision=revision)
     model = AutoPeftModelForCausalLM.from_pretrained(repository, revision=revision)
-    tokenizer = AutoTokenizer.from_pretrained(config.base_model_name_or_path, revision=config.revision)
-    prompt = tokenizer.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    tokenizer: Any = AutoTokenizer.from_pretrained(config.base_model_name_or_path, revision=config.revision)
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
     tokens = model.generate(**prompt, max_new_tokens=40, do_sample=False)
     return str(tokenizer.decode(tokens[0][prompt["input_ids"].shape[1] :], skip_special_tokens=True))
 
 
 if __name__ == "__main__":
-    found = {"files": pull(sys.argv[1], sys.argv[2])}
+    found: dict[str, Any] = {"files": pull(sys.argv[1], sys.argv[2])}
     if len(sys.argv) > 3 and "refused" not in found["files"]:  # noqa: PLR2004  # the third argument
-        found["answer"] = answer(sys.argv[1], sys.argv[2], sys.argv[3])  # type: ignore[assignment]
+        found["answer"] = answer(sys.argv[1], sys.argv[2], sys.argv[3])
     print(json.dumps(found, ensure_ascii=False))

@@ -77,7 +77,9 @@ class Stage:
             self._typed((*command, "--json"), user, show=show), env=self.environment, capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            raise DemoFailed(f"'ringi {shlex.join(command)}' ended with {done.returncode}: {done.stderr}", next_step="See the service logs.")
+            raise DemoFailed(
+                f"'ringi {shlex.join(command)}' ended with {done.returncode}: {done.stderr}", next_step="See the service logs."
+            )
         return json.loads(done.stdout)
 
     def refused(self, *command: str, user: str | None = None, code: str) -> None:
@@ -85,13 +87,17 @@ class Stage:
         done = subprocess.run(self._typed(command, user), env=self.environment, capture_output=True, text=True, check=False)
         self.console.print(f"[yellow]{(done.stderr or done.stdout).strip()}[/]", soft_wrap=True, markup=True)
         if done.returncode == 0 or code not in done.stderr + done.stdout:
-            raise DemoFailed(f"'ringi {shlex.join(command)}' was not refused with '{code}'.", next_step="This must never happen; report it.")
+            raise DemoFailed(
+                f"'ringi {shlex.join(command)}' was not refused with '{code}'.", next_step="This must never happen; report it."
+            )
 
     def python(self, module: str, *arguments: str, environment: dict[str, str]) -> str:
         """Run another process of the story (a team with its own tools); its last line of output is the answer, the rest is shown."""
         command = [sys.executable, "-m", module, *arguments]
         answer = ""
-        with subprocess.Popen(command, env=self.environment | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, env=self.environment | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
             for line in process.stdout or ():
                 if answer:
                     self.console.print(answer, style="dim", soft_wrap=True, markup=False)

@@ -56,7 +56,7 @@ class DatasetCalls:
         validation_fraction: float = DEFAULT_SPLIT.validation_fraction,
         seed: int = DEFAULT_SPLIT.seed,
     ) -> DatasetVersionAccepted:
-        """The same for a file that was uploaded before, by digest. After the job has succeeded this gives the version that it sealed."""
+        """The same for a file that was uploaded before, by digest."""
         body = AddDatasetVersion(source=source, validation_fraction=validation_fraction, seed=seed)
         return self._http.post(_in(project, "datasets", name, "versions"), DatasetVersionAccepted, body)
 
@@ -126,10 +126,6 @@ class AdapterCalls:
         files = self._http.upload_folder(folder, adapter_files(folder), on_bytes=on_bytes)
         body = RegisterVersion(files=files, base_revision=base_revision)
         return self._http.post(_in(project, "adapters", name, "versions"), VersionAccepted, body)
-
-    def newest_with(self, project: str, name: str, weights: str) -> VersionOut | None:
-        """The newest version whose weights file has the digest `weights`: sealing keeps the weights as they came."""
-        return next((one for one in self.versions(project, name) if any(file.digest == weights for file in one.files)), None)
 
     def versions(self, project: str, name: str) -> Iterator[VersionOut]:
         """Versions, newest first."""

@@ -11,8 +11,7 @@ from ringi.cli.follow import follow, uploading
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import AdapterName, Description, Detach, Limit, Reason, Version
 from ringi.cli.output import emit, emit_list, facts, note, short, table
-from ringi.cli.references import parse_adapter, parse_base, parse_version
-from ringi.kit.digests import sha256_file
+from ringi.cli.references import LATEST, parse_adapter, parse_base, parse_version
 
 app = Commands("Adapters and their sealed versions.")
 verbs = Commands()
@@ -99,11 +98,9 @@ def register(
             note(f"Follow it: ringi jobs wait {accepted.job_id}.")
             return
         job = follow(client, accepted.job_id, f"inspection of {wanted}")
-        version = client.adapters.newest_with(wanted.project, wanted.name, sha256_file(folder / "adapter_model.safetensors"))
-    if version is None:
-        emit(job, lambda: facts([("job", job.id), ("state", job.state)]))
-    else:
-        emit(version, lambda: drawn(version))
+        sealed = parse_version(job.produced or "")
+        version = client.adapters.version(sealed.project, sealed.name, sealed.selector or LATEST)
+    emit(version, lambda: drawn(version))
 
 
 def _advance(reference: str, to: VersionState, reason: str) -> None:

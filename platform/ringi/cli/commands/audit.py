@@ -62,7 +62,7 @@ def checkpoint() -> None:
 
 @app.verb("export", "ringi audit export ringi-audit.zip")
 def export(file: Annotated[Path, typer.Argument(help="Where to write the bundle; an existing file is replaced.")]) -> None:
-    """Export the log, its checkpoint and the state rows as one file that verifies offline."""
+    """Export the organisation's entries and state rows, the hashes of all others and the checkpoint: one file that verifies offline."""
     aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     with connect() as client:
         try:
@@ -109,7 +109,12 @@ def _report(report: VerifyReport) -> Table:
     whole = Table.grid()
     verdict = "VERIFIED: every byte was checked" if report.ok else f"NOT VERIFIED: {report.problem_count} problems"
     pairs: list[tuple[str, object]] = [("result", verdict), ("log", report.origin), ("entries", report.size), ("root", report.root)]
-    pairs += [("records", f"{report.records} agree with the log" if report.ok else report.records), ("changed since", report.unsealed)]
+    others = f"{report.withheld} entries, as belonging to other organisations or to none" if report.withheld else None
+    pairs += [
+        ("withheld", others),
+        ("records", f"{report.records} agree with the log" if report.ok else report.records),
+        ("changed since", report.unsealed),
+    ]
     whole.add_row(facts([*pairs, ("not included", [f"{count} {kind}" for kind, count in report.not_included.items()])]))
     if report.problems:
         whole.add_row("")

@@ -11,7 +11,7 @@ from ringi.cli.follow import follow, uploading
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import Description, Detach, Limit
 from ringi.cli.output import cell, emit, emit_list, facts, note, short, table
-from ringi.cli.references import parse_dataset, parse_dataset_version
+from ringi.cli.references import LATEST, parse_dataset, parse_dataset_version
 from ringi.datasets.schemas import DEFAULT_SPLIT, DatasetVersionOut
 
 app = Commands("Datasets: sealed versions of questions and answers.")
@@ -95,13 +95,11 @@ def add(
             return
         if accepted.job_id is None:
             note("These bytes were known already; nothing was added.")
+            sealed = accepted.version
         else:
-            follow(client, accepted.job_id, f"validation of {wanted}")
-        # Known bytes give their version, so asking again names exactly the one that the job has sealed.
-        sealed = (
-            accepted.version
-            or client.datasets.seal_source(wanted.project, wanted.name, source, validation_fraction=validation_fraction, seed=seed).version
-        )
+            job = follow(client, accepted.job_id, f"validation of {wanted}")
+            produced = parse_dataset_version(job.produced or "")
+            sealed = client.datasets.version(produced.project, produced.name, produced.selector or LATEST)
     if sealed is not None:
         emit(sealed, lambda: _drawn(sealed))
 

@@ -1,0 +1,97 @@
+"""Training runs through the API and real workers: one at a time, cancelled, refused with codes, and never half a version."""
+
+from uuid import uuid4
+
+import pytest
+
+from ringi.cli.client import RingiClient
+from ringi.jobs.schemas import JobState
+from ringi.training.schemas import TrainingPlan
+from support.at_once import at_once, codes
+from support.platform import PROJECT
+from support.refusals import refused
+from support.story import BASE, PLAN, Ground
+from support.waiting import until
+
+# Long enough that it runs until it is cancelled.
+ENDLESS = PLAN.model_copy(update={"max_steps": 100_000, "epochs": 1000})
+
+
+@pytest.fixture
+def adapter(ground: Ground) -> str:
+    name = f"run-{uuid4().hex[:8]}"
+    ground.platform.as_("contributor").adapters.create(PROJECT, name, base=BASE)
+    return name
+
+
+def test_a_second_run_at_once_is_refused_and_a_cancelled_run_leaves_no_version(ground: Ground, adapter: str) -> None:
+    contributor = ground.platform.as_("contributor")
+    run = contributor.training.start(PROJECT, adapter, dataset="faq:v1", plan=ENDLESS)
+    with refused("training_run_in_progress", 409):
+        contributor.training.start(PROJECT, adapter, dataset="faq:v1")
+    until(lambda: (job := contributor.jobs.get(run.job_id)).progress and job.progress.step, timeout_s=60)
+    with refused("forbidden", 403):
+        ground.platform.as_("reviewer").jobs.cancel(run.job_id)
+    assert contributor.jobs.cancel(run.job_id).cancel_requested
+    ended = ground.platform.ended(run.job_id)
+    assert (ended.state, ended.attempt) == (JobState.CANCELLED, 1)
+    assert list(contributor.adapters.versions(PROJECT, adapter)) == []
+    assert contributor.training.get(PROJECT, adapter, run.id).version is None
+    after = contributor.training.start(PROJECT, adapter, dataset="faq:v1", plan=PLAN.model_copy(update={"max_steps": 5}))
+    ground.platform.ended(after.job_id)
+
+
+def test_of_four_runs_started_at_the_same_moment_one_starts(ground: Ground, adapter: str) -> None:
+    platform = ground.platform
+    clients = [RingiClient(platform.server, platform.tokens["contributor"]) for _ in range(4)]
+    results = at_once(*[lambda c=client: c.training.start(PROJECT, adapter, dataset="faq:v1", plan=ENDLESS) for client in clients])  # type: ignore[misc]
+    for client in clients:
+        client.close()
+    (run,) = list(platform.as_("contributor").training.all(PROJECT, adapter))
+    platform.as_("contributor").jobs.cancel(run.job_id)
+    assert codes(results) == ["done", *["training_run_in_progress"] * 3]
+    assert platform.ended(run.job_id).state is JobState.CANCELLED
+
+
+def test_unknown_target_modules_fail_at_once_and_say_which(ground: Ground, adapter: str) -> None:
+    contributor = ground.platform.as_("contributor")
+    plan = PLAN.model_copy(update={"target_modules": ["q_proj", "w_pack"]})
+    run = contributor.training.start(PROJECT, adapter, dataset="faq:v1", plan=plan)
+    ended = ground.platform.ended(run.job_id)
+    assert ended.error is not None
+    assert (ended.state, ended.attempt, ended.error.code) == (JobState.FAILED, 1, "training_unknown_target_modules")
+    assert "w_pack" in ended.error.message
+    assert list(contributor.adapters.versions(PROJECT, adapter)) == []
+    events = ground.platform.as_("auditor").audit.events(action="training.run.fail", object_id=str(run.id))
+    assert [event.details["code"] for event in events] == ["training_unknown_target_modules"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"dataset": "faq:v9"}, 404, "not_found"),
+        ({"dataset": "nothing"}, 404, "not_found"),
+        ({"dataset": "../faq"}, 422, "malformed_request"),
+        ({"dataset": "faq", "base_revision": "r9"}, 404, "not_found"),
+        ({"dataset": "faq", "base_revision": "main"}, 404, "not_found"),
+        ({"dataset": "faq", "plan": {"rank": 0}}, 422, "malformed_request"),
+        ({"dataset": "faq", "plan": {"learning_rate": "NaN"}}, 422, "malformed_request"),
+        ({"dataset": "faq", "plan": {"target_modules": ["q_proj; import os"]}}, 422, "malformed_request"),
+        ({"dataset": "faq", "plan": {"lora_rank": 8}}, 422, "malformed_request"),
+    ],
+)
+def test_a_run_that_cannot_start_starts_nothing(ground: Ground, adapter: str, body: dict[str, object], status: int, code: str) -> None:
+    answer = ground.platform.call("contributor", "POST", f"/projects/{PROJECT}/adapters/{adapter}/runs", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert list(ground.platform.as_("contributor").training.all(PROJECT, adapter)) == []
+
+
+def test_a_run_without_learning_seals_nothing(ground: Ground, adapter: str) -> None:
+    """A rate so small that B stays zero to the last bit: the effect proof refuses what training brought."""
+    contributor = ground.platform.as_("contributor")
+    run = contributor.training.start(PROJECT, adapter, dataset="faq", plan=TrainingPlan(rank=1, max_steps=1, learning_rate=1e-30, max_length=64))
+    ended = ground.platform.ended(run.job_id)
+    assert ended.error is not None
+    assert (ended.state, ended.error.code) == (JobState.FAILED, "adapter_refused")
+    assert [reason["code"] for reason in ended.error.details["reasons"]] == ["adapter_no_effect"]
+    assert list(contributor.adapters.versions(PROJECT, adapter)) == []
