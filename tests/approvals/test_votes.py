@@ -8,6 +8,7 @@ from ringi.approvals.policy import PolicyDocument, Seat, Stage
 from ringi.approvals.schemas import ApprovalOut, RequestState, VoteDecision
 from ringi.cli.client import RingiClient
 from ringi.identity.schemas import Role, UserKind
+from ringi.kit.errors import RingiError
 from support.at_once import at_once, codes
 from support.platform import PROJECT, Platform
 from support.refusals import refused
@@ -160,7 +161,7 @@ def test_a_vote_on_a_changed_subject_is_refused_and_the_request_is_stale(
     after = platform.as_("viewer").approvals.get(PROJECT, request.id)
     assert (after.state, after.grant, after.votes) == (RequestState.STALE, None, [])
     denied = [e for e in platform.as_("auditor").audit.events(object_id=str(request.id)) if e.outcome == "denied"]
-    assert [entry.details.get("code") for entry in denied] == ["stale_subject"]
+    assert [entry.details for entry in denied] == [{"code": "stale_subject"}]
     assert requested(platform, environment=environment).evidence_digest != request.evidence_digest or change is new_policy
 
 
@@ -173,21 +174,19 @@ def test_a_request_without_the_evidence_that_the_policy_asks_for_is_refused(grou
     assert why.codes == {"evidence.evaluation"}
 
 
+def votes_at_once(platform: Platform, request: ApprovalOut, *voters: str) -> list[ApprovalOut | RingiError]:
+    return at_once(platform, *[(voter, lambda c: vote(c, request)) for voter in voters])
+
+
 def test_two_final_votes_at_once_make_one_grant(ground: Ground, second_reviewer: str) -> None:
     platform = ground.platform
     for _ in range(3):
         request = requested(platform)
-        clients = [RingiClient(platform.server, platform.tokens[name]) for name in ("reviewer", second_reviewer)]
-        results = at_once(*[lambda c=client: vote(c, request) for client in clients])  # type: ignore[misc]
-        for client in clients:
-            client.close()
-        assert codes(results) == ["approval_request_ended", "done"]
+        assert codes(votes_at_once(platform, request, "reviewer", second_reviewer)) == ["approval_request_ended", "done"]
         after = platform.as_("viewer").approvals.get(PROJECT, request.id)
         assert after.state is RequestState.APPROVED
         assert len(after.votes) == 1
-        grants = [
-            one for one in platform.as_("auditor").audit.events(action="approval.grant") if one.details.get("request") == str(request.id)
-        ]
+        grants = platform.logged("approval.grant", request=str(request.id))
         assert len(grants) == 1
 
 
@@ -199,10 +198,7 @@ def test_two_seats_need_two_people_and_both_at_once_still_make_one_grant(
     request = requested(platform, environment=environment)
     for _ in range(2):
         assert vote(platform.as_("reviewer"), request).state is RequestState.IN_REVIEW
-    clients = [RingiClient(platform.server, platform.tokens[name]) for name in ("reviewer", second_reviewer)]
-    at_once(*[lambda c=client: vote(c, request) for client in clients])  # type: ignore[misc]
-    for client in clients:
-        client.close()
+    votes_at_once(platform, request, "reviewer", second_reviewer)
     after = platform.as_("viewer").approvals.get(PROJECT, request.id)
     assert after.state is RequestState.APPROVED
     assert {one.voter for one in after.votes} == {"reviewer", second_reviewer}
@@ -211,8 +207,5 @@ def test_two_seats_need_two_people_and_both_at_once_still_make_one_grant(
 
 def test_two_requests_at_once_open_one(ground: Ground) -> None:
     platform, environment = ground.platform, environment_name()
-    clients = [RingiClient(platform.server, platform.tokens["contributor"]) for _ in range(2)]
-    asked = at_once(*[lambda c=client: c.approvals.request(PROJECT, ADAPTER, "v1", environment=environment) for client in clients])  # type: ignore[misc]
-    for client in clients:
-        client.close()
+    asked = at_once(platform, *[("contributor", lambda c: c.approvals.request(PROJECT, ADAPTER, "v1", environment=environment))] * 2)
     assert codes(asked) == ["approval_request_open", "done"]

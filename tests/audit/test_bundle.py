@@ -281,7 +281,7 @@ def test_the_export_is_one_snapshot_of_entries_and_records(
             assert reading.scalar(text("SELECT count(*) FROM audit_event")) == 12
             return []
 
-        summary = write_bundle(session, tmp_path / "bundle.zip", late, record_types=[], vkey=vkey)
+        summary = write_bundle(session, tmp_path / "bundle.zip", late, organization_id=None, record_types=[], vkey=vkey)
     engine.dispose()
     assert summary.size == 12
     assert verify_bundle(tmp_path / "bundle.zip", vkey).ok

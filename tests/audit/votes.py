@@ -1,7 +1,7 @@
 """A stand-in for a domain that keeps state rows: votes."""
 
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -37,8 +37,8 @@ class Votes:
     def _records(self, _: Session) -> list[RecordRow]:
         return [RecordRow("approval_vote", *row) for row in self.rows.items()]
 
-    def export(self, path: Path) -> Path:
-        """Write the bundle of the log and these votes to `path`."""
+    def export(self, path: Path, *, organization_id: UUID | None = None) -> Path:
+        """Write the bundle of the log, or of one organisation's part of it, and these votes to `path`."""
         with self._sessions() as session:
-            write_bundle(session, path, self._records, record_types=["approval_vote"])
+            write_bundle(session, path, self._records, organization_id=organization_id, record_types=["approval_vote"])
         return path

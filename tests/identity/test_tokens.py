@@ -37,7 +37,7 @@ def test_the_secret_is_nowhere_in_the_database(platform: Platform) -> None:
         for (table,) in tables:
             # A row as text holds every column, bytes in hex.
             query = f"SELECT count(*) FROM {table} AS t WHERE t::text LIKE %s OR t::text LIKE %s"
-            counted = database.execute(query, [f"%{secret[10:]}%", f"%{secret[10:].encode().hex()}%"]).fetchone()  # type: ignore[arg-type]
+            counted = database.execute(query, [f"%{secret[10:]}%", f"%{secret[10:].encode().hex()}%"]).fetchone()
             found += [table] if counted and counted[0] else []
         hashed = database.execute("SELECT count(*) FROM tokens WHERE secret_hash = %s", [tokens.hashed(secret)]).fetchone()
     assert (found, hashed) == ([], (1,))

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ringi.cli.client import RingiClient
 from ringi.jobs.schemas import JobState
-from support.at_once import at_once
+from ringi.kit.errors import RingiError
+from support.at_once import at_once, codes
 from support.platform import PROJECT, Platform
 from support.refusals import refused
 from support.story import BASE, Ground
@@ -116,7 +116,9 @@ def unknown_key(folder: Path) -> None:
         (unknown_key, "adapter_config_unknown_key"),
     ],
 )
-def test_a_spoilt_adapter_is_refused_before_any_job(ground: Ground, adapter: str, folder: Path, spoil: Callable[[Path], None], code: str) -> None:
+def test_a_spoilt_adapter_is_refused_before_any_job(
+    ground: Ground, adapter: str, folder: Path, spoil: Callable[[Path], None], code: str
+) -> None:
     adapters, jobs = ground.platform.as_("contributor").adapters, ground.platform.as_("contributor").jobs
     newest = next(jobs.all()).id
     spoil(folder)
@@ -128,14 +130,14 @@ def test_a_spoilt_adapter_is_refused_before_any_job(ground: Ground, adapter: str
 
 def not_a_number(folder: Path) -> None:
     tensors = load_file(folder / WEIGHTS)
-    name = sorted(tensors)[0]
+    name = min(tensors)
     tensors[name] = np.full_like(tensors[name], np.nan)
     save_file(tensors, folder / WEIGHTS)
 
 
 def one_tensor_less(folder: Path) -> None:
     tensors = load_file(folder / WEIGHTS)
-    del tensors[sorted(tensors)[0]]
+    del tensors[min(tensors)]
     save_file(tensors, folder / WEIGHTS)
 
 
@@ -152,7 +154,9 @@ def test_weights_that_cannot_work_are_refused_by_the_job(
     assert list(contributor.adapters.versions(PROJECT, adapter)) == []
 
 
-@pytest.mark.parametrize("path", ["../evil.json", "/etc/evil.json", "a/../../evil.json", "..\\evil.json", "evil\u202e.json", "./x.json", "a//b.json"])
+@pytest.mark.parametrize(
+    "path", ["../evil.json", "/etc/evil.json", "a/../../evil.json", "..\\evil.json", "evil\u202e.json", "./x.json", "a//b.json"]
+)
 def test_paths_that_lead_elsewhere_are_refused_for_adapters_and_bases(ground: Ground, adapter: str, good: Path, path: str) -> None:
     platform = ground.platform
     for user, route in (("contributor", f"/projects/{PROJECT}/adapters/{adapter}/versions"), ("admin", f"/bases/{BASE}/revisions")):
@@ -209,13 +213,12 @@ def ground_adapter(ground: Ground, tmp_path: Path) -> Path:
 
 def test_the_same_base_registered_at_once_is_one_revision(platform: Platform, ground: Ground) -> None:
     platform.as_("admin").bases.create("raced")
-    clients = [RingiClient(platform.server, platform.tokens["admin"]) for _ in range(3)]
-    results = at_once(*[lambda c=client: c.bases.register("raced", ground.base) for client in clients])  # type: ignore[misc]
-    for client in clients:
-        client.close()
-    assert {(one.id, one.number) for one in results if not isinstance(one, Exception)} == {(results[0].id, 1)}  # type: ignore[union-attr]
-    platform.succeeded(results[0].job_id)  # type: ignore[union-attr]
-    assert [one.number for one in platform.as_("admin").bases.revisions("raced")] == [1]
+    results = at_once(platform, *[("admin", lambda c: c.bases.register("raced", ground.base))] * 3)
+    assert codes(results) == ["done"] * 3
+    (revision,) = list(platform.as_("admin").bases.revisions("raced"))
+    assert {one.id for one in results if not isinstance(one, RingiError)} == {revision.id}
+    platform.succeeded(revision.job_id)
+    assert platform.as_("admin").bases.revision("raced").number == 1
 
 
 def lines(*rows: object) -> bytes:
@@ -236,7 +239,9 @@ def lines(*rows: object) -> bytes:
     ],
     ids=["empty", "blank lines", "zero-length completions", "shift-jis", "utf-16", "no completion", "no object", "one row"],
 )
-def test_a_dataset_that_cannot_be_used_is_refused_with_the_line(ground: Ground, tmp_path: Path, content: bytes, code: str, says: str) -> None:
+def test_a_dataset_that_cannot_be_used_is_refused_with_the_line(
+    ground: Ground, tmp_path: Path, content: bytes, code: str, says: str
+) -> None:
     datasets, name = ground.platform.as_("contributor").datasets, f"bad-{uuid4().hex[:8]}"
     datasets.create(PROJECT, name)
     (tmp_path / "rows.jsonl").write_bytes(content)

@@ -11,13 +11,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from ringi.api.audit_schemas import AuditEntryOut
 from ringi.approvals.schemas import RequestState, VoteDecision
 from ringi.audit.verify import verify_bundle
 from ringi.compatibility.rules import Action, Verdict
 from ringi.evaluation.verdict import Verdict as Judgement
 from ringi.identity.schemas import Role
 from ringi.jobs.schemas import JobState
+from ringi.kit.digests import sha256_file
 from ringi.releases.schemas import BaseStatus
 from ringi_workers.demo.broken_adapters import wrong_prefix_adapter, zero_b_adapter
 from support.base_variants import perturb, reshard
@@ -35,8 +35,6 @@ from support.story import (
     registered,
     registered_base,
     sealed_dataset,
-    signed,
-    trained,
 )
 from support.tiny_model import make_tiny_rows
 from support.waiting import until
@@ -236,10 +234,11 @@ def real_clients_pull_what_was_approved(platform: Platform, tmp_path: Path) -> N
     digests = {file.path: file.digest for file in version.files}
     assert {path: pulled["files"][path] for path in digests} == digests
     assert pulled["answer"].strip()
-    tag = json.loads(run_elsewhere(platform, home, "viewer", "ringi_workers.demo.pull", repository, "v1").stdout)
-    assert {path: tag["files"][path] for path in digests} == digests
-    unknown = json.loads(run_elsewhere(platform, home, "viewer", "ringi_workers.demo.pull", repository, "v9").stdout)
-    assert unknown["files"]["refused"] == "RevisionNotFoundError"
+    answers = HubClient(home, f"{platform.server}/hf/{CHANNEL}", platform.tokens["viewer"]).run(
+        tag=f"snapshot_download('{repository}', revision='v1')", unknown=f"snapshot_download('{repository}', revision='v9')"
+    )
+    assert {name: sha256_file(Path(answers["tag"].value) / name) for name in digests} == digests
+    assert answers["unknown"].error == "RevisionNotFoundError"
 
 
 def new_base_revisions_flag_every_adapter_and_move_nothing(platform: Platform, sources: Sources, tmp_path: Path, base_digest: str) -> None:
@@ -316,7 +315,7 @@ def the_trail_says_who_did_what(platform: Platform) -> None:
     assert all(isinstance(entry.index, int) for entry in trail[:10])
 
 
-def export(platform: Platform, path: Path, *, after: AuditEntryOut | None = None) -> Path:
+def export(platform: Platform, path: Path) -> Path:
     with path.open("wb") as out:
         platform.as_("auditor").audit.export(out)
     return path
@@ -364,10 +363,10 @@ def superuser(platform: Platform) -> str:
 def edit_vote(database: psycopg.Connection, vote: str, reason: str) -> None:
     guards = database.execute("SELECT tgname FROM pg_trigger WHERE tgrelid = 'approval_votes'::regclass AND NOT tgisinternal").fetchall()
     for (guard,) in guards:
-        database.execute(f"ALTER TABLE approval_votes DISABLE TRIGGER {guard}")  # type: ignore[arg-type]
+        database.execute(f"ALTER TABLE approval_votes DISABLE TRIGGER {guard}")
     database.execute("UPDATE approval_votes SET reason = %s WHERE id = %s", [reason, vote])
     for (guard,) in guards:
-        database.execute(f"ALTER TABLE approval_votes ENABLE ALWAYS TRIGGER {guard}")  # type: ignore[arg-type]
+        database.execute(f"ALTER TABLE approval_votes ENABLE ALWAYS TRIGGER {guard}")
 
 
 def write_event(database: psycopg.Connection, event: int, body: bytes) -> None:

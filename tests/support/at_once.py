@@ -5,25 +5,30 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from ringi.cli.client import RingiClient
 from ringi.kit.errors import RingiError
+from support.platform import Platform
 
 T = TypeVar("T")
+Turn = tuple[str, Callable[[RingiClient], T]]
 
 
-def at_once(*calls: Callable[[], T]) -> list[T | RingiError]:
-    """Run all calls together, released by one barrier; the result or the refusal of each, in their order."""
-    barrier = threading.Barrier(len(calls))
+def at_once(platform: Platform, *turns: Turn[T]) -> list[T | RingiError]:
+    """Each user's call from a client of its own, all released by one barrier; the result or the refusal of each, in their order."""
+    barrier = threading.Barrier(len(turns))
 
-    def run(call: Callable[[], T]) -> T | RingiError:
-        barrier.wait()
-        try:
-            return call()
-        except RingiError as refusal:
-            return refusal
+    def run(turn: Turn[T]) -> T | RingiError:
+        user, call = turn
+        with RingiClient(platform.server, platform.tokens[user]) as client:
+            barrier.wait()
+            try:
+                return call(client)
+            except RingiError as refusal:
+                return refusal
 
     # thread: these are clients; the platform they race on is in processes of its own.
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(run, calls))
+    with ThreadPoolExecutor(len(turns)) as pool:
+        return list(pool.map(run, turns))
 
 
 def codes(results: list[T | RingiError]) -> list[str]:

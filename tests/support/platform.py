@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from ringi.api.audit_schemas import AuditEntryOut
 from ringi.cli.client import RingiClient
 from ringi.embedded import valkey
 from ringi.embedded.postgres import PostgresHandle
@@ -190,6 +191,11 @@ class Platform:
         job = self.ended(job_id, timeout_s=timeout_s)
         assert job.state is JobState.SUCCEEDED, job.error
         return job
+
+    def logged(self, action: str, **details: str) -> list[AuditEntryOut]:
+        """The organisation's entries of an action whose details hold these values, newest first."""
+        events = self.as_("auditor").audit.events(action=action)
+        return [one for one in events if details.items() <= (one.details or {}).items()]
 
     def add_user(self, name: str, *roles: Role, project: str | None = PROJECT) -> None:
         """One more user with a token."""

@@ -13,11 +13,10 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from ringi.cli.client import RingiClient
 from ringi.identity.schemas import Role
 from support.at_once import at_once, codes
-from support.platform import PROJECT, Platform, Processes, environment_of, new_organization, start_api
 from support.hub_client import free_port
+from support.platform import PROJECT, Platform, Processes, environment_of, new_organization, start_api
 from support.tiny_model import make_tiny_rows
 from support.waiting import until
 
@@ -148,10 +147,7 @@ def test_a_digest_is_no_right_to_the_bytes_behind_it(platform: Platform, tmp_pat
 def test_two_uploads_of_equal_bytes_at_once_are_one_blob(platform: Platform, tmp_path: Path) -> None:
     file = tmp_path / "same.bin"
     file.write_bytes(os.urandom(MIB))
-    clients = [RingiClient(platform.server, platform.tokens["contributor"]) for _ in range(4)]
-    results = at_once(*[lambda c=client: c.upload(file) for client in clients])  # type: ignore[misc]
-    for client in clients:
-        client.close()
+    results = at_once(platform, *[("contributor", lambda c: c.upload(file))] * 4)
     assert codes(results) == ["done"] * 4
     assert stored(platform, digest_of(file.read_bytes()))
     assert incoming(platform) == []

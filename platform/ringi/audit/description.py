@@ -59,7 +59,8 @@ def read_description(bundle: BundleFile, key: VerifierKey, checkpoint: Checkpoin
         raise BundleInvalid(f"bundle.json does not describe a '{FORMAT}'.")
     if (document["origin"], document["size"]) != (checkpoint.origin, checkpoint.size) or isinstance(document["size"], bool):
         report.add("description_wrong", "bundle.json names another origin or size than the checkpoint.")
-    if document["vkey"] not in {None, str(key)}:
+    # A tuple: what a forger wrote need not be hashable.
+    if document["vkey"] not in (None, str(key)):
         report.add("description_wrong", "bundle.json names another key than the trusted one.")
     organization, withheld = document["organization"], document["withheld"]
     if not (organization is None or isinstance(organization, str)):

@@ -37,11 +37,11 @@ def check_records(bundle: BundleFile, description: Description, claims: list[Cla
                 continue
             _check_record(number, document, expected, report)
             report.records += 1
-    for identity in description.unsealed:
-        if identity[0] in types and expected.pop(identity, None) is not None:
+    for kind, name in description.unsealed:
+        if kind in types and expected.pop((kind, name), None) is not None:
             report.unsealed += 1
         else:
-            report.add("description_wrong", f"bundle.json excuses '{identity[0]} {identity[1]}', which needs no excuse.")
+            report.add("description_wrong", f"bundle.json excuses '{kind} {name}', which needs no excuse.")
     for identity, claim in expected.items():
         if identity[0] in types:
             message = f"The record of {identity[0]} {identity[1]} is missing: entry {claim.leaf} says that it exists."

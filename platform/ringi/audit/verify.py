@@ -62,7 +62,8 @@ def claim_of(index: int, entry: bytes) -> Claim:
         event: dict[str, Any] = json.loads(entry)
         named = event["object"]
         kind, identity = str(named["type"]), str(named["id"])
-        origin, organization = str(event["origin"]), event["organization"]
+        origin = str(event["origin"])
+        organization = None if event["organization"] is None else str(event["organization"])
         return Claim(index, str(event["id"]), str(event["action"]), kind, identity, event["after"], origin, organization)
     except (ValueError, KeyError, TypeError, RecursionError):
         return Claim(index, None, None, None, None, None)

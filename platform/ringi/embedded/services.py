@@ -62,7 +62,9 @@ def _worker(queue: str, number: int) -> Service:
     options = ("-Q", queue, "-P", "solo", "-c", "1", "--without-gossip", "--without-mingle", "-n", f"{queue}{number}@%h")
     # Training may use every core; what runs on the other queues must not crowd it out.
     threads = str(_cores()) if queue == "gpu" else "1"
-    environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+    # PASSIVE: a thread that waits for another sleeps instead of spinning. On few cores one small process beside the training
+    # otherwise costs it most of its speed.
+    environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads), "OMP_WAIT_POLICY": "PASSIVE"}
     return _module(f"worker-{queue}-{number}", "celery", "-A", "ringi_workers.app", "worker", *options, environment=environment)
 
 

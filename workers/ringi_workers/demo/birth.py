@@ -37,7 +37,8 @@ def people(stage: Stage) -> None:
     stage.run("users", "create", "otto", user="mio")
     stage.run("roles", "grant", "otto", "auditor", user="mio")
     stage.run("tokens", "issue", "otto", "--save-as", "otto", user="mio")
-    stage.note("organisation, project, and six people with roles and tokens of their own")
+    stage.run("channels", "create", PROJECT, "production", "--environment", "production", user="dana")
+    stage.note("organisation, project, a channel, and six people with roles and tokens of their own")
 
 
 def base_model(stage: Stage, folder: Path) -> None:

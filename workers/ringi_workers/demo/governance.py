@@ -41,7 +41,6 @@ def approve(stage: Stage, version: str) -> None:
 
 def releases(stage: Stage) -> None:
     """8. Release, second release, rollback; an unapproved version is refused with its reasons."""
-    stage.run("channels", "create", f"{PROJECT}", "production", "--environment", "production", user="dana")
     _release(stage, "v1", "最初のリリース、承認済み")
     stage.refused(
         "release", f"{ADAPTER}:v2", "--channel", "production", "--reason", "before its approval", user="dana", code="release_gate_approved"
