@@ -189,6 +189,8 @@ class _Meter:
         self.tokens = 0
         self.at_start = done
         self.started = time.monotonic()
+        # The first batch of a large model takes a while; say at once how much there is to do.
+        sink.report(Progress(phase="evaluating", step=done, total=total))
 
     def advance(self, batch: Sequence[_Group]) -> None:
         """Count a batch and tell the sink."""
