@@ -13,6 +13,7 @@ from celery.signals import celeryd_after_setup
 from ringi.jobs.contracts import CONTRACTS, Queue
 from ringi.settings import get_settings
 from ringi_workers import runtime
+from ringi_workers.workspace import remove_abandoned
 
 RUN_JOB = "ringi.run_job"
 TASK_MODULES: dict[Queue, tuple[str, ...]] = {
@@ -46,6 +47,7 @@ def run_job(job_id: str) -> None:
 def load_tasks(sender: str, instance: Any, **_: Any) -> None:
     """Load the task modules of the queues that this process consumes, so that the CPU queue's process never loads torch."""
     runtime.set_worker_name(sender)
+    remove_abandoned()
     for queue in instance.app.amqp.queues.consume_from:
         for module in TASK_MODULES[Queue(queue)]:
             importlib.import_module(module)

@@ -60,13 +60,13 @@ class MlflowMirror:
         except queue.Full:
             return
 
-    def close(self) -> None:
+    def close(self, *, within_s: float = _CLOSE_S) -> None:
         """Wait a little for the thread; it is a daemon and never holds the worker up."""
         try:
             self._queue.put_nowait(None)
         except queue.Full:
             return
-        self._thread.join(timeout=_CLOSE_S)
+        self._thread.join(timeout=within_s)
 
     def _send(self) -> None:
         try:

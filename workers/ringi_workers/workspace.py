@@ -3,12 +3,17 @@
 Base models are fetched once per machine into a cache by tree digest, built aside and renamed, so a half-fetched base is never seen.
 """
 
+import glob
+import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
+
+import psutil
 
 from ringi.db.session import transaction
 from ringi.jobs import service as jobs
@@ -19,6 +24,25 @@ from ringi.settings import get_settings
 from ringi.storage import blobs
 from ringi.storage.blobs import StoredBlob, get_store
 
+_MARK = "--"
+
+
+def work_folder() -> Path:
+    """Where this machine's attempts have their folders."""
+    return get_settings().data_dir / "work"
+
+
+def remove_abandoned() -> int:
+    """Remove the folders of this host's workers that are no longer alive (kill -9 leaves them); returns how many. At a worker's start."""
+    removed = 0
+    for folder in work_folder().glob(f"{glob.escape(platform.node())}{_MARK}*"):
+        _, _, rest = folder.name.rpartition(platform.node() + _MARK)
+        pid = rest.partition(_MARK)[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+            removed += 1
+    return removed
+
 
 class Workspace:
     """One attempt's folder."""
@@ -27,9 +51,10 @@ class Workspace:
         self.job = job
         self.owner = owner
         self.store = get_store()
-        parent = get_settings().data_dir / "work"
+        parent = work_folder()
         parent.mkdir(parents=True, exist_ok=True)
-        self._folder = tempfile.TemporaryDirectory(dir=parent, prefix=f"{job.kind}-", ignore_cleanup_errors=True)
+        prefix = f"{platform.node()}{_MARK}{os.getpid()}{_MARK}{job.kind}-"
+        self._folder = tempfile.TemporaryDirectory(dir=parent, prefix=prefix, ignore_cleanup_errors=True)
         self.root = Path(self._folder.name)
 
     def __enter__(self) -> Self:

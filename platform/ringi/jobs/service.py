@@ -21,7 +21,7 @@ from ringi.identity.permissions import visible, visible_projects
 from ringi.jobs.contracts import CONTRACTS, Contract, JobKind, Progress, as_document
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import OPEN, JobState
-from ringi.kit.actor import Actor
+from ringi.kit.actor import Actor, system_actor
 from ringi.kit.errors import Conflict, NotFound, RingiError
 
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 2.0, 300.0
@@ -216,6 +216,10 @@ def reap(session: Session, *, batch: int = 100) -> int:
         else:
             job.error["next_step"] = "Look at the worker's log and memory, then start the work again."
             end(job, JobState.FAILED)
+            audit.record(
+                session, system_actor("housekeeping"), AuditAction.JOB_FAIL, object_type="job", object_id=job.id, project_id=job.project_id,
+                organization_id=job.organization_id, details={"code": "worker_lost", "on_behalf_of": str(job.created_by)},
+            )  # fmt: skip
     return len(jobs)
 
 
