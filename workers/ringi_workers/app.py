@@ -33,7 +33,10 @@ app.conf.update(
     worker_hijack_root_logger=False,
     # Longer than the longest job: a redelivered message does no harm, but it need not come. What a dead worker leaves
     # behind is found by its lease within seconds, not by the broker.
-    broker_transport_options={"visibility_timeout": 2 * max(contract.time_limit_s for contract in CONTRACTS.values())},
+    broker_transport_options={
+        "visibility_timeout": 2 * max(contract.time_limit_s for contract in CONTRACTS.values()),
+        "socket_connect_timeout": 2.0,
+    },
 )
 
 

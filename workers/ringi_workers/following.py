@@ -4,7 +4,17 @@ from collections.abc import Callable
 
 from ringi.jobs.contracts import Progress
 from ringi.jobs.models import Job
-from ringi_workers.tracking import MetricMirror, NoMirror
+from ringi.kit.errors import RingiError
+from ringi_workers.tracking import MetricMirror, NoMirror, RunStatus
+
+
+class JobStopped(RingiError):
+    """The work was to go on to its next phase, and the job is no longer to be worked on."""
+
+    code, status = "job_stopped", 409
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"Job {job.id} was stopped while it ran.", next_step="Start it again if it is still wanted.")
 
 
 class JobSink:
@@ -17,7 +27,9 @@ class JobSink:
         self._ended = ended
 
     def report(self, progress: Progress) -> None:
-        """Take the live state; the next heartbeat stores it."""
+        """Take the live state; the next heartbeat stores it. Raises JobStopped where `should_stop`."""
+        if self._ended():
+            raise JobStopped(self.job)
         self.latest = progress
 
     def log(self, metrics: dict[str, float], step: int) -> None:
@@ -28,6 +40,6 @@ class JobSink:
         """Whether cancellation was asked for, the lease is lost, or the time is over."""
         return self._ended()
 
-    def close(self) -> None:
-        """Flush the metrics, within bounds."""
-        self.mirror.close()
+    def close(self, status: RunStatus) -> None:
+        """Flush the metrics, within bounds, and say there how the work ended."""
+        self.mirror.close(status)

@@ -1,11 +1,17 @@
-"""What must happen by itself: jobs of silent workers go back to the queue, and lost nudges are sent again. Run by the relay."""
+"""What must happen by itself: jobs of silent workers go back to the queue, lost nudges are sent again, sent messages are removed.
+
+Run by the relay.
+"""
 
 import logging
+from datetime import timedelta
 
 from ringi.db.session import transaction
+from ringi.events import outbox
 from ringi.jobs import service as jobs
 from ringi.settings import get_settings
 
+KEPT_AFTER_SENDING = timedelta(days=1)
 log = logging.getLogger("ringi.housekeeping")
 
 
@@ -15,5 +21,7 @@ def sweep() -> None:
         silent = jobs.reap(session)
     with transaction() as session:
         renudged = jobs.renudge(session, older_than_s=get_settings().renudge_s)
+    with transaction() as session:
+        outbox.purge(session, sent_before=KEPT_AFTER_SENDING)
     if silent or renudged:
         log.info("%d jobs of silent workers, %d nudged again", silent, renudged)

@@ -5,9 +5,7 @@ The broker being away is not an error here: messages wait in the database and go
 """
 
 import logging
-import signal
 import time
-from types import FrameType
 
 import psycopg
 from kombu.exceptions import OperationalError as BrokerAway
@@ -19,22 +17,12 @@ from ringi.events.outbox import CHANNEL, deliver_due
 from ringi.settings import get_settings
 from ringi_workers import housekeeping
 from ringi_workers.app import RUN_JOB, app
+from ringi_workers.stopping import Stop
 
 SWEEP_S = 0.5
 _LONGEST_PAUSE_S = 5.0
+_BROKER_ANSWERS_S = 5.0
 log = logging.getLogger("ringi.relay")
-
-
-class Stop:
-    """SIGTERM and SIGINT end the loop at its next turn."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
-
-    def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
 
 
 def send(message: OutboxMessage) -> None:
@@ -79,6 +67,8 @@ def main() -> int:
     """Entry point; a database that is away is waited for with growing pauses."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     stop, pause = Stop(), SWEEP_S
+    # Here only: this process sends and never waits for messages, which is a read without an end in the workers.
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "socket_timeout": _BROKER_ANSWERS_S}
     while not stop.asked:
         begun = time.monotonic()
         try:
@@ -87,8 +77,7 @@ def main() -> int:
             log.warning("the database is away: %s", " ".join(str(error).split())[:300])
             get_engine().dispose()
             pause = SWEEP_S if time.monotonic() - begun > _LONGEST_PAUSE_S else min(2 * pause, _LONGEST_PAUSE_S)
-            # A signal ends the wait early.
-            signal.sigtimedwait([], pause) if not stop.asked else None
+            stop.wait(pause)
     return 0
 
 

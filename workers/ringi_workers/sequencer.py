@@ -7,12 +7,8 @@ One sequencer works at a time (advisory lock); a second one only waits. Loads no
 """
 
 import logging
-import os
-import select
-import signal
 import sys
 import time
-from types import FrameType
 
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -23,6 +19,7 @@ from ringi.audit.signing import CheckpointFile, load_or_create_signer, load_sign
 from ringi.db.session import get_engine, transaction
 from ringi.kit.errors import RingiError
 from ringi.settings import Settings, get_settings
+from ringi_workers.stopping import Stop
 
 ROUND_S = 0.2
 CHECK_S = 10.0
@@ -31,24 +28,6 @@ LAST_BACKOFF_S = 5.0
 BATCH = 5000
 
 logger = logging.getLogger("ringi.sequencer")
-
-
-class Stop:
-    """SIGTERM and SIGINT end every wait at once: the handler writes a byte that every wait looks for."""
-
-    def __init__(self) -> None:
-        self._reader, self._writer = os.pipe()
-        self.asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
-
-    def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
-        os.write(self._writer, b"\x00")
-
-    def wait(self, seconds: float) -> None:
-        """Return after `seconds`, or at once when asked to stop."""
-        select.select([self._reader], [], [], seconds)
 
 
 def open_signer(settings: Settings) -> Signer:

@@ -7,13 +7,16 @@ import logging
 import queue
 import threading
 import time
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ringi.settings import get_settings
 
 log = logging.getLogger("ringi.tracking")
 _CLOSE_S = 10.0
+_CONNECT_S = 5.0
 _BATCH = 500
+# https://mlflow.org/docs/latest/rest-api.html#runstatus
+RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class MetricMirror(Protocol):
@@ -26,8 +29,8 @@ class MetricMirror(Protocol):
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Take the figures of one step."""
 
-    def close(self) -> None:
-        """Send what is left, within bounds."""
+    def close(self, status: RunStatus) -> None:
+        """Send what is left, within bounds, and end the run as `status`."""
 
 
 class NoMirror:
@@ -38,7 +41,7 @@ class NoMirror:
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Nothing to do."""
 
-    def close(self) -> None:
+    def close(self, status: RunStatus) -> None:
         """Nothing to do."""
 
 
@@ -49,9 +52,17 @@ class MlflowMirror:
         self._uri, self._experiment, self._name = uri, experiment, name
         self._parameters, self._tags = parameters, tags
         self._queue: queue.Queue[tuple[dict[str, float], int, int] | None] = queue.Queue(maxsize=100_000)
-        self.run_id: str | None = None
+        self._run_id: str | None = None
+        self._known = threading.Event()
+        self._status: RunStatus = "FINISHED"
         self._thread = threading.Thread(target=self._send, name=f"mlflow-{name}", daemon=True)
         self._thread.start()
+
+    @property
+    def run_id(self) -> str | None:
+        """The run's id, waiting a few seconds for a server that was only just asked; None when it has not answered by then."""
+        self._known.wait(_CONNECT_S)
+        return self._run_id
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Queue the figures; a full queue drops them, because the run matters more."""
@@ -60,8 +71,9 @@ class MlflowMirror:
         except queue.Full:
             return
 
-    def close(self, *, within_s: float = _CLOSE_S) -> None:
+    def close(self, status: RunStatus = "FINISHED", *, within_s: float = _CLOSE_S) -> None:
         """Wait a little for the thread; it is a daemon and never holds the worker up."""
+        self._status = status
         try:
             self._queue.put_nowait(None)
         except queue.Full:
@@ -73,6 +85,8 @@ class MlflowMirror:
             self._mirror()
         except Exception as error:  # noqa: BLE001  # whatever MLflow raises, the run goes on
             log.warning("MLflow does not take run %s: %s: %s", self._name, type(error).__name__, error)
+        finally:
+            self._known.set()
 
     def _mirror(self) -> None:
         # Loaded here: it takes seconds, and a deployment without MLflow should not pay for it.
@@ -83,9 +97,10 @@ class MlflowMirror:
         found = client.get_experiment_by_name(self._experiment)
         experiment_id = found.experiment_id if found else client.create_experiment(self._experiment)
         run = client.create_run(experiment_id, run_name=self._name)
-        self.run_id = run.info.run_id
+        run_id = self._run_id = run.info.run_id
+        self._known.set()
         client.log_batch(
-            self.run_id,
+            run_id,
             params=[Param(key, value) for key, value in self._parameters.items()],
             tags=[RunTag(key, value) for key, value in self._tags.items()],
         )
@@ -103,8 +118,8 @@ class MlflowMirror:
                 for key, value in metrics.items()
             ]
             for start in range(0, len(figures), _BATCH):
-                client.log_batch(self.run_id, metrics=figures[start : start + _BATCH])
-        client.set_terminated(self.run_id)
+                client.log_batch(run_id, metrics=figures[start : start + _BATCH])
+        client.set_terminated(run_id, self._status)
 
 
 def mirror(*, experiment: str, name: str, parameters: dict[str, str], tags: dict[str, str]) -> MetricMirror:

@@ -8,7 +8,7 @@ from uuid import UUID
 from ringi.jobs.contracts import AdapterFacts, EffectFacts, FileRef
 from ringi.kit.digests import Digest
 from ringi.uploads.schemas import Files
-from ringi.web.schemas import Name, Reason, Schema, Text
+from ringi.web.schemas import Name, Reason, Schema, Selector, Text
 
 
 class VersionState(StrEnum):
@@ -39,7 +39,7 @@ class RegisterVersion(Schema):
     """A PEFT folder trained elsewhere, from uploaded files, over a revision of the adapter's base (`r1`, `latest`)."""
 
     files: Files
-    base_revision: str = "latest"
+    base_revision: Selector = "latest"
 
 
 class ChangeState(Schema):

@@ -165,7 +165,7 @@ def register_version(  # a version is made of exactly these
         raise AdapterRefused(refusals)
     manifest = Manifest.of(files, base_name=base.repository, base_revision=base.revision, base_digest=base.digest)
     # unscoped: the platform itself seals, on behalf of a job that was authorised when it was started. The row lock numbers versions.
-    session.execute(select(Adapter.id).where(Adapter.id == adapter_id).with_for_update())
+    session.execute(select(Adapter.id).where(Adapter.id == adapter_id).with_for_update(key_share=True))
     same = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter_id, AdapterVersion.manifest_digest == manifest.digest)
     if (existing := session.scalars(same).one_or_none()) is not None:
         job.produced = f"{adapter_name}:v{existing.number}"

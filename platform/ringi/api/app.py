@@ -19,6 +19,7 @@ from ringi.releases.endpoints import router as releases
 from ringi.training.endpoints import router as training
 from ringi.uploads.endpoints import router as uploads
 from ringi.web import errors
+from ringi.web.body_limit import BodyLimit
 
 API_PREFIX = "/api/v1"
 ROUTERS: tuple[APIRouter, ...] = (
@@ -45,6 +46,7 @@ def create_app() -> FastAPI:
         version="1",
         description="The lifecycle of LoRA/PEFT adapters. Errors are problem+json (RFC 9457) with a stable `code` and a `next_step`.",
     )
+    app.add_middleware(BodyLimit, streamed=frozenset({f"{API_PREFIX}/uploads"}))
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router, prefix=API_PREFIX)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import FileResponse, PlainTextResponse
-from sqlalchemy import ColumnElement, ScalarResult, Select, cast, select
+from sqlalchemy import ColumnElement, ScalarResult, Select, cast, or_, select, union_all
 from sqlalchemy import String as SqlString
 from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
@@ -154,10 +154,10 @@ def adapter_trail(
         select(CompatibilityAssessment.id).where(CompatibilityAssessment.version_id.in_(versions)),
         select(Release.id).where(Release.adapter_id == found.id),
     )
-    ids: set[str] = {str(found.id)}
-    for part in parts:
-        ids |= {str(one) for one in session.scalars(part)}
-    return _page(session, _entries().where(AuditEvent.object_id.in_(ids)), listing="trail", page=page)
+    # One statement, however many versions there are: ids passed as parameters would end at PostgreSQL's 65,535.
+    ids = union_all(*(select(cast(part.subquery().c[0], SqlString)) for part in parts))
+    related = or_(AuditEvent.object_id == str(found.id), AuditEvent.object_id.in_(ids))
+    return _page(session, _entries().where(related), listing="trail", page=page)
 
 
 @router.get("/audit/key")

@@ -35,7 +35,7 @@ def create(
 ) -> ApprovalPolicy:
     """A new policy version. It holds for new requests; open ones go stale at their next vote."""
     # unscoped: the caller has been let into the project already. Its row is the lock: policy numbers are given one at a time.
-    organization_id = session.scalars(select(Project.organization_id).where(Project.id == project_id).with_for_update()).one()
+    organization_id = session.scalars(select(Project.organization_id).where(Project.id == project_id).with_for_update(key_share=True)).one()
     newest = _newest(session, project_id, environment)
     if newest is not None and only_if_none:
         return newest

@@ -147,6 +147,8 @@ def _evidence_requirement(rule: EvidenceRule, evidence: Sequence[EvidenceFact], 
     )
 
 
-def seat_for(stage: Stage, roles: Collection[Role]) -> Role | None:
-    """The seat of `stage` that a person with `roles` may take."""
-    return next((seat.role for seat in stage.seats if seat.role in roles), None)
+def seat_for(stage: Stage, roles: Collection[Role], votes: Sequence[VoteFact]) -> Role | None:
+    """The seat of `stage` that a person with `roles` may take; one that still needs people comes first."""
+    fitting = [seat for seat in stage.seats if seat.role in roles]
+    fitting.sort(key=lambda seat: len(_approvers(stage, seat, votes)) >= seat.people)
+    return fitting[0].role if fitting else None

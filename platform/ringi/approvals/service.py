@@ -22,6 +22,7 @@ from ringi.db.session import get_sessionmaker
 from ringi.evaluation.models import Evaluation
 from ringi.evaluation.service import evidence_of
 from ringi.identity import service as identity
+from ringi.identity.environments import bound_to
 from ringi.identity.permissions import visible
 from ringi.identity.schemas import Role
 from ringi.kit.actor import Actor, ActorKind
@@ -60,10 +61,11 @@ def _evidence_facts(evaluations: Sequence[Evaluation]) -> list[EvidenceFact]:
 
 def request(session: Session, actor: Actor, *, version: AdapterVersion, environment: str, note: str) -> ApprovalRequest:
     """Open a request; refused while another is open, for an unusable version, and without the evidence that the policy asks for."""
+    bound_to(actor, environment)
     if version.state not in USABLE:
         raise refusals.VersionUnusable(version)
     # unscoped: the caller holds the version already. Its row is the lock: of two requests at once the second sees the first.
-    session.execute(select(AdapterVersion.id).where(AdapterVersion.id == version.id).with_for_update())
+    session.execute(select(AdapterVersion.id).where(AdapterVersion.id == version.id).with_for_update(key_share=True))
     opened = visible(actor, ApprovalRequest).where(
         ApprovalRequest.version_id == version.id,
         ApprovalRequest.environment == environment,
@@ -175,7 +177,7 @@ def _seat(session: Session, actor: Actor, subject: ApprovalRequest, document: Po
     decision = standing(session, subject, now=database_now(session))
     mine = next((cast for cast in votes if cast.voter == actor.id), None)
     stage = next((one for one in document.stages if mine is not None and one.name == mine.stage), None) or decision.stage
-    role = seat_for(stage, identity.counted_roles(session, user_id=actor.id, project_id=subject.project_id)) if stage else None
+    role = seat_for(stage, identity.counted_roles(session, user_id=actor.id, project_id=subject.project_id), votes) if stage else None
     if stage is None or role is None:
         raise refusals.NoSeat(stage.name if stage else None, [seat.role for seat in stage.seats] if stage else [])
     return role, stage.name

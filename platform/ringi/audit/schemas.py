@@ -51,7 +51,6 @@ class AuditAction(StrEnum):
     APPROVAL_REQUEST = "approval.request"
     APPROVAL_VOTE = "approval.vote"
     APPROVAL_WITHDRAW = "approval.withdraw"
-    APPROVAL_STALE = "approval.stale"
     APPROVAL_GRANT = "approval.grant"
     CHANNEL_CREATE = "channel.create"
     RELEASE_PUBLISH = "release.publish"

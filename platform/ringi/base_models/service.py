@@ -175,6 +175,9 @@ def register_revision(session: Session, actor: Actor, *, base: BaseModel, files:
 def complete(session: Session, job: Job, result: FingerprintResult) -> None:
     """Seal the revision and compare it with every earlier sealed one."""
     # unscoped: the platform itself seals, on behalf of a job that was authorised when it was started.
+    # The base's row is the lock: of two revisions that end their fingerprints at once, the second sees the first and is compared with it.
+    own = select(BaseRevision.base_model_id).where(BaseRevision.job_id == job.id)
+    session.execute(select(BaseModel.id).where(BaseModel.id == own.scalar_subquery()).with_for_update())
     revision = session.scalars(select(BaseRevision).where(BaseRevision.job_id == job.id).with_for_update()).one()
     for part in (result.f1_document, result.tensors):
         blobs.register(session, StoredBlob(part.digest, part.size))

@@ -24,6 +24,10 @@ from ringi.kit.ids import uuid7
 def complete(session: Session, job: Job, result: CompareBasesResult) -> None:
     """Keep the facts and judge every version that was trained on the older revision. One transaction: all are flagged at once."""
     payload = CompareBasesPayload.model_validate(job.payload)
+    # A version that is being sealed on the older revision holds a share lock on its row (the foreign key). Waiting for it here means
+    # that either this transaction sees the version, or the sealing sees this comparison: none is left unjudged.
+    # unscoped: the platform flags every adapter of the base.
+    session.execute(select(BaseRevision.id).where(BaseRevision.id == payload.old.revision_id).with_for_update())
     session.execute(
         insert(BaseComparison)
         .values(
@@ -91,16 +95,3 @@ def listed(actor: Actor) -> Select[CompatibilityAssessment]:
         joinedload(CompatibilityAssessment.version).joinedload(AdapterVersion.base_revision).joinedload(BaseRevision.base_model),
         joinedload(CompatibilityAssessment.base_revision).joinedload(BaseRevision.base_model),
     )
-
-
-def newest_of(session: Session, version: AdapterVersion) -> CompatibilityAssessment | None:
-    """The assessment against the newest revision that the version was judged on; None when there is none."""
-    # unscoped: the caller holds the version already.
-    query = (
-        select(CompatibilityAssessment)
-        .join(CompatibilityAssessment.base_revision)
-        .where(CompatibilityAssessment.version_id == version.id)
-        .options(joinedload(CompatibilityAssessment.base_revision).joinedload(BaseRevision.base_model))
-        .order_by(BaseRevision.number.desc())
-    )
-    return session.scalars(query.limit(1)).one_or_none()

@@ -98,7 +98,7 @@ def complete(session: Session, job: Job, result: ValidateDatasetResult) -> None:
         }
     )  # fmt: skip
     # unscoped: the platform itself seals, on behalf of a job that was authorised when it was started.
-    session.execute(select(Dataset.id).where(Dataset.id == payload.dataset_id).with_for_update())
+    session.execute(select(Dataset.id).where(Dataset.id == payload.dataset_id).with_for_update(key_share=True))
     known = select(DatasetVersion.number).where(DatasetVersion.dataset_id == payload.dataset_id, DatasetVersion.digest == digest)
     if (number := session.scalar(known)) is not None:
         job.produced = f"{payload.version_name}:v{number}"

@@ -110,6 +110,8 @@ class Supervisor:
         self.environ |= environment
         for service in self.plan.before:
             self._run_to_end(service)
+        # Migrations are done: no long-lived process gets to know the role that owns the tables.
+        self.environ.pop("RINGI_OWNER_DATABASE_URL", None)
         for service in self.plan.services:
             if self.stop.is_set():
                 return

@@ -10,7 +10,7 @@ from ringi.evaluation.verdict import EvaluationSummary
 from ringi.jobs.contracts import ItemRecord, Progress
 from ringi.jobs.schemas import JobError, JobState
 from ringi.kit.digests import Digest
-from ringi.web.schemas import Schema
+from ringi.web.schemas import Schema, Selector
 
 # An evaluation on fewer items cannot support a verdict and says so.
 MINIMUM_ITEMS = 100
@@ -24,7 +24,7 @@ class RequestEvaluation(Schema):
     """
 
     dataset: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[a-z0-9:]{1,80})?$")]
-    base_revision: str | None = None
+    base_revision: Selector | None = None
     baseline: Literal["base", "trained_on"] = "base"
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 32
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 16

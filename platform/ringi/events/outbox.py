@@ -1,10 +1,10 @@
-"""The only way anything leaves the database: `put` in the caller's transaction, `deliver_due` in the relay."""
+"""The only way anything leaves the database: `put` in the caller's transaction, `deliver_due` and `purge` in the relay."""
 
 import random
 from collections.abc import Callable
 from datetime import timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from ringi.events.models import OutboxMessage
@@ -24,6 +24,7 @@ def put(session: Session, topic: Topic, *, key: str, payload: dict[str, str], de
 def deliver_due(session: Session, send: Callable[[OutboxMessage], None], *, batch: int = 100) -> int:
     """Send what is due and return how many went out. SKIP LOCKED lets relays run side by side.
 
+    The first failure ends the batch: the broker is away, and the rest would only wait for it while holding their rows.
     A crash between `send` and the commit sends again: receivers treat a message as a nudge, not as a fact.
     """
     due = select(OutboxMessage).where(OutboxMessage.sent_at.is_(None), OutboxMessage.not_before <= func.clock_timestamp())
@@ -35,11 +36,18 @@ def deliver_due(session: Session, send: Callable[[OutboxMessage], None], *, batc
         except OSError as error:
             message.last_error = f"{type(error).__name__}: {error}"[:500]
             message.not_before = func.clock_timestamp() + timedelta(seconds=_backoff_s(message.attempts))
-        else:
-            message.sent_at = func.clock_timestamp()
-            message.last_error = None
-            sent += 1
+            break
+        message.sent_at = func.clock_timestamp()
+        message.last_error = None
+        sent += 1
     return sent
+
+
+def purge(session: Session, *, sent_before: timedelta, batch: int = 1000) -> int:
+    """Remove messages that went out longer ago than `sent_before`, the oldest first; returns how many."""
+    old = select(OutboxMessage.id).where(OutboxMessage.sent_at < func.clock_timestamp() - sent_before)
+    oldest = old.order_by(OutboxMessage.id).limit(batch).with_for_update(skip_locked=True)
+    return len(session.scalars(delete(OutboxMessage).where(OutboxMessage.id.in_(oldest)).returning(OutboxMessage.id)).all())
 
 
 def _backoff_s(attempts: int) -> float:

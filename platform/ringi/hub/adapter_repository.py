@@ -131,10 +131,14 @@ class AdapterRepository:
         )  # fmt: skip
 
     def _note(self, version: AdapterVersion | None, refusal: Refusal, revision: str) -> None:
+        object_id, digest = (version.id, version.manifest_digest) if version else (self.adapter.id, None)
+        project_id, channel = self.project.id, self.channel.name
+        # Gives the connection back before the denial takes one of its own; what was loaded has expired from here on.
+        self.session.rollback()
         audit.record_denied(
             get_sessionmaker(), self.actor, AuditAction.HUB_FILE_DOWNLOAD, object_type="adapter_version" if version else "adapter",
-            object_id=version.id if version else self.adapter.id, object_digest=version.manifest_digest if version else None,
-            project_id=self.project.id, details={"channel": self.channel.name, "revision": revision, "code": refusal.rule},
+            object_id=object_id, object_digest=digest, project_id=project_id,
+            details={"channel": channel, "revision": revision, "code": refusal.rule},
         )  # fmt: skip
 
 

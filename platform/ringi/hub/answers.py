@@ -12,11 +12,11 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from sqlalchemy.exc import OperationalError
 
 from ringi.hub.access import HubCode, Refusal
 from ringi.hub.documents import header_text
 from ringi.kit.errors import NotFound, RingiError
+from ringi.web.errors import DATABASE_AWAY, cause
 
 log = logging.getLogger("ringi.hub")
 INVALID_CREDENTIALS = "Invalid credentials in Authorization header"
@@ -97,8 +97,8 @@ class HubRoute(APIRoute):
                 response = answer(
                     Refusal(400, None, "The request does not have the shape that the hub protocol gives it.", "hub_malformed")
                 )
-            except OperationalError as error:
-                log.error("database: %s", error.orig)  # noqa: TRY400  # the trace says nothing more
+            except DATABASE_AWAY as error:
+                log.error("database: %s", cause(error))  # noqa: TRY400  # the trace says nothing more
                 response = answer(Refusal(503, None, "The database did not answer. Try again in a moment.", "database_unavailable"))
             _log(request, response)
             return response

@@ -94,8 +94,10 @@ def find(session: Session, actor: Actor, target: Target) -> BaseRepository:
         actor.environment, channel=target.channel, environments=frozenset(channel.environment for channel in channels)
     )
     if refusal is not None:
+        base_id = base.id
+        session.rollback()  # gives the connection back before the denial takes one of its own; what was loaded has expired
         audit.record_denied(
-            get_sessionmaker(), actor, AuditAction.HUB_FILE_DOWNLOAD, object_type="base_model", object_id=base.id,
+            get_sessionmaker(), actor, AuditAction.HUB_FILE_DOWNLOAD, object_type="base_model", object_id=base_id,
             details={"channel": target.channel, "code": refusal.rule},
         )  # fmt: skip
         raise HubRefused(refusal)

@@ -175,7 +175,8 @@ def resolve(request: Request, session: SessionDep, found: Repository, target: As
     if span.partial:
         headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{file.size}"
     pieces = get_store().open(file.digest, start=span.start, end=span.end)
-    if span.start == 0 and file.path.endswith(_WEIGHTS):
+    # One byte is how some clients ask for a file's size; whatever is more than that is a download, from wherever it starts.
+    if span.end - span.start > 1 and file.path.endswith(_WEIGHTS):
         _note_download(session, found.actor, target, snapshot, file)
     return StreamingResponse(held_back(pieces), status_code=206 if span.partial else 200, headers=headers)
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.orm import Session
 
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
@@ -45,7 +46,10 @@ class InProject:
     project: Project
 
 
-def _deny(actor: Actor, permission: Permission, project_id: UUID | None) -> Forbidden:
+def deny(session: Session | None, actor: Actor, permission: Permission, project_id: UUID | None) -> Forbidden:
+    """Audit a denial and make the error to raise. `session` is the request's: it is rolled back, so what it loaded has expired."""
+    if session is not None:
+        session.rollback()  # gives the connection back: a denial that waited for a second one could starve the pool
     where = str(project_id or actor.organization_id)
     audit.record_denied(
         get_sessionmaker(), actor, AuditAction.ACCESS_DENY, object_type="project" if project_id else "organization", object_id=where,
@@ -57,8 +61,8 @@ def _deny(actor: Actor, permission: Permission, project_id: UUID | None) -> Forb
 def allowed(permission: Permission) -> Any:
     """The Actor, when a role of theirs allows `permission` in the organisation, or in any project of it."""
 
-    def check(actor: CurrentActor) -> Actor:
-        return _allowed_anywhere(actor, permission)
+    def check(actor: CurrentActor, session: SessionDep) -> Actor:
+        return _allowed_anywhere(session, actor, permission)
 
     return Depends(_declared(check, permission))
 
@@ -69,15 +73,15 @@ def allowed_beforehand(permission: Permission) -> Any:
     def check(request: Request, credentials: Bearer) -> Actor:
         with transaction() as session:
             actor = service.authenticate(session, credentials.credentials if credentials else None, request_id=request.state.request_id)
-        return _allowed_anywhere(actor, permission)
+        return _allowed_anywhere(None, actor, permission)
 
     return Depends(_declared(check, permission))
 
 
-def _allowed_anywhere(actor: Actor, permission: Permission) -> Actor:
+def _allowed_anywhere(session: Session | None, actor: Actor, permission: Permission) -> Actor:
     if actor.may(permission) or any(permission in held for held in actor.project_permissions.values()):
         return actor
-    raise _deny(actor, permission, None)
+    raise deny(session, actor, permission, None)
 
 
 def allowed_in_project(permission: Permission) -> Any:
@@ -86,7 +90,7 @@ def allowed_in_project(permission: Permission) -> Any:
     def check(actor: CurrentActor, session: SessionDep, project: str) -> InProject:
         found = service.find_project(session, actor, project)
         if not actor.may(permission, found.id):
-            raise _deny(actor, permission, found.id)
+            raise deny(session, actor, permission, found.id)
         return InProject(actor=actor, project=found)
 
     return Depends(_declared(check, permission))

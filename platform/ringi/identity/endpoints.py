@@ -157,10 +157,12 @@ def issue_token(
 
 @router.get("/tokens")
 def list_tokens(session: SessionDep, actor: CurrentActor, page: PageDep) -> Page[TokenOut]:
-    """The caller's tokens; an identity_admin sees the organisation's."""
+    """The caller's tokens; an identity_admin sees the organisation's, a narrowed token only itself."""
     query = visible(actor, Token).options(joinedload(Token.user))
     if not actor.may(Permission.IDENTITY_READ):
         query = query.where(Token.user_id == actor.id)
+    if actor.scopes is not None:
+        query = query.where(Token.id == actor.token_id)
     return page_of(session, query, key=Token.id, listing="tokens", page=page, render=token_out)
 
 

@@ -30,7 +30,6 @@ class Permission(StrEnum):
     VERSION_REVOKE = "version:revoke"
     TRAINING_START = "training:start"
     EVALUATION_REQUEST = "evaluation:request"
-    COMPATIBILITY_ASSESS = "compatibility:assess"
     APPROVAL_REQUEST = "approval:request"
     APPROVAL_VOTE = "approval:vote"
     POLICY_WRITE = "policy:write"
@@ -55,10 +54,9 @@ PROJECT_ROLES: dict[Role, frozenset[Permission]] = {
         P.ADAPTER_PULL_CANDIDATE,
         P.TRAINING_START,
         P.APPROVAL_REQUEST,
-        P.COMPATIBILITY_ASSESS,
         P.VERSION_RETIRE,
     },
-    Role.EVALUATOR: _WORK | {P.ADAPTER_PULL_CANDIDATE, P.COMPATIBILITY_ASSESS},
+    Role.EVALUATOR: _WORK | {P.ADAPTER_PULL_CANDIDATE},
     Role.REVIEWER: _READ | {P.ADAPTER_PULL_CANDIDATE, P.APPROVAL_VOTE},
     Role.VALIDATOR: _READ | {P.ADAPTER_PULL_CANDIDATE, P.APPROVAL_VOTE, P.EVALUATION_REQUEST},
     Role.RISK_OWNER: _READ | {P.ADAPTER_PULL_CANDIDATE, P.APPROVAL_VOTE, P.VERSION_REVOKE},

@@ -5,9 +5,13 @@ from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from ringi.web.schemas import Name, Schema, Text
+
+
+# The form of a permission; which ones there are is said by permissions.py, which stands above this module.
+Scope = Annotated[str, StringConstraints(pattern=r"^[a-z_]+:[a-z_]+$", max_length=64)]
 
 
 class Role(StrEnum):
@@ -68,11 +72,14 @@ class GrantRole(Schema):
 
 
 class IssueToken(Schema):
-    """A token for a user. `scopes` narrow what the user's roles allow; `environment` binds a service token to one environment."""
+    """A token for a user. `scopes` narrow what the user's roles allow; `environment` binds a service token to one environment.
+
+    The scope `release:pull` includes `project:read` and `organization:read`, which a pull needs to find its adapter and base model.
+    """
 
     name: Text = "token"
     days: Annotated[int, Field(ge=1, le=365)] = 90
-    scopes: Annotated[list[str], Field(min_length=1, max_length=64)] | None = None
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=64)] | None = None
     environment: Name | None = None
 
 

@@ -15,7 +15,7 @@ from ringi.identity.models import Membership, Organization, Project, Token, User
 from ringi.identity.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permission, exclusions, visible
 from ringi.identity.schemas import Role, UserKind
 from ringi.kit.actor import Actor, ActorKind
-from ringi.kit.errors import Conflict, InvalidInput, NotFound, Unauthenticated
+from ringi.kit.errors import Conflict, InvalidInput, NotFound, RingiError, Unauthenticated
 
 
 class NameTaken(Conflict):
@@ -38,6 +38,18 @@ class RoleExcluded(Conflict):
             next_step=f"Give '{role}' to someone else, or revoke '{held}' first.",
             details={"role": role, "held": held},
         )
+
+
+class RoleAlreadyHeld(Conflict):
+    """The user holds this very role in this very place, without an end."""
+
+    code = "role_already_held"
+
+    def __init__(self, user: str, role: Role) -> None:
+        super().__init__(
+            f"'{user}' already holds the role '{role}' there, without an end.",
+            next_step="There is nothing to do; to give it an end, revoke it and grant it again.", details={"role": role},
+        )  # fmt: skip
 
 
 class WrongRoleScope(InvalidInput):
@@ -69,7 +81,23 @@ class UnknownScope(InvalidInput):
     code = "unknown_scope"
 
     def __init__(self, scopes: Sequence[str]) -> None:
-        super().__init__(f"Unknown scopes: {', '.join(scopes)}.", next_step="Scopes are permissions: ringi roles lists them.")
+        super().__init__(f"Unknown scopes: {', '.join(scopes)}.", next_step="Scopes are permissions: ringi roles catalogue lists them.")
+
+
+class WiderToken(RingiError):
+    """A narrowed token asked for a token that allows more than it does itself."""
+
+    code, status = "wider_token", 403
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Your token is narrowed, and the new one would allow more than it does.",
+            next_step="Name scopes and the environment that your own token has, or use a token that is not narrowed.",
+        )
+
+
+# What pulling reads on its way: the project and its channel, and the base models of the organisation.
+_IMPLIED = {Permission.RELEASE_PULL: frozenset({Permission.PROJECT_READ, Permission.ORGANIZATION_READ})}
 
 
 def create_organization(session: Session, actor: Actor, *, name: str, display_name: str, admin: str) -> tuple[Organization, User]:
@@ -156,6 +184,11 @@ def grant_role(session: Session, actor: Actor, *, user: str, role: Role, project
         same_place = other.project_id is None or scope is None or other.project_id == scope.id
         if same_place and other.role in exclusions(role):
             raise RoleExcluded(user, role, Role(other.role))
+        # A role that one gave oneself counts for no vote, so someone else may give it again.
+        worth_repeating = other.granted_by == target.id != actor.id
+        same = other.role == role and other.project_id == (scope.id if scope else None)
+        if same and other.expires_at is None and not worth_repeating:
+            raise RoleAlreadyHeld(user, role)
     membership = Membership(
         organization_id=actor.organization_id, user_id=target.id, user=target, project_id=scope.id if scope else None, project=scope, role=role,
         granted_by=actor.id, expires_at=func.clock_timestamp() + timedelta(days=days) if days else None,
@@ -173,6 +206,7 @@ def counted_roles(session: Session, *, user_id: UUID, project_id: UUID) -> froze
     """Roles that a user holds now in a project and that someone else gave them: a role granted to oneself never counts (A3.3)."""
     # unscoped: the platform itself asks whether a vote counts, of a user and a project that it holds.
     held = select(Membership.role).where(*current_roles(user_id), Membership.project_id == project_id, Membership.granted_by != user_id)
+    held = held.join(User, User.id == Membership.user_id).where(User.disabled_at.is_(None))
     return frozenset(Role(role) for role in session.scalars(held))
 
 
@@ -196,9 +230,12 @@ def revoke_role(session: Session, actor: Actor, *, membership_id: UUID) -> Membe
 def issue_token(
     session: Session, actor: Actor, *, user: User, name: str, days: int, scopes: list[str] | None = None, environment: str | None = None
 ) -> tuple[str, Token]:
-    """A new token for `user`; the secret is returned here and never again."""
+    """A new token for `user`; the secret is returned here and never again. A narrowed token makes none that allows more than itself."""
     if scopes and (unknown := sorted(set(scopes) - set(Permission))):
         raise UnknownScope(unknown)
+    wider = actor.scopes is not None and (scopes is None or not actor.scopes.issuperset(scopes))
+    if wider or (actor.environment is not None and environment != actor.environment):
+        raise WiderToken
     secret = tokens.draw()
     token = Token(
         organization_id=user.organization_id, user_id=user.id, user=user, name=name, prefix=secret[:10], secret_hash=tokens.hashed(secret),
@@ -215,10 +252,12 @@ def issue_token(
 
 
 def revoke_token(session: Session, actor: Actor, *, token_id: UUID) -> Token:
-    """End a token now; its owner and an identity_admin may."""
+    """End a token now; its owner and an identity_admin may, but with a narrowed token only that token itself."""
     query = update(Token).where(Token.id == token_id, Token.organization_id == actor.organization_id, Token.revoked_at.is_(None))
     if not actor.may(Permission.IDENTITY_MANAGE):
         query = query.where(Token.user_id == actor.id)
+    if actor.scopes is not None:
+        query = query.where(Token.id == actor.token_id)
     token = session.scalars(query.values(revoked_at=func.clock_timestamp()).returning(Token)).one_or_none()
     if token is None:
         raise NotFound("token", token_id)
@@ -253,7 +292,11 @@ def authenticate(session: Session, secret: str | None, *, request_id: str | None
 
 
 def _actor_of(session: Session, token: Token, request_id: str | None) -> Actor:
-    allowed = frozenset(token.scopes) if token.scopes else frozenset(Permission)
+    scopes = None
+    if token.scopes is not None:
+        named = frozenset(Permission(scope) for scope in token.scopes)
+        scopes = named.union(*(_IMPLIED.get(scope, frozenset()) for scope in named))
+    allowed = frozenset(Permission) if scopes is None else scopes
     in_organization: set[str] = set()
     in_projects: dict[UUID, set[str]] = defaultdict(set)
     # unscoped: the caller's own roles make what the caller may see.
@@ -267,5 +310,5 @@ def _actor_of(session: Session, token: Token, request_id: str | None) -> Actor:
         kind=ActorKind.SERVICE if token.user.kind == UserKind.SERVICE else ActorKind.USER,
         id=token.user_id, name=token.user.name, organization_id=token.organization_id, token_id=token.id, environment=token.environment,
         organization_permissions=frozenset(in_organization), project_permissions={key: frozenset(value) for key, value in in_projects.items()},
-        request_id=request_id,
+        scopes=scopes, request_id=request_id,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 
-from ringi.identity.dependencies import allowed
+from ringi.identity.dependencies import allowed, deny
 from ringi.identity.permissions import Permission
 from ringi.jobs import service
 from ringi.jobs.contracts import JobKind, Progress
@@ -58,5 +58,5 @@ def cancel_job(session: SessionDep, actor: Annotated[Actor, allowed(Permission.J
     """Ask a queued or running job to stop."""
     job = service.find(session, actor, job_id)
     if not actor.may(Permission.JOB_CANCEL, job.project_id):
-        raise Forbidden(Permission.JOB_CANCEL)
+        raise deny(session, actor, Permission.JOB_CANCEL, job.project_id)
     return job_out(service.cancel(session, actor, job_id=job_id))

@@ -27,6 +27,8 @@ class Actor:
     token_id: UUID | None = None
     # A service token is bound to one deployment environment (governance H3); None means any.
     environment: str | None = None
+    # What a narrowed token allows at most; None means everything that its owner's roles allow.
+    scopes: frozenset[str] | None = None
     organization_permissions: frozenset[str] = frozenset()
     project_permissions: dict[UUID, frozenset[str]] = field(default_factory=dict)
     request_id: str | None = None

@@ -61,7 +61,7 @@ class Forbidden(RingiError):
     def __init__(self, permission: str, *, where: str = "this project") -> None:
         super().__init__(
             f"You hold no role in {where} that allows '{permission}'.",
-            next_step="Ask an identity_admin of your organisation for a role that has it: ringi roles.",
+            next_step="Ask an identity_admin of your organisation for a role that has it: ringi roles catalogue.",
             details={"permission": permission},
         )
 

@@ -1,5 +1,7 @@
 """HTTP for channels and releases."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -7,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ringi.adapters import service as adapters
-from ringi.adapters.models import AdapterVersion, ChannelHead
+from ringi.adapters.models import ChannelHead
 from ringi.db.session import get_sessionmaker
 from ringi.evaluation.service import evidence_of
 from ringi.identity.dependencies import InProject, allowed_in_project
@@ -93,11 +95,8 @@ def publish(session: SessionDep, caller: Releaser, channel: str, adapter: str, b
     found = service.find_channel(session, caller.actor, project=caller.project, name=channel)
     one = adapters.find(session, caller.actor, project=caller.project, name=adapter)
     version = adapters.find_version(session, caller.actor, adapter=one, selector=body.version)
-    try:
+    with _refusals_noted(session, caller, channel):
         return release_out(service.publish(session, caller.actor, channel=found, version=version, reason=body.reason))
-    except service.ReleaseRefused as refusal:
-        _note_refusal(session, caller, found, version, refusal)
-        raise
 
 
 @router.post(
@@ -109,15 +108,21 @@ def roll_back(session: SessionDep, caller: Releaser, channel: str, adapter: str,
     found = service.find_channel(session, caller.actor, project=caller.project, name=channel)
     one = adapters.find(session, caller.actor, project=caller.project, name=adapter)
     to = adapters.find_version(session, caller.actor, adapter=one, selector=body.to) if body.to else None
-    return release_out(service.roll_back(session, caller.actor, channel=found, adapter=one, to=to, reason=body.reason))
+    with _refusals_noted(session, caller, channel):
+        return release_out(service.roll_back(session, caller.actor, channel=found, adapter=one, to=to, reason=body.reason))
 
 
-def _note_refusal(session: Session, caller: InProject, channel: Channel, version: AdapterVersion, refusal: service.ReleaseRefused) -> None:
-    # A rollback expires what the session holds, and the refusal is still to be told from it.
-    session.expunge_all()
-    session.rollback()  # gives the version's lock back before the refusal is written in a transaction of its own
-    with get_sessionmaker().begin() as own:
-        service.note_refusal(own, caller.actor, channel=channel, version=version, refusal=refusal)
+@contextmanager
+def _refusals_noted(session: Session, caller: InProject, channel: str) -> Iterator[None]:
+    """A refused move of a channel is audited in a transaction of its own, after the request's has given its locks and connection back."""
+    project_id = caller.project.id
+    try:
+        yield
+    except service.ReleaseRefused as refusal:
+        session.rollback()
+        with get_sessionmaker().begin() as own:
+            service.note_refusal(own, caller.actor, project_id=project_id, channel=channel, refusal=refusal)
+        raise
 
 
 @router.get("/channels/{channel}/adapters/{adapter}/releases")

@@ -94,9 +94,14 @@ def unexpired(facts: ReleaseFacts) -> Gate:
     return Gate(4, "release_gate_unexpired", bool(good), f"For '{facts.environment}' {when}.")
 
 
+def logged_grant(facts: ReleaseFacts, grant: GrantFact) -> bool:
+    """Whether a release may rest on this grant: it matches, is good, and is under a signed checkpoint."""
+    return grant in facts.unexpired() and grant.leaf_index is not None and grant.leaf_index < facts.signed_size
+
+
 def logged(facts: ReleaseFacts) -> Gate:
     """5."""
-    passed = any(grant.leaf_index is not None and grant.leaf_index < facts.signed_size for grant in facts.unexpired())
+    passed = any(logged_grant(facts, grant) for grant in facts.unexpired())
     message = f"The signed log covers {facts.signed_size} events, " + (
         "the grant among them." if passed else "the grant not among them yet."
     )

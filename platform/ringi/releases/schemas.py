@@ -5,7 +5,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from ringi.kit.digests import Digest
-from ringi.web.schemas import Name, Reason, Schema, Text
+from ringi.web.schemas import Name, Reason, Schema, Selector, Text
 
 
 class ReleaseAction(StrEnum):
@@ -35,14 +35,14 @@ class CreateChannel(Schema):
 class Publish(Schema):
     """Let the channel serve a version (`v2`, `sha256:…`, `latest`)."""
 
-    version: str
+    version: Selector
     reason: Reason
 
 
 class RollBack(Schema):
     """Return to the version that was served before, or to a named earlier one."""
 
-    to: str | None = None
+    to: Selector | None = None
     reason: Reason
 
 

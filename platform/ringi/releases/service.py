@@ -1,5 +1,6 @@
 """Create channels, publish and roll back. A channel's pointer moves by compare-and-set, after every gate has passed."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import Select, func, select, update
@@ -11,6 +12,7 @@ from ringi.approvals.models import ApprovalGrant
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction, Outcome
 from ringi.base_models.models import BaseRevision
+from ringi.identity.environments import bound_to
 from ringi.identity.models import Project
 from ringi.identity.permissions import visible
 from ringi.kit.actor import Actor
@@ -36,9 +38,12 @@ class ReleaseRefused(Conflict):
 
     code = "release_refused"
 
-    def __init__(self, reference: str, channel: str, failed: list[Gate]) -> None:
+    def __init__(self, version: AdapterVersion, channel: str, failed: list[Gate]) -> None:
+        # Kept as plain values: the refusal is audited after the request's transaction is gone.
+        self.version_id, self.manifest_digest = version.id, version.manifest_digest
         super().__init__(
-            f"{reference} cannot be released to '{channel}': " + " ".join(gate.message for gate in failed),
+            f"{version.adapter.reference}:v{version.number} cannot be released to '{channel}': "
+            + " ".join(gate.message for gate in failed),
             next_step="Mend the reasons, then release again; the channel is unchanged.",
             details={"reasons": [{"code": gate.code, "message": gate.message} for gate in failed]},
         )
@@ -75,6 +80,7 @@ def create_channel(session: Session, actor: Actor, *, project: Project, name: st
     """A new channel that serves nothing yet."""
     if session.scalar(visible(actor, Channel).where(Channel.project_id == project.id, Channel.name == name)) is not None:
         raise ChannelExists(name)
+    bound_to(actor, environment)
     channel = Channel(project_id=project.id, name=name, environment=environment, description=description)
     session.add(channel)
     session.flush()  # channel.id goes into the audit event
@@ -98,13 +104,14 @@ def publish(
 ) -> Release:
     """Let `channel` serve `version`; raises ReleaseRefused with every gate that failed, AlreadyLive, ChannelMoved."""
     reference = f"{version.adapter.reference}:v{version.number}"
+    bound_to(actor, channel.environment)
     # unscoped: the caller holds the version already. Its lock keeps a revocation at the same moment out: either it comes first and the gate sees it, or it comes after.
     session.execute(select(AdapterVersion.id).where(AdapterVersion.id == version.id).with_for_update())
     session.refresh(version, ["state", "state_reason"])
     grant_id, gates = gates_of(session, version, environment=channel.environment)
     failed = [gate for gate in gates if not gate.passed]
     if failed or grant_id is None:
-        raise ReleaseRefused(reference, channel.name, failed)
+        raise ReleaseRefused(version, channel.name, failed)
     head = _head(session, channel, version.adapter_id)
     if head is not None and head.version_id == version.id:
         raise AlreadyLive(reference, channel.name)
@@ -133,25 +140,32 @@ def release_record(release: Release) -> dict[str, str | int | None]:
     }  # fmt: skip
 
 
-def note_refusal(session: Session, actor: Actor, *, channel: Channel, version: AdapterVersion, refusal: ReleaseRefused) -> None:
-    """A refused release is an event too; called in a transaction of its own."""
+def note_refusal(session: Session, actor: Actor, *, project_id: UUID, channel: str, refusal: ReleaseRefused) -> None:
+    """A refused release or rollback is an event too (A3.17); called in a transaction of its own."""
     codes = ",".join(reason["code"] for reason in refusal.details["reasons"])
     audit.record(
-        session, actor, AuditAction.RELEASE_REFUSE, object_type="adapter_version", object_id=version.id, object_digest=version.manifest_digest,
-        outcome=Outcome.DENIED, project_id=channel.project_id, details={"channel": channel.name, "codes": codes},
+        session, actor, AuditAction.RELEASE_REFUSE, object_type="adapter_version", object_id=refusal.version_id,
+        object_digest=refusal.manifest_digest, outcome=Outcome.DENIED, project_id=project_id, details={"channel": channel, "codes": codes},
     )  # fmt: skip
 
 
 def roll_back(session: Session, actor: Actor, *, channel: Channel, adapter: Adapter, to: AdapterVersion | None, reason: str) -> Release:
     """Return to `to`, or to what the channel served before the current version. The gates hold for a rollback as well."""
     head = _head(session, channel, adapter.id)
-    served = releases(actor, channel, adapter.id).order_by(Release.sequence.desc())
-    past = [release.version for release in session.scalars(served) if head is None or release.version_id != head.version_id]
+    history = session.scalars(releases(actor, channel, adapter.id).order_by(Release.sequence)).all()
+    target = _earlier(history, head.version_id) if head and to is None else None
     if to is not None:
-        past = [version for version in past if version.id == to.id]
-    if not past:
+        target = next((release.version for release in history if release.version_id == to.id), None)
+    if target is None:
         raise NothingToRollBackTo(channel.name)
-    return publish(session, actor, channel=channel, version=past[0], reason=reason, action=ReleaseAction.ROLL_BACK)
+    return publish(session, actor, channel=channel, version=target, reason=reason, action=ReleaseAction.ROLL_BACK)
+
+
+def _earlier(history: Sequence[Release], live: UUID) -> AdapterVersion | None:
+    """What was served before `live` was first released: a second rollback goes further back, not forward to what was rolled back from."""
+    first = next((release for release in history if release.version_id == live), None)
+    before = first.previous_version_id if first else None
+    return next((release.version for release in history if release.version_id == before), None)
 
 
 def _head(session: Session, channel: Channel, adapter_id: UUID) -> ChannelHead | None:

@@ -45,7 +45,13 @@ def gates_of(session: Session, version: AdapterVersion, *, environment: str) -> 
         signed_size=session.scalar(select(func.max(AuditCheckpoint.size))) or 0, now=session.scalars(select(func.clock_timestamp())).one(),
     )  # fmt: skip
     verdicts = gates.check(facts)
-    return Judged(rows[-1][0].id if rows else None, verdicts)
+    # The release names a grant that passes every gate itself, the one that is good for longest.
+    best = [
+        grant.id
+        for grant, leaf in rows
+        if gates.logged_grant(facts, GrantFact(grant.manifest_digest, dict(grant.base_parts), grant.environment, grant.expires_at, leaf))
+    ]
+    return Judged(best[-1] if best else None, verdicts)
 
 
 class BaseStanding(NamedTuple):

@@ -8,7 +8,7 @@ from pydantic import Field, FiniteFloat, StringConstraints
 
 from ringi.jobs.contracts import LoraSpec, Progress, TrainMetrics
 from ringi.jobs.schemas import JobError, JobState
-from ringi.web.schemas import Schema
+from ringi.web.schemas import Schema, Selector
 
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
 # The attention and MLP projections of the Llama family, on which most bases are built.
@@ -46,7 +46,7 @@ class StartRun(Schema):
     """Train `adapter` on a dataset version (`name:v1`) of the same project, over a revision of the adapter's base."""
 
     dataset: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[a-z0-9:]{1,80})?$")]
-    base_revision: str = "latest"
+    base_revision: Selector = "latest"
     plan: TrainingPlan = TrainingPlan()
 
 

@@ -12,7 +12,8 @@ from uuid import uuid4
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +22,13 @@ from ringi.kit.errors import RingiError
 
 log = logging.getLogger("ringi.api")
 PROBLEM = "application/problem+json"
+# No answer, a broken connection, or none free in the pool for its whole timeout.
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
+
+
+def cause(error: SQLAlchemyError) -> object:
+    """The driver's own error, without the statement and its values."""
+    return getattr(error, "orig", None) or error
 
 
 def problem(
@@ -36,7 +44,10 @@ def problem(
         "next_step": next_step,
         "request_id": getattr(request.state, "request_id", None),
     }
-    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
+    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
+    if body["request_id"]:
+        # The answer to an unforeseen error is made outside of RequestId, which sets it on all others.
+        headers["X-Request-Id"] = str(body["request_id"])
     return JSONResponse(body | ({"details": dict(details)} if details else {}), status_code=status, media_type=PROBLEM, headers=headers)
 
 
@@ -101,11 +112,13 @@ def install(app: FastAPI) -> None:
         )  # fmt: skip
 
     @app.exception_handler(OperationalError)
-    def database_away(request: Request, error: OperationalError) -> JSONResponse:
-        log.error("database: %s", error.orig)
+    @app.exception_handler(InterfaceError)
+    @app.exception_handler(PoolTimeout)
+    def database_away(request: Request, error: SQLAlchemyError) -> JSONResponse:
+        log.error("database: %s", cause(error))
         return problem(
-            request, status=503, code="database_unavailable", detail="The database did not answer; nothing was changed.",
-            next_step="Try again in a moment.",
+            request, status=503, code="database_unavailable", detail="The database did not answer.",
+            next_step="Read the state again before repeating a change.",
         )  # fmt: skip
 
     @app.exception_handler(DataError)
@@ -125,7 +138,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def plain(request: Request, error: HTTPException) -> JSONResponse:
-        code = {404: "no_such_route", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+        code = {404: "no_such_route", 405: "method_not_allowed", 413: "request_too_large"}.get(error.status_code, "http_error")
         return problem(
             request, status=error.status_code, code=code, detail=str(error.detail), next_step="The routes are listed under /docs."
         )

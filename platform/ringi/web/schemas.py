@@ -18,6 +18,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(?:[._-][a-z0-9]+)*$
 Text = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
 Reason = Annotated[str, StringConstraints(min_length=10, max_length=2000, strip_whitespace=True, pattern=r"^[^\x00]*$")]
 
+# What names a version or a revision: `v2`, `r1`, `latest`, a digest, a commit. ASCII alone, so that it can be stored and compared.
+Selector = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,80}$")]
+
 
 class Schema(BaseModel):
     """Closed models: an unknown field is an error, in both directions."""

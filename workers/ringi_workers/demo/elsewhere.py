@@ -23,7 +23,8 @@ def train(repository: str, commit: str, rows: Path, out: Path, *, steps: int) ->
     base = AutoModelForCausalLM.from_pretrained(repository, revision=commit, dtype=torch.float32)
     config = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], revision=commit)
     model = get_peft_model(base, config)
-    texts = [_chat(tokenizer, json.loads(line)) for line in rows.read_text(encoding="utf-8").splitlines()]
+    with rows.open("rb") as lines:
+        texts = [_chat(tokenizer, json.loads(line)) for line in lines]
     random.Random(7).shuffle(texts)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     for step in range(steps):

@@ -115,7 +115,19 @@ def new_bases(stage: Stage, base: Path, scratch: Path) -> None:
         raise DemoFailed(f"The verdicts are wrong: {verdicts}.", next_step="This must never happen; report it.")
     stage.note(f"r2: DRIFTED, {len(changed)} changed tensors named; r3: RESERIALISED, keep")
     stage.run(
-        "evaluate", f"{ADAPTER}:v1", "--dataset", "chat:v1", "--on", "r2", "--baseline", "trained_on", "--max-new-tokens", "8", user="aiko"
+        "evaluate",
+        f"{ADAPTER}:v1",
+        "--dataset",
+        "chat:v1",
+        "--on",
+        "r2",
+        "--baseline",
+        "trained_on",
+        "--max-new-tokens",
+        "12",
+        "--batch-size",
+        "64",
+        user="aiko",
     )
     summary = newest_summary(stage, "v1")
     stage.note(f"regression run of v1 on r2 against v1 on r1: regressed = {summary['regressed']}; {in_words(summary)}")

@@ -77,7 +77,9 @@ def evaluate(
     prompt. `batch_size` counts distinct prompts. Raises EvaluationStopped, and NotFinite where a likelihood is NaN or infinite.
     """
     arms = (candidate, baseline)
-    items = [_item(arms, line, max_length) for line in rows.read_text(encoding="utf-8").splitlines() if line]
+    # As bytes, because a text's splitlines also breaks at U+2028 and U+0085, which a JSON string may hold as they are.
+    with rows.open("rb") as lines:
+        items = [_item(arms, line, max_length) for line in lines if line.strip()]
     unscored = [item for item in items if any(rendered.reference is None for rendered in item.rendered)]
     yield from (_unscored_record(item) for item in unscored)
     groups = _grouped([item for item in items if all(rendered.reference is not None for rendered in item.rendered)], max_new_tokens)
@@ -94,7 +96,7 @@ def evaluate(
         progress.advance(batch)
 
 
-def _item(arms: tuple[LoadedArm, LoadedArm], line: str, max_length: int) -> _Item:
+def _item(arms: tuple[LoadedArm, LoadedArm], line: bytes, max_length: int) -> _Item:
     row: dict[str, str] = json.loads(line)
     slices = {key: value for key, value in row.items() if key not in ("id", "prompt", "completion")}
     candidate, baseline = (_render(arm.tokenizer, row["prompt"], row["completion"], max_length) for arm in arms)

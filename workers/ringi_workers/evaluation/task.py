@@ -24,8 +24,9 @@ def evaluate_version(payload: EvaluatePayload, workspace: Workspace, sink: JobSi
     )
     sink.report(Progress(phase="loading"))
     arms = load_arms(candidate, baseline)
+    subject = payload.candidate.adapter.name.partition(":")[0] if payload.candidate.adapter else payload.candidate.base.name
     sink.mirror = mirror(
-        experiment=payload.candidate.adapter.name.partition(":")[0] if payload.candidate.adapter else payload.candidate.base.name,
+        experiment=f"{workspace.job.organization_id}/{subject}",
         name=f"evaluation {payload.evaluation_id}", parameters={"rows": payload.rows, "max_new_tokens": str(payload.max_new_tokens)},
         tags={"ringi.evaluation": str(payload.evaluation_id)},
     )  # fmt: skip

@@ -26,7 +26,7 @@ def train(payload: TrainPayload, workspace: Workspace, sink: JobSink) -> TrainRe
     sink.report(Progress(phase="fetching"))
     base, rows = workspace.base(payload.base), workspace.fetch(payload.rows)
     sink.mirror = mirror(
-        experiment=payload.adapter_name, name=f"run {payload.run_id}",
+        experiment=f"{workspace.job.organization_id}/{payload.adapter_name}", name=f"run {payload.run_id}",
         parameters={key: str(value) for key, value in payload.spec.model_dump().items()},
         tags={"ringi.run": str(payload.run_id), "ringi.base": payload.base.digest, "ringi.rows": payload.rows, "ringi.attempt": str(workspace.job.attempt)},
     )  # fmt: skip
