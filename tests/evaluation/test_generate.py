@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from ringi.evaluation.verdict import NotFinite, judge
 from ringi.jobs.contracts import ArmRecord, ItemRecord, Progress
+from ringi.kit.digests import sha256_bytes
 from ringi_workers.adapters.attach import load_tokenizer
 from ringi_workers.evaluation.arms import ArmFolders, ArmPair, load_arms
 from ringi_workers.evaluation.generate import EvaluationStopped, evaluate
@@ -175,6 +176,15 @@ def test_an_item_without_label_tokens_is_recorded_as_unscored(base: Path, adapte
     assert (records["blank"].candidate.nll, records["blank"].candidate.match, records["blank"].baseline.nll) == (None, None, None)
     assert judge(list(records.values())).unscored == 1
     assert len(records) == 15
+
+
+def test_a_row_with_unicode_line_ends_in_its_text_is_one_item(base: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = {"id": "one", "prompt": "a\u2028b\u2029c", "completion": "d\u0085e"}
+    path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    (record,) = _run(load_arms(ArmFolders(base, None), ArmFolders(base, None)), path)
+    assert (record.item, record.reference, record.prompt_digest) == ("one", row["completion"], sha256_bytes(row["prompt"].encode()))
+    assert record.candidate.nll is not None
 
 
 def test_a_long_item_is_cut_to_the_maximum_length_and_still_scored(base: Path, adapter: Path, rows: Path) -> None:

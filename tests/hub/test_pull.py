@@ -11,6 +11,7 @@ import psutil
 
 from hub.conftest import Hub
 from ringi.adapters.schemas import VersionState
+from ringi.identity import service as identity
 from support.hub_client import HubClient, cut_once
 
 Clients = Callable[..., HubClient]
@@ -37,6 +38,19 @@ def test_a_snapshot_has_the_digests_of_the_sealed_manifest_by_main_tag_and_commi
     assert Path(answers["tag"].value).name == Path(answers["commit"].value).name == first
     assert digests(answers["main"].value) == hub.world.files("demo/pulled:v2")
     assert digests(answers["tag"].value) == hub.world.files("demo/pulled:v1")
+
+
+def test_a_token_that_may_only_pull_pulls_adapters_and_bases(hub: Hub) -> None:
+    hub.world.adapter("narrow")
+    hub.world.release("demo/narrow:v1")
+    with hub.world.sessions.begin() as session:
+        viewer = identity.find_user(session, hub.world.admin, "viewer")
+        hub.world.tokens["puller"], _ = identity.issue_token(
+            session, hub.world.admin, user=viewer, name="puller", days=1, scopes=["release:pull"]
+        )
+    for path in ("demo/narrow/resolve/main/adapter_config.json", "bases/tiny/resolve/main/config.json", "api/models/bases/tiny"):
+        assert httpx.get(f"{hub.endpoint()}/{path}", headers=hub.headers("puller")).status_code == 200, path
+    assert httpx.get(f"{hub.endpoint()}/api/models/other/narrow", headers=hub.headers("puller")).status_code == 404
 
 
 def test_a_warm_snapshot_asks_once_and_downloads_nothing(hub: Hub, client: Clients) -> None:
@@ -216,7 +230,9 @@ def test_headers_and_ranges_are_those_that_clients_rely_on(hub: Hub) -> None:
             assert answer.headers["etag"] == answer.headers["x-linked-etag"] == f'"{digest}"'
             assert answer.headers["content-length"] == answer.headers["x-linked-size"] == str(size)
             assert answer.headers["accept-ranges"] == "bytes"
-            assert not [name for name in answer.headers if "xet" in name] + ["content-encoding" for _ in answer.headers.get_list("content-encoding")]
+            assert not [name for name in answer.headers if "xet" in name] + [
+                "content-encoding" for _ in answer.headers.get_list("content-encoding")
+            ]
         first = http.get(url, headers={"Range": "bytes=0-0"})
         assert (first.status_code, first.content, first.headers["content-range"]) == (206, whole.content[:1], f"bytes 0-0/{size}")
         rest = http.get(url, headers={"Range": f"bytes={size - 5}-"})

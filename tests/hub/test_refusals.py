@@ -79,7 +79,11 @@ def test_nothing_released_and_not_approved_are_gated_with_the_reason_and_audited
     assert [(one.outcome, (one.details or {})["code"], (one.details or {})["revision"]) for one in denied] == [
         ("denied", "release_gate_approved", "v1")
     ]
-    answers = client().run(main="snapshot_download('demo/waiting')", tag="snapshot_download('demo/waiting', revision='v1')", check="api.auth_check('demo/waiting')")
+    answers = client().run(
+        main="snapshot_download('demo/waiting')",
+        tag="snapshot_download('demo/waiting', revision='v1')",
+        check="api.auth_check('demo/waiting')",
+    )
     assert {name: answer.error for name, answer in answers.items()} == dict.fromkeys(answers, GATED)
     assert "is not approved for 'production'" in answers["tag"].message
 
@@ -123,7 +127,9 @@ def test_a_token_of_another_environment_is_gated_for_adapters_and_bases(hub: Hub
 
 
 @pytest.mark.parametrize("state", [VersionState.REVOKED, VersionState.RETIRED])
-def test_a_withdrawn_version_refuses_warm_branches_and_tags_but_a_pinned_commit_asks_nobody(hub: Hub, client: Clients, state: VersionState) -> None:
+def test_a_withdrawn_version_refuses_warm_branches_and_tags_but_a_pinned_commit_asks_nobody(
+    hub: Hub, client: Clients, state: VersionState
+) -> None:
     name = f"withdrawn-{state}"
     (commit,) = hub.world.adapter(name)
     hub.world.release(f"demo/{name}:v1")
@@ -197,7 +203,11 @@ def test_a_missing_file_names_the_commit(hub: Hub, path: str) -> None:
     url = f"{hub.endpoint()}/demo/{name}/resolve/main/{path}"
     answer = httpx.head(url, headers=hub.headers("viewer"))
     with hub.world.version(f"demo/{name}:v1") as (_, version):
-        assert (answer.status_code, answer.headers["x-error-code"], answer.headers["x-repo-commit"]) == (404, "EntryNotFound", version.commit)
+        assert (answer.status_code, answer.headers["x-error-code"], answer.headers["x-repo-commit"]) == (
+            404,
+            "EntryNotFound",
+            version.commit,
+        )
 
 
 def test_a_base_revision_that_is_not_sealed_is_not_served(hub: Hub) -> None:

@@ -4,10 +4,15 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import create_engine, func
+from sqlalchemy.orm import Session
 
-from ringi.identity.permissions import exclusions
-from ringi.identity.schemas import Role
+from ringi.identity import service
+from ringi.identity.permissions import Permission, exclusions
+from ringi.identity.schemas import Role, UserKind
+from ringi.kit.actor import Actor, ActorKind, system_actor
 from support.platform import PROJECT, Platform, Processes, new_organization
+from support.postgres import DatabaseUrls
 from support.refusals import refused
 from support.story import ADAPTER, BASE, Ground
 
@@ -123,6 +128,56 @@ def test_a_role_has_one_kind_of_place(platform: Platform) -> None:
         platform.as_("admin").identity.grant_role("viewer", Role.AUDITOR, project=PROJECT)
 
 
+def test_a_role_is_held_once_and_again_after_it_was_revoked(platform: Platform) -> None:
+    admin = platform.as_("admin").identity
+    with refused("role_already_held", 409):
+        admin.grant_role("viewer", Role.VIEWER, project=PROJECT)
+    admin.create_project("elsewhere")
+    assert admin.grant_role("viewer", Role.VIEWER, project="elsewhere").project == "elsewhere"
+    held = next(one for one in admin.memberships() if (one.user, one.project) == ("viewer", PROJECT))
+    admin.revoke_role(held.id)
+    assert admin.grant_role("viewer", Role.VIEWER, project=PROJECT).id != held.id
+
+
+def test_a_role_that_one_gave_oneself_can_be_given_again_by_someone_else(platform: Platform) -> None:
+    platform.add_user("chief", Role.IDENTITY_ADMIN, project=None)
+    chief = platform.as_("chief").identity
+    chief.grant_role("chief", Role.REVIEWER, project=PROJECT)
+    with refused("role_already_held", 409):
+        chief.grant_role("chief", Role.REVIEWER, project=PROJECT)
+    assert platform.as_("admin").identity.grant_role("chief", Role.REVIEWER, project=PROJECT).role == Role.REVIEWER
+
+
+def test_the_roles_of_a_disabled_user_do_not_count(database: DatabaseUrls) -> None:
+    engine = create_engine(database.owner_url)
+    with engine.connect() as connection, Session(connection) as session:
+        organization, admin = service.create_organization(session, system_actor("setup"), name="one", display_name="", admin="admin")
+        held = frozenset(Permission)
+        actor = Actor(ActorKind.USER, admin.id, "admin", organization.id, organization_permissions=held)
+        project = service.create_project(session, actor, name="here", display_name="")
+        user = service.create_user(session, actor, name="mio", display_name="", kind=UserKind.HUMAN)
+        service.grant_role(session, actor, user="mio", role=Role.REVIEWER, project="here", days=None)
+        assert service.counted_roles(session, user_id=user.id, project_id=project.id) == {Role.REVIEWER}
+        user.disabled_at = func.clock_timestamp()
+        session.flush()
+        assert service.counted_roles(session, user_id=user.id, project_id=project.id) == set()
+        session.rollback()
+    engine.dispose()
+
+
+def test_a_job_that_one_may_see_but_not_cancel_is_refused_and_the_attempt_is_audited(ground: Ground) -> None:
+    platform, other = ground.platform, f"other-{uuid4().hex[:6]}"
+    platform.as_("admin").identity.create_project(other)
+    user = f"guest-{uuid4().hex[:6]}"
+    platform.add_user(user, Role.VIEWER)
+    platform.as_("admin").identity.grant_role(user, Role.CONTRIBUTOR, project=other)
+    job = next(one for one in platform.as_("contributor").jobs.all() if one.project == PROJECT)
+    with refused("forbidden", 403):
+        platform.as_(user).jobs.cancel(job.id)
+    (denied,) = list(platform.as_("auditor").audit.events(action="access.deny", user=user))
+    assert (denied.outcome, denied.details) == ("denied", {"permission": "job:cancel"})
+
+
 def test_a_revoked_role_ends_at_once(platform: Platform) -> None:
     platform.as_("contributor").datasets.create(PROJECT, "before")
     admin = platform.as_("admin").identity
@@ -179,3 +234,25 @@ def test_unknown_fields_are_refused_and_answers_are_problem_documents(platform: 
     assert (problem["status"], problem["code"]) == (422, "malformed_request")
     assert problem["details"]["reasons"][0]["where"] == "body.admin"
     assert answer.headers["X-Request-Id"] == problem["request_id"]
+
+
+def test_a_body_of_more_than_four_mebibytes_is_refused_before_anything_is_asked(platform: Platform) -> None:
+    large = b'{"name": "' + b"x" * 5 * 2**20 + b'"}'
+    for content in (large, (large[at : at + 2**16] for at in range(0, len(large), 2**16))):
+        answer = platform.call(None, "POST", "/organizations", content=content, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert platform.call("contributor", "POST", "/uploads", content=large).status_code == 201
+
+
+def test_a_selector_that_is_no_text_at_all_is_malformed(platform: Platform) -> None:
+    channel = f"/projects/{PROJECT}/channels/live/adapters/any"
+    versions = f"/projects/{PROJECT}/adapters/any"
+    cases = {
+        f"{channel}/releases": ("deployer", "body.version", '{"version": "\\ud800", "reason": "a reason that is long enough"}'),
+        f"{versions}/runs": ("contributor", "body.base_revision", '{"dataset": "faq:v1", "base_revision": "\\ud800"}'),
+    }
+    for path, (user, where, body) in cases.items():
+        answer = platform.call(user, "POST", path, content=body, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["code"]) == (422, "malformed_request"), path
+        assert [reason["where"] for reason in answer.json()["details"]["reasons"]] == [where]

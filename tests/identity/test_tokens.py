@@ -103,7 +103,42 @@ def test_scopes_narrow_what_the_roles_allow_and_never_widen_it(platform: Platfor
         platform.as_("narrow").datasets.create(PROJECT, "not-in-scope")
     assert platform.as_("narrow").identity.whoami().projects == {PROJECT: ["project:read"]}
     with refused("unknown_scope", 400):
-        admin.issue_token("contributor", scopes=["everything"])
+        admin.issue_token("contributor", scopes=["every:thing"])
+
+
+def test_the_scope_of_pulling_includes_the_reads_that_a_pull_needs_and_no_more(platform: Platform) -> None:
+    platform.tokens["puller"] = platform.as_("admin").identity.issue_token("contributor", scopes=["release:pull"]).token
+    assert platform.as_("puller").identity.whoami().projects == {PROJECT: ["organization:read", "project:read", "release:pull"]}
+    with refused("forbidden", 403):
+        platform.as_("puller").datasets.create(PROJECT, "not-by-pulling")
+
+
+def test_a_narrowed_token_issues_none_that_allows_more_than_itself(platform: Platform) -> None:
+    admin = platform.as_("admin").identity
+    platform.tokens["narrow"] = admin.issue_token("admin", scopes=["identity:manage", "project:read"]).token
+    platform.tokens["bound"] = admin.issue_token("admin", environment="staging").token
+    narrow, bound = platform.as_("narrow").identity, platform.as_("bound").identity
+    for scopes in (None, ["project:read", "base_model:register"]):
+        with refused("wider_token", 403):
+            narrow.issue_token("admin", scopes=scopes)
+    for environment in (None, "production"):
+        with refused("wider_token", 403):
+            bound.issue_token("admin", environment=environment)
+    assert narrow.issue_token("admin", scopes=["project:read"]).details.scopes == ["project:read"]
+    assert bound.issue_token("admin", environment="staging").details.environment == "staging"
+
+
+def test_a_narrowed_token_lists_and_revokes_itself_alone(platform: Platform) -> None:
+    admin = platform.as_("admin").identity
+    issued = admin.issue_token("admin", scopes=["identity:manage", "identity:read"])
+    other = admin.issue_token("admin")
+    platform.tokens["narrow"] = issued.token
+    narrow = platform.as_("narrow").identity
+    assert [one.id for one in narrow.tokens()] == [issued.details.id]
+    with refused("not_found", 404):
+        narrow.revoke_token(other.details.id)
+    assert narrow.revoke_token(issued.details.id).revoked_at is not None
+    assert admin.revoke_token(other.details.id).revoked_at is not None
 
 
 def test_only_an_identity_admin_issues_tokens(platform: Platform) -> None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from ringi.db.session import transaction
@@ -26,6 +27,7 @@ from ringi.jobs.service import LeaseLost
 from ringi.kit.errors import RingiError
 from ringi.settings import get_settings
 from ringi_workers.following import JobSink
+from ringi_workers.tracking import RunStatus
 from ringi_workers.workspace import Workspace
 
 log = logging.getLogger("ringi.worker")
@@ -43,6 +45,8 @@ class Handler:
     failed: Failed | None
 
 
+# What passes when the database is back.
+_DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 _HANDLERS: dict[JobKind, Handler] = {}
 _worker_name = "worker"
 
@@ -51,6 +55,10 @@ class WorkFailed(RingiError):
     """The work raised what nobody foresaw; another try may end otherwise."""
 
     code, status, retryable = "job_work_failed", 500, True
+
+    def __init__(self, error: Exception) -> None:
+        next_step = "It is tried again; if it keeps failing, read the worker's log."
+        super().__init__(f"The work failed with {type(error).__name__}: {error}"[:2000] + ".", next_step=next_step)
 
 
 class OutOfMemory(RingiError):
@@ -99,17 +107,19 @@ def run(job_id: UUID) -> None:
         return
     kind = JobKind(claimed.kind)
     log.info("job %s: %s, attempt %d", job_id, kind, claimed.attempt)
-    handler, contract = _HANDLERS[kind], CONTRACTS[kind]
-    with Lease(claimed, time_limit_s=contract.time_limit_s) as lease:
-        outcome = _attempt(handler, contract.payload.model_validate(claimed.payload), lease)
-    _settle(claimed, handler, outcome, lease)
+    with Lease(claimed, time_limit_s=CONTRACTS[kind].time_limit_s) as lease:
+        outcome = _attempt(kind, lease)
+        # While the lease is kept, because a slow tracking server may take as long as a lease lasts.
+        lease.sink.close(_run_status(outcome, lease))
+        _settle(kind, outcome, lease)
 
 
-def _attempt(handler: Handler, payload: Any, lease: "Lease") -> Any:
+def _attempt(kind: JobKind, lease: "Lease") -> Any:
     """The result, or the error that the attempt ended with."""
     try:
+        payload = CONTRACTS[kind].payload.model_validate(lease.job.payload)
         with Workspace(lease.job, lease.owner) as workspace:
-            return handler.work(payload, workspace, lease.sink)
+            return _HANDLERS[kind].work(payload, workspace, lease.sink)
     except RingiError as error:
         return error
     except MemoryError as error:
@@ -119,52 +129,77 @@ def _attempt(handler: Handler, payload: Any, lease: "Lease") -> Any:
         if type(error).__name__ == "OutOfMemoryError":
             return OutOfMemory(f"The device ran out of memory: {error}", next_step="Use a smaller batch or a larger device.")
         log.exception("job %s failed", lease.job.id)
-        return WorkFailed(
-            f"{type(error).__name__}: {error}"[:2000], next_step="It is tried again; if it keeps failing, read the worker's log."
-        )
+        return WorkFailed(error)
 
 
-def _settle(claimed: Job, handler: Handler, outcome: Any, lease: "Lease") -> None:
+def _run_status(outcome: Any, lease: "Lease") -> RunStatus:
+    if not isinstance(outcome, RingiError):
+        return "FINISHED"
+    return "KILLED" if lease.cancel_requested else "FAILED"
+
+
+def _settle(kind: JobKind, outcome: Any, lease: "Lease") -> None:
     """Tell the database how the attempt ended, trying for as long as a lost database could come back."""
     deadline = time.monotonic() + 10 * get_settings().lease_s
     while True:
         try:
-            _report(claimed, handler, outcome, lease)
+            _report(kind, outcome, lease)
         except LeaseLost as lost:
             log.warning("%s", lost)
-        except OperationalError:
+        except _DATABASE_AWAY:
             if time.monotonic() < deadline:
-                log.warning("job %s: the database is away, reporting again", claimed.id)
-                lease.wait(1.0)
+                log.warning("job %s: the database is away, reporting again", lease.job.id)
+                lease.wait_for_heartbeat()
                 continue
             raise
         return
 
 
-def _report(claimed: Job, handler: Handler, outcome: Any, lease: "Lease") -> None:
-    owner, attempt = lease.owner, claimed.attempt
+def _report(kind: JobKind, outcome: Any, lease: "Lease") -> None:
     if not isinstance(outcome, RingiError):
-        try:
-            with transaction() as session:
-                done = jobs.finish(session, claimed.id, owner=owner, attempt=attempt, result=outcome)
-                handler.finish(session, done, outcome)
-            log.info("job %s: succeeded", claimed.id)
-        except LeaseLost:
-            raise
-        except RingiError as refusal:
-            # The platform refused the result (admission, verdict): nothing of it was kept, and the job says why.
-            outcome = refusal
-        else:
+        refusal = _finish(kind, outcome, lease)
+        if refusal is None:
             return
+        outcome = refusal
     with transaction() as session:
         if lease.cancel_requested:
-            jobs.cancelled(session, claimed.id, owner=owner, attempt=attempt)
-            log.info("job %s: cancelled", claimed.id)
-            return
-        failed = jobs.fail(session, claimed.id, owner=owner, attempt=attempt, error=lease.explained(outcome))
-        log.warning("job %s: %s (%s)", claimed.id, failed.state, outcome)
-        if failed.state == JobState.FAILED and handler.failed is not None:
+            jobs.cancelled(session, lease.job.id, owner=lease.owner, attempt=lease.job.attempt)
+            log.info("job %s: cancelled", lease.job.id)
+        else:
+            _fail(session, kind, lease.explained(outcome), lease)
+
+
+def _finish(kind: JobKind, result: Any, lease: "Lease") -> RingiError | None:
+    """End the job and keep its result; where the platform refuses or cannot keep it, nothing of it is kept, and the reason is returned."""
+    try:
+        with transaction() as session:
+            done = jobs.finish(session, lease.job.id, owner=lease.owner, attempt=lease.job.attempt, result=result)
+            _HANDLERS[kind].finish(session, done, result)
+    except (LeaseLost, *_DATABASE_AWAY):
+        raise
+    except RingiError as refusal:
+        return refusal
+    except Exception as error:
+        log.exception("job %s: its result could not be kept", lease.job.id)
+        return WorkFailed(error)
+    log.info("job %s: succeeded", lease.job.id)
+    return None
+
+
+def _fail(session: Session, kind: JobKind, error: RingiError, lease: "Lease") -> None:
+    failed = jobs.fail(session, lease.job.id, owner=lease.owner, attempt=lease.job.attempt, error=error)
+    log.warning("job %s: %s (%s)", lease.job.id, failed.state, error)
+    handler = _HANDLERS.get(kind)
+    if failed.state != JobState.FAILED or handler is None or handler.failed is None:
+        return
+    try:
+        with session.begin_nested():
             handler.failed(session, failed)
+    except _DATABASE_AWAY:
+        raise
+    except Exception:
+        # The job has failed either way; it must not run for ever because its domain could not take note.
+        log.exception("job %s: its failure could not be noted", lease.job.id)
 
 
 class Lease:
@@ -179,6 +214,7 @@ class Lease:
         self._limit_s = time_limit_s
         self._begun = time.monotonic()
         self._stop = threading.Event()
+        self._renewed = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"heartbeat-{claimed.id}", daemon=True)
 
     def __enter__(self) -> Self:
@@ -186,22 +222,20 @@ class Lease:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # The lease must outlive the work until the outcome is reported, so the last heartbeat comes right before.
         self._stop.set()
         self._thread.join()
-        self.sink.close()
-        self._renew()
 
-    def wait(self, seconds: float) -> None:
-        """Pause without holding anything."""
-        threading.Event().wait(seconds)
+    def wait_for_heartbeat(self) -> None:
+        """Return once the database has taken a heartbeat, at the latest after the time of one."""
+        self._renewed.clear()
+        self._renewed.wait(get_settings().heartbeat_s)
 
     def explained(self, error: RingiError) -> RingiError:
         """The error to store: work that was stopped for its time limit says so."""
         return TimeLimitExceeded(self._limit_s) if self._overdue() else error
 
-    def _overdue(self) -> bool:
-        return time.monotonic() - self._begun > self._limit_s
+    def _overdue(self, grace_s: float = 0.0) -> bool:
+        return time.monotonic() - self._begun > self._limit_s + grace_s
 
     def _ended(self) -> bool:
         return self.cancel_requested or self._lost or self._overdue()
@@ -209,21 +243,28 @@ class Lease:
     def _beat(self) -> None:
         interval = min(get_settings().heartbeat_s, 1.0)
         while not self._stop.wait(interval) and not self._lost:
-            self._renew()
+            try:
+                # Work that hangs cannot stop by itself, and a lease without an end would keep its job running for ever.
+                self._give_up() if self._overdue(grace_s=get_settings().lease_s) else self._renew()
+            except LeaseLost:
+                self._lost = True
+            except SQLAlchemyError as error:
+                # One heartbeat missed; the lease outlives two, so a database restart does not start the job twice.
+                log.warning("job %s: no heartbeat: %s", self.job.id, " ".join(str(error).split())[:300])
 
     def _renew(self) -> None:
-        try:
-            with transaction() as session:
-                self.cancel_requested = jobs.heartbeat(
-                    session,
-                    self.job.id,
-                    owner=self.owner,
-                    attempt=self.job.attempt,
-                    lease_s=get_settings().lease_s,
-                    progress=self.sink.latest,
-                )
-        except LeaseLost:
-            self._lost = True
-        except OperationalError as error:
-            # One heartbeat missed; the lease outlives two, so a database restart does not start the job twice.
-            log.warning("job %s: no heartbeat: %s", self.job.id, error.orig)
+        with transaction() as session:
+            self.cancel_requested = jobs.heartbeat(
+                session,
+                self.job.id,
+                owner=self.owner,
+                attempt=self.job.attempt,
+                lease_s=get_settings().lease_s,
+                progress=self.sink.latest,
+            )
+        self._renewed.set()
+
+    def _give_up(self) -> None:
+        with transaction() as session:
+            _fail(session, JobKind(self.job.kind), TimeLimitExceeded(self._limit_s), self)
+        self._lost = True

@@ -9,7 +9,6 @@ from pydantic import Field, StringConstraints
 
 from ringi.web.schemas import Name, Schema, Text
 
-
 # The form of a permission; which ones there are is said by permissions.py, which stands above this module.
 Scope = Annotated[str, StringConstraints(pattern=r"^[a-z_]+:[a-z_]+$", max_length=64)]
 

@@ -1,7 +1,6 @@
 """Create organisations, projects and users, grant roles, issue and revoke tokens, and turn a token into an Actor."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -13,91 +12,15 @@ from ringi.audit.schemas import AuditAction
 from ringi.identity import tokens
 from ringi.identity.models import Membership, Organization, Project, Token, User
 from ringi.identity.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permission, exclusions, visible
+from ringi.identity.refusals import NameTaken, ReservedName, RoleAlreadyHeld, RoleExcluded, UnknownScope, WiderToken, WrongRoleScope
 from ringi.identity.schemas import Role, UserKind
 from ringi.kit.actor import Actor, ActorKind
-from ringi.kit.errors import Conflict, InvalidInput, NotFound, RingiError, Unauthenticated
-
-
-class NameTaken(Conflict):
-    """The name is in use."""
-
-    code = "name_taken"
-
-    def __init__(self, kind: str, name: str) -> None:
-        super().__init__(f"There is already a {kind} named '{name}'.", next_step="Choose another name, or use the one that exists.")
-
-
-class RoleExcluded(Conflict):
-    """The user holds a role that excludes the new one (governance E1)."""
-
-    code = "role_excluded"
-
-    def __init__(self, user: str, role: Role, held: Role) -> None:
-        super().__init__(
-            f"'{user}' holds the role '{held}', which excludes '{role}': one person may not both act and control the act.",
-            next_step=f"Give '{role}' to someone else, or revoke '{held}' first.",
-            details={"role": role, "held": held},
-        )
-
-
-class RoleAlreadyHeld(Conflict):
-    """The user holds this very role in this very place, without an end."""
-
-    code = "role_already_held"
-
-    def __init__(self, user: str, role: Role) -> None:
-        super().__init__(
-            f"'{user}' already holds the role '{role}' there, without an end.",
-            next_step="There is nothing to do; to give it an end, revoke it and grant it again.", details={"role": role},
-        )  # fmt: skip
-
-
-class WrongRoleScope(InvalidInput):
-    """A project role without a project, or the other way round."""
-
-    code = "wrong_role_scope"
-
-    def __init__(self, role: Role) -> None:
-        belongs = "the whole organisation" if role in ORGANIZATION_ROLES else "one project"
-        super().__init__(f"The role '{role}' belongs to {belongs}.", next_step="Leave out the project, or name one.")
-
+from ringi.kit.errors import NotFound, Unauthenticated
 
 # First halves of hub paths that mean something else: base models, and the hub's own routes.
 RESERVED_PROJECTS = frozenset({"api", "bases"})
-
-
-class ReservedName(InvalidInput):
-    """The name means something else in hub paths."""
-
-    code = "reserved_name"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"'{name}' is reserved for the platform.", next_step="Choose another name.")
-
-
-class UnknownScope(InvalidInput):
-    """A scope that is no permission."""
-
-    code = "unknown_scope"
-
-    def __init__(self, scopes: Sequence[str]) -> None:
-        super().__init__(f"Unknown scopes: {', '.join(scopes)}.", next_step="Scopes are permissions: ringi roles catalogue lists them.")
-
-
-class WiderToken(RingiError):
-    """A narrowed token asked for a token that allows more than it does itself."""
-
-    code, status = "wider_token", 403
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Your token is narrowed, and the new one would allow more than it does.",
-            next_step="Name scopes and the environment that your own token has, or use a token that is not narrowed.",
-        )
-
-
 # What pulling reads on its way: the project and its channel, and the base models of the organisation.
-_IMPLIED = {Permission.RELEASE_PULL: frozenset({Permission.PROJECT_READ, Permission.ORGANIZATION_READ})}
+_IMPLIED: dict[str, frozenset[str]] = {Permission.RELEASE_PULL: frozenset({Permission.PROJECT_READ, Permission.ORGANIZATION_READ})}
 
 
 def create_organization(session: Session, actor: Actor, *, name: str, display_name: str, admin: str) -> tuple[Organization, User]:
@@ -294,7 +217,7 @@ def authenticate(session: Session, secret: str | None, *, request_id: str | None
 def _actor_of(session: Session, token: Token, request_id: str | None) -> Actor:
     scopes = None
     if token.scopes is not None:
-        named = frozenset(Permission(scope) for scope in token.scopes)
+        named: frozenset[str] = frozenset(token.scopes)
         scopes = named.union(*(_IMPLIED.get(scope, frozenset()) for scope in named))
     allowed = frozenset(Permission) if scopes is None else scopes
     in_organization: set[str] = set()

@@ -31,6 +31,8 @@ class BodyLimit:
             while message.get("more_body") and size <= _READ_AWAY:
                 message = await receive()
                 size += len(message.get("body", b""))
-            raise HTTPException(413, f"The request body is larger than {MAX_BODY // 2**20} MiB. Only POST /api/v1/uploads takes larger ones.")
+            raise HTTPException(
+                413, f"The request body is larger than {MAX_BODY // 2**20} MiB. Only POST /api/v1/uploads takes larger ones."
+            )
 
         await self.app(scope, counted, send)
