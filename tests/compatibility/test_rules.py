@@ -180,3 +180,15 @@ def test_equal_facts_in_any_order_give_byte_identical_reports(lists: dict[str, l
         return report_bytes(found)
 
     assert report() == report() == report()
+
+
+def test_a_change_inside_a_fused_module_concerns_the_adapter_on_that_module() -> None:
+    on_fused = adapter(target_modules=("qkv_proj",), adapted_modules=("model.layers.0.self_attn.qkv_proj",))
+    found = judge(facts(changed=drift(V), byte_equal_files=False), on_fused)
+    assert (found.verdict, found.action) == (Verdict.DRIFTED, Action.REGRESSION)
+    assert Code.TARGET_WEIGHTS_CHANGED in codes(found)
+    gone = judge(facts(removed=(Q,), byte_equal_files=False), on_fused)
+    assert (gone.verdict, gone.action) == (Verdict.INCOMPATIBLE, Action.BLOCK)
+    saved = adapter(replaced_tensors=("model.layers.0.mlp.gate_up_proj.weight",))
+    moved = judge(facts(changed=drift("model.layers.0.mlp.up_proj.weight"), byte_equal_files=False), saved)
+    assert Code.REPLACED_TENSOR_CHANGED in codes(moved)

@@ -168,10 +168,15 @@ def test_paths_that_lead_elsewhere_are_refused_for_adapters_and_bases(ground: Gr
     assert not list(platform.processes.folder.rglob("evil*"))
 
 
-@pytest.mark.parametrize("revision", ["r9", "r0", "latest ", "0" * 40, "sha256:" + "0" * 64])
+@pytest.mark.parametrize("revision", ["r9", "r0", "newest", "0" * 40, "sha256:" + "0" * 64])
 def test_an_unknown_base_revision_is_not_found(ground: Ground, adapter: str, folder: Path, revision: str) -> None:
     with refused("not_found", 404):
         ground.platform.as_("contributor").adapters.register(PROJECT, adapter, folder, base_revision=revision)
+
+
+def test_a_base_revision_that_is_no_reference_is_malformed(ground: Ground, adapter: str, folder: Path) -> None:
+    with refused("malformed_request", 422):
+        ground.platform.as_("contributor").adapters.register(PROJECT, adapter, folder, base_revision="latest ")
 
 
 def test_a_base_needs_config_and_safetensors(ground: Ground, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from ringi.base_models.fingerprint_weights import canonical_name
+from ringi.base_models.layout import names_of
 from ringi.jobs.contracts import AdapterFacts, CompareBasesResult, FileRef
 from ringi.kit.digests import canonical_json
 
@@ -201,7 +202,7 @@ def _assessment(verdict: Verdict, findings: list[Finding]) -> Assessment:
 
 def _targets(adapter: AdapterFacts) -> frozenset[str]:
     """Canonical names of the weights under the adapted modules; a module's own tensor is its name plus '.weight'."""
-    return frozenset(f"{canonical_name(module)}.weight" for module in adapter.adapted_modules)
+    return frozenset(piece for module in adapter.adapted_modules for piece in names_of(f"{canonical_name(module)}.weight"))
 
 
 def _breaks(facts: CompareBasesResult, adapter: AdapterFacts) -> list[Finding]:
@@ -219,7 +220,7 @@ def _breaks(facts: CompareBasesResult, adapter: AdapterFacts) -> list[Finding]:
 
 def _replaced(facts: CompareBasesResult, adapter: AdapterFacts) -> list[Finding]:
     """Loading puts the old tensor back: wrong where the base moved on, and to be measured where it was only recast."""
-    replaced = {canonical_name(name) for name in adapter.replaced_tensors}
+    replaced = {piece for name in adapter.replaced_tensors for piece in names_of(canonical_name(name))}
     moved = replaced & {*(change.name for change in facts.changed), *facts.removed, *facts.reshaped}
     findings = [_finding(Code.REPLACED_TENSOR_CHANGED, Severity.BLOCKING, "weights", moved, Action.BLOCK)] if moved else []
     if recast := replaced & set(facts.recast):

@@ -2,7 +2,8 @@
 
 Worker side of `compare_bases`. It sees two trees of files, never how one came from the other. A tensor is `recast` when the values are
 one another's: equal after the exact upcast to float32, or one side is the other rounded to nearest even in bf16 or fp16 without
-overflow. Everything else that differs is `changed`, with the relative Frobenius distance computed in float64 over slices.
+overflow. Everything else that differs is `changed`, with the relative Frobenius distance computed in float64 over slices. Records are
+canonical pieces (see `ringi.base_models.layout`): a change in a fused tensor names the split piece, and padding rows are not compared.
 """
 
 import json
@@ -16,8 +17,20 @@ import numpy.typing as npt
 from ringi.adapters.weights import DTYPE_BYTES
 from ringi.base_models.fingerprint_config import changes
 from ringi.base_models.fingerprint_weights import TensorRecord, canonical_name, is_ignored, records_from_lines
+from ringi.base_models.layout import PADDING
 from ringi.jobs.contracts import CompareBasesResult, ComparedBase, FileRef, TensorChange
-from ringi_workers.base_models.read_weights import INDEX, SINGLE, Located, as_float, byte_slices, is_float, locate, rounded_bits
+from ringi_workers.base_models.read_weights import (
+    INDEX,
+    SINGLE,
+    Located,
+    as_float,
+    byte_slices,
+    is_float,
+    locate,
+    part_of,
+    record_of,
+    rounded_bits,
+)
 
 # Elements per step when two tensors are read side by side; 4 MiB as float32.
 STEP = 1024 * 1024
@@ -46,11 +59,25 @@ class _Side:
         files = {file.path: file for file in self._base.files if file.path.endswith(".safetensors") or file.path == INDEX}
         return {SINGLE: files[SINGLE]} if SINGLE in files else files
 
-    def tensor(self, name: str) -> Located:
+    def compared(self) -> dict[str, TensorRecord]:
+        return {name: record for name, record in self.records.items() if record.in_root}
+
+    def whole(self, record: TensorRecord) -> TensorRecord:
+        """The record of an embedding or a head with its padding rows, measured from the file; any other record as it is."""
+        padding = self.records.get(record.name + PADDING)
+        if padding is None:
+            return record
+        shape = (record.shape[0] + padding.shape[0], *record.shape[1:])
+        place = {"source": record.source, "first": 0}
+        return record_of(self.tensor(record.model_copy(update={"shape": shape}))).model_copy(update=place)
+
+    def tensor(self, record: TensorRecord) -> Located:
         if self._located is None:
             paths = tuple(self._open(file) for file in self.weights().values() if file.path != INDEX)
             self._located = {canonical_name(stored): at for stored, at in locate(paths).items() if not is_ignored(canonical_name(stored))}
-        return self._located[name]
+        if record.source is None:
+            return self._located[record.name]
+        return part_of(self._located[record.source], name=record.name, first=record.first, shape=record.shape)
 
 
 def compare(old: ComparedBase, new: ComparedBase, *, open_old: Open, open_new: Open) -> CompareBasesResult:
@@ -59,22 +86,25 @@ def compare(old: ComparedBase, new: ComparedBase, *, open_old: Open, open_new: O
     reshaped: list[str] = []
     recast: list[str] = []
     changed: list[TensorChange] = []
-    for name in sorted(before.records.keys() & after.records.keys()):
-        one, other = before.records[name], after.records[name]
+    ours, theirs = before.compared(), after.compared()
+    for name in sorted(ours.keys() & theirs.keys()):
+        one, other = ours[name], theirs[name]
+        if one.shape != other.shape:  # The tokenizers may differ in length, and so have cut one tensor at two places.
+            one, other = before.whole(one), after.whole(other)
         if one.shape != other.shape:
             reshaped.append(name)
         elif (one.dtype, one.raw) == (other.dtype, other.raw):
             continue
-        elif _equal_after_rounding(one, other) or _is_recast(before.tensor(name), after.tensor(name)):
+        elif _equal_after_rounding(one, other) or _is_recast(before.tensor(one), after.tensor(other)):
             recast.append(name)
         else:
-            changed.append(TensorChange(name=name, relative=relative_change(before.tensor(name), after.tensor(name))))
+            changed.append(TensorChange(name=name, relative=relative_change(before.tensor(one), after.tensor(other))))
     old_files, new_files = before.weights(), after.weights()
     return CompareBasesResult(
         byte_equal_files={path: file.digest for path, file in old_files.items()} == {path: file.digest for path, file in new_files.items()},
         config_changes=() if old.f1 == new.f1 else changes(before.config(), after.config()),
-        added=tuple(sorted(after.records.keys() - before.records.keys())),
-        removed=tuple(sorted(before.records.keys() - after.records.keys())),
+        added=tuple(sorted(theirs.keys() - ours.keys())),
+        removed=tuple(sorted(ours.keys() - theirs.keys())),
         reshaped=tuple(reshaped),
         recast=tuple(recast),
         changed=tuple(changed),

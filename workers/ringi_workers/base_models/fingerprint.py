@@ -1,15 +1,18 @@
 """Parts F1 and F2 of a base revision's fingerprint, and its facts, from a folder of files. Worker side of `fingerprint`; no torch."""
 
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ringi.base_models.config_defaults import ALIASES
 from ringi.base_models.fingerprint_config import BaseConfigInvalid, fingerprint_config, parse_config
-from ringi.base_models.fingerprint_weights import TensorRecord, canonical_records, weights_root
+from ringi.base_models.fingerprint_weights import TensorRecord, canonical_name, canonical_records, weights_root
+from ringi.base_models.layout import canonical_pieces
 from ringi.jobs.contracts import BaseFacts
 from ringi.kit.errors import RingiError
-from ringi_workers.base_models.read_weights import check_index, locate, record_of, weight_files
+from ringi_workers.base_models.read_weights import Located, check_index, locate, part_of, record_of, weight_files
 
 MAX_TOKENIZER_BYTES = 256 * 1024 * 1024
 
@@ -65,13 +68,14 @@ def fingerprint(folder: Path) -> Fingerprint:
     tokenizer = _tokenizer(folder)
     located = locate(weight_files(folder))
     check_index(folder, located)
-    records = canonical_records((record_of(at) for at in located.values()), tied=_tied(body))
     kept = _text(body)
+    pieces = (record for at in located.values() for record in _records(at, kept, tokenizer.length))
+    records = canonical_records(pieces, tied=_tied(body))
     facts = BaseFacts(
         model_type=_model_type(config),
         architectures=tuple(name for name in body.get("architectures") or () if isinstance(name, str)),
-        parameters=sum(_elements(record.shape) for record in records),
-        tensors=len(records),
+        parameters=sum(math.prod(record.shape) for record in records),
+        tensors=sum(record.in_root for record in records),
         weight_bytes=sum(at.tensor.end - at.tensor.begin for at in located.values()),
         dtypes=tuple(sorted({record.dtype for record in records})),
         hidden_size=_count(kept, "hidden_size"),
@@ -105,16 +109,23 @@ def _count(body: dict[str, Any], key: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _elements(shape: tuple[int, ...]) -> int:
-    product = 1
-    for size in shape:
-        product *= size
-    return product
+def _records(at: Located, config: dict[str, Any], vocabulary: int | None) -> Iterator[TensorRecord]:
+    """The records of one stored tensor: one, or one a piece of its layout."""
+    stored = canonical_name(at.tensor.name)
+    for piece in canonical_pieces(stored, at.tensor.shape, config, vocabulary):
+        if (piece.name, piece.shape) == (stored, at.tensor.shape):
+            yield record_of(at)
+        else:
+            record = record_of(part_of(at, name=piece.name, first=piece.first, shape=piece.shape))
+            yield record.model_copy(update={"source": stored, "first": piece.first, "in_root": piece.in_root})
 
 
 class _Tokenizer(NamedTuple):
+    """`size`: distinct ids; `length`: highest id + 1, the rows of an embedding that a token can reach."""
+
     name: str | None
     size: int | None
+    length: int | None
     chat_template: bool
 
 
@@ -136,11 +147,13 @@ def _tokenizer(folder: Path) -> _Tokenizer:
     settings = _object(folder / "tokenizer_config.json")
     name = settings.get("tokenizer_class")
     template = bool(settings.get("chat_template")) or (folder / "chat_template.jinja").is_file()
-    return _Tokenizer(name if isinstance(name, str) else None, _vocabulary(folder / "tokenizer.json"), template)
+    ids = _vocabulary(folder / "tokenizer.json")
+    size, length = (None, None) if ids is None else (len(ids), max(ids, default=-1) + 1)
+    return _Tokenizer(name if isinstance(name, str) else None, size, length, template)
 
 
-def _vocabulary(path: Path) -> int | None:
-    """Number of distinct ids of a `tokenizers` file, added tokens included; None without the file."""
+def _vocabulary(path: Path) -> set[int] | None:
+    """The ids of a `tokenizers` file, added tokens included; None without the file."""
     if not path.is_file():
         return None
     document = _object(path)
@@ -148,6 +161,8 @@ def _vocabulary(path: Path) -> int | None:
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     added = document.get("added_tokens") or []
     if isinstance(vocabulary, dict):
+        if not all(type(number) is int and number >= 0 for number in vocabulary.values()):
+            raise BaseTokenizerInvalid(path.name, "its vocabulary has ids that are no numbers from 0 on")
         ids = set(vocabulary.values())
     elif isinstance(vocabulary, list):  # Unigram: the position is the id.
         ids = set(range(len(vocabulary)))
@@ -155,4 +170,4 @@ def _vocabulary(path: Path) -> int | None:
         raise BaseTokenizerInvalid(path.name, "it has no vocabulary")
     if not isinstance(added, list) or not all(isinstance(token, dict) and isinstance(token.get("id"), int) for token in added):
         raise BaseTokenizerInvalid(path.name, "its added tokens have no ids")
-    return len(ids | {token["id"] for token in added})
+    return ids | {token["id"] for token in added}

@@ -5,6 +5,7 @@ file cut short while it is read is an error, not a SIGBUS. safetensors stores li
 """
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -141,6 +142,13 @@ def byte_slices(at: Located, *, slice_bytes: int = SLICE_BYTES) -> Iterator[memo
                 filled += count
             position += filled
             yield piece
+
+
+def part_of(at: Located, *, name: str, first: int, shape: tuple[int, ...]) -> Located:
+    """A run of the tensor's elements as a tensor of its own: `shape`, row-major, from element `first` on."""
+    item = DTYPE_BYTES[at.tensor.dtype]
+    begin = at.tensor.begin + first * item
+    return Located(at.path, StoredTensor(name, at.tensor.dtype, shape, begin, begin + math.prod(shape) * item))
 
 
 def is_float(dtype: str) -> bool:
