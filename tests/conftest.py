@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from support.platform import broker, platform, shared_platform
 from support.postgres import database, migrated_template, postgres_server
+from support.running_platform import broker, platform, shared_platform
 from support.story import ground, sources
 
 __all__ = ["broker", "database", "ground", "migrated_template", "platform", "postgres_server", "shared_platform", "sources"]

@@ -10,8 +10,8 @@ from ringi.cli.client import RingiClient
 from ringi.identity.schemas import Role, UserKind
 from ringi.kit.errors import RingiError
 from support.at_once import at_once, codes
-from support.platform import PROJECT, Platform
 from support.refusals import refused
+from support.running_platform import PROJECT, Platform
 from support.story import ADAPTER, Ground, environment_name, evaluated
 
 REASON = "I have read the evaluation and agree"

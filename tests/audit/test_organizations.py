@@ -11,7 +11,7 @@ from ringi.audit.export import is_sealed
 from ringi.audit.schemas import AuditAction
 from ringi.audit.verify import verify_bundle
 from ringi.kit.actor import system_actor
-from support.platform import PROJECT, Platform, new_organization
+from support.running_platform import PROJECT, Platform, new_organization
 from support.waiting import until
 
 

@@ -16,7 +16,7 @@ from ringi.cli.connection import FileChanged, route
 from ringi.cli.errors import AnswerNotUnderstood, ApiError, Unreachable, Usage
 from ringi.kit.digests import sha256_file
 from support.hub_client import free_port
-from support.platform import Platform
+from support.running_platform import Platform
 from support.waiting import until
 
 # Answers /whoami with what /fail asked for, so many times, then well; counts what it was asked; stores uploads nowhere.

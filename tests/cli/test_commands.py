@@ -21,8 +21,8 @@ from ringi.cli.contexts import Profile, save_profile
 from ringi.cli.main import run as ringi
 from ringi.embedded.postgres import PostgresHandle
 from support.hub_client import free_port
-from support.platform import SETUP_KEY, Platform, Processes, new_organization, start_api, started
 from support.postgres import DatabaseUrls, fresh_database
+from support.running_platform import SETUP_KEY, Platform, Processes, new_organization, start_api, started
 from support.story import Sources
 from support.tiny_model import make_tiny_rows
 from support.waiting import until

@@ -11,9 +11,9 @@ from ringi.identity import service
 from ringi.identity.permissions import Permission, exclusions
 from ringi.identity.schemas import Role, UserKind
 from ringi.kit.actor import Actor, ActorKind, system_actor
-from support.platform import PROJECT, Platform, Processes, new_organization
 from support.postgres import DatabaseUrls
 from support.refusals import refused
+from support.running_platform import PROJECT, Platform, Processes, new_organization
 from support.story import ADAPTER, BASE, Ground
 
 

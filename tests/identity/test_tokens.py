@@ -7,8 +7,8 @@ import pytest
 
 from ringi.cli.client import RingiClient
 from ringi.identity import tokens
-from support.platform import PROJECT, SETUP_KEY, Platform
 from support.refusals import refused
+from support.running_platform import PROJECT, SETUP_KEY, Platform
 
 
 def superuser(platform: Platform) -> psycopg.Connection:

@@ -14,8 +14,8 @@ import redis
 from ringi.embedded import postgres, valkey
 from ringi.embedded.postgres import PostgresHandle
 from ringi.jobs.schemas import JobOut, JobState
-from support.platform import PROJECT, Platform, Processes, new_organization, started
 from support.postgres import empty_database, migrate
+from support.running_platform import PROJECT, Platform, Processes, new_organization, started
 from support.tiny_model import make_tiny_rows
 from support.waiting import until
 

@@ -11,8 +11,8 @@ from celery import Celery
 from jobs.conftest import Rig
 from ringi.embedded import postgres, valkey
 from ringi.jobs.schemas import JobState
-from support.platform import PROJECT
 from support.refusals import refused
+from support.running_platform import PROJECT
 from support.waiting import until
 
 

@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save_file
 from ringi.jobs.schemas import JobState
 from ringi.kit.errors import RingiError
 from support.at_once import at_once, codes
-from support.platform import PROJECT, Platform
 from support.refusals import refused
+from support.running_platform import PROJECT, Platform
 from support.story import BASE, Ground
 from support.tiny_model import make_tiny_rows
 
@@ -174,9 +174,10 @@ def test_an_unknown_base_revision_is_not_found(ground: Ground, adapter: str, fol
         ground.platform.as_("contributor").adapters.register(PROJECT, adapter, folder, base_revision=revision)
 
 
-def test_a_base_revision_that_is_no_reference_is_malformed(ground: Ground, adapter: str, folder: Path) -> None:
-    with refused("malformed_request", 422):
-        ground.platform.as_("contributor").adapters.register(PROJECT, adapter, folder, base_revision="latest ")
+def test_a_base_revision_that_is_no_reference_is_malformed(ground: Ground, adapter: str) -> None:
+    body = {"files": [{"path": CONFIG, "digest": "sha256:" + "0" * 64}], "base_revision": "latest "}
+    answer = ground.platform.call("contributor", "POST", f"/projects/{PROJECT}/adapters/{adapter}/versions", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "malformed_request")
 
 
 def test_a_base_needs_config_and_safetensors(ground: Ground, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from ringi.evaluation.verdict import Verdict
 from ringi.training.schemas import TrainingPlan
 from ringi_workers.demo.sources import DownloadFailed, default_cache, fetch_base_model, fetch_chat_corpus
-from support.platform import PROJECT, Platform
+from support.running_platform import PROJECT, Platform
 from support.story import approved, evaluated, published, registered_base, sealed_dataset, trained
 
 # Short rows and few steps: enough to show an effect, on two cores in a minute.

@@ -22,8 +22,8 @@ from ringi.releases.schemas import BaseStatus
 from ringi_workers.demo.broken_adapters import wrong_prefix_adapter, zero_b_adapter
 from support.base_variants import perturb, reshard
 from support.hub_client import HubClient
-from support.platform import PROJECT, Platform
 from support.refusals import refused
+from support.running_platform import PROJECT, Platform
 from support.story import (
     ADAPTER,
     BASE,

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from ringi.jobs.schemas import OPEN, JobOut
-from support.platform import PROJECT, Processes
+from support.running_platform import PROJECT, Processes
 from support.story import BASE, PLAN, Ground
 from support.waiting import until
 

@@ -7,8 +7,8 @@ import pytest
 from ringi.adapters.schemas import VersionState
 from ringi.releases.schemas import ReleaseOut
 from support.at_once import Turn, at_once, codes
-from support.platform import PROJECT, Platform
 from support.refusals import refused
+from support.running_platform import PROJECT, Platform
 from support.story import ADAPTER, PLAN, Ground, Sources, approved, environment_name, evaluated, prepared, published, signed, trained
 
 REASON = "released by a test of channels"

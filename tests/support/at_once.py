@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from ringi.cli.client import RingiClient
 from ringi.kit.errors import RingiError
-from support.platform import Platform
+from support.running_platform import Platform
 
 T = TypeVar("T")
 Turn = tuple[str, Callable[[RingiClient], T]]

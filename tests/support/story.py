@@ -14,7 +14,7 @@ from ringi.datasets.schemas import DatasetVersionOut
 from ringi.evaluation.schemas import EvaluationOut, RequestEvaluation
 from ringi.releases.schemas import ReleaseOut
 from ringi.training.schemas import RunOut, TrainingPlan
-from support.platform import PROJECT, Platform, Processes, new_organization
+from support.running_platform import PROJECT, Platform, Processes, new_organization
 from support.tiny_model import make_tiny_base, make_tiny_rows
 from support.waiting import until
 

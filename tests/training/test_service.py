@@ -7,8 +7,8 @@ import pytest
 from ringi.jobs.schemas import JobState
 from ringi.training.schemas import TrainingPlan
 from support.at_once import at_once, codes
-from support.platform import PROJECT
 from support.refusals import refused
+from support.running_platform import PROJECT
 from support.story import BASE, PLAN, Ground
 from support.waiting import until
 

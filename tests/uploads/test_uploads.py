@@ -16,7 +16,7 @@ import pytest
 from ringi.identity.schemas import Role
 from support.at_once import at_once, codes
 from support.hub_client import free_port
-from support.platform import PROJECT, Platform, Processes, environment_of, new_organization, start_api
+from support.running_platform import PROJECT, Platform, Processes, environment_of, new_organization, start_api
 from support.tiny_model import make_tiny_rows
 from support.waiting import until
 

@@ -63,6 +63,18 @@ class Usage(RingiError):
     code, status = "usage", 400
 
 
+class BadValue(Usage):
+    """A value does not have the documented form."""
+
+    code = "bad_value"
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        found = "; ".join(f"{name}: {what}" for name, what in fields.items())
+        super().__init__(
+            f"A value cannot be accepted: {found}.", next_step="Compare it with the command's --help.", details={"fields": dict(fields)}
+        )
+
+
 class JobFailed(RingiError):
     """A job that was waited for ended without a result. `code` and `details` are those of the job's error."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-from ringi.cli.errors import INTERRUPTED, exit_code_of
+from ringi.cli.errors import INTERRUPTED, BadValue, exit_code_of
 from ringi.cli.invocation import SETTINGS, invocation
 from ringi.kit.errors import RingiError
 
@@ -111,6 +111,17 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
         show_error(error)
         sys.exit(exit_code_of(error))
+    except ValueError as error:
+        from pydantic import ValidationError  # noqa: PLC0415  # needed by refusals only
+
+        # What the API would call malformed is found by the client's own models already.
+        if not isinstance(error, ValidationError):
+            raise
+        from ringi.cli.output import show_error  # noqa: PLC0415  # needed by refusals only
+
+        refusal = BadValue({".".join(str(step) for step in item["loc"]): item["msg"] for item in error.errors()})
+        show_error(refusal)
+        sys.exit(exit_code_of(refusal))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

@@ -110,8 +110,6 @@ class Supervisor:
         self.environ |= environment
         for service in self.plan.before:
             self._run_to_end(service)
-        # Migrations are done: no long-lived process gets to know the role that owns the tables.
-        self.environ.pop("RINGI_OWNER_DATABASE_URL", None)
         for service in self.plan.services:
             if self.stop.is_set():
                 return
@@ -143,7 +141,10 @@ class Supervisor:
     def _spawn(self, service: Service, *, restarts: int = 0) -> Child:
         log = self._log(service)
         log.parent.mkdir(parents=True, exist_ok=True)
-        environment = self.environ | {"RINGI_PROCESS_NAME": service.name, "PYTHONUNBUFFERED": "1"} | dict(service.environment)
+        environment = {**self.environ, "RINGI_PROCESS_NAME": service.name, "PYTHONUNBUFFERED": "1", **service.environment}
+        if service not in self.plan.before:
+            # Only the migrations get to know the role that owns the tables.
+            environment.pop("RINGI_OWNER_DATABASE_URL", None)
         with log.open("ab") as output:
             handle = subprocess.Popen(  # the command table, or a test's
                 service.command,
