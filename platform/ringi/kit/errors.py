@@ -60,8 +60,8 @@ class Forbidden(RingiError):
 
     def __init__(self, permission: str, *, where: str = "this project") -> None:
         super().__init__(
-            f"You hold no role in {where} that allows '{permission}'.",
-            next_step="Ask an identity_admin of your organisation for a role that has it: ringi roles catalogue.",
+            f"Your roles in {where}, or the scopes of this token, do not allow '{permission}'.",
+            next_step="Use a token whose scopes include it, or ask an identity_admin for a role that has it: ringi roles catalogue.",
             details={"permission": permission},
         )
 
