@@ -9,9 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from safetensors.numpy import save_file
+from transformers.conversion_mapping import _MODEL_TO_CONVERSION_PATTERN, get_checkpoint_conversion_mapping
+from transformers.core_model_loading import MergeModulelist, WeightConverter
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from ringi.base_models.fingerprint_weights import TensorNameCollision, records_from_lines, records_to_lines
-from ringi.base_models.layout import Piece, canonical_pieces
+from ringi.base_models.layout import _SPLIT_EXPERTS, Piece, canonical_pieces
 from ringi.jobs.contracts import CompareBasesResult, ComparedBase, FileRef
 from ringi.kit.digests import sha256_file
 from ringi_workers.base_models.compare import compare
@@ -84,7 +87,7 @@ def phi3(seed: int = 0) -> tuple[Tensors, Tensors]:
 def experts(model_type: str, count: int = 3) -> tuple[Tensors, Tensors]:
     """One mixture layer as transformers 4 and as transformers 5 lay it out."""
     block, gate, up, down = (
-        ("block_sparse_moe", "w1", "w3", "w2") if model_type == "mixtral" else ("mlp", "gate_proj", "up_proj", "down_proj")
+        ("block_sparse_moe", "w1", "w3", "w2") if model_type in {"mixtral", "phimoe"} else ("mlp", "gate_proj", "up_proj", "down_proj")
     )
     gates, ups, downs = draw(count, 6, 8, seed=1), draw(count, 6, 8, seed=2), draw(count, 8, 6)
     split = {f"{LAYER}{block}.gate.weight": draw(count, 8)}
@@ -92,7 +95,7 @@ def experts(model_type: str, count: int = 3) -> tuple[Tensors, Tensors]:
         for name, stack in ((gate, gates), (up, ups), (down, downs)):
             split[f"{LAYER}{block}.experts.{expert}.{name}.weight"] = stack[expert]
     fused = {
-        f"{LAYER}mlp.gate.weight": draw(count, 8),
+        f"{LAYER}mlp.{'router' if model_type == 'phimoe' else 'gate'}.weight": draw(count, 8),
         f"{LAYER}mlp.experts.gate_up_proj": np.concatenate([gates, ups], axis=1),
         f"{LAYER}mlp.experts.down_proj": downs,
     }
@@ -124,12 +127,29 @@ def test_a_fused_tensor_beside_its_split_twin_is_refused(tmp_path: Path) -> None
         fingerprint(write(tmp_path, split | fused, PHI3))
 
 
-@pytest.mark.parametrize("model_type", ["mixtral", "qwen3_moe"])
+@pytest.mark.parametrize("model_type", ["mixtral", "phimoe", "qwen3_moe"])
 def test_fused_and_split_experts_have_one_root(tmp_path: Path, model_type: str) -> None:
     split, fused = experts(model_type)
     one, other = (fingerprint(write(tmp_path, tensors, {"model_type": model_type})) for tensors in (split, fused))
     assert names(other) == sorted(split)
     assert one.f2 == other.f2
+
+
+def test_the_table_of_experts_is_the_one_of_the_installed_library() -> None:
+    """Every model type whose files differ between versions by fused experts alone, under the names that the split files have."""
+
+    def split_names(model_type: str) -> tuple[str, ...] | None:
+        names: list[str] = []
+        for step in get_checkpoint_conversion_mapping(model_type) or []:
+            if isinstance(step, WeightConverter) and any(isinstance(one, MergeModulelist) for one in step.operations):
+                names += [source.split("*.")[-1].removesuffix(".weight") for source in step.source_patterns]
+            elif not any(".block_sparse_moe." in source or source == ".gate.weight" for source in step.source_patterns):
+                return None  # the type renames something else too
+        return tuple(names) or None
+
+    known = {*CONFIG_MAPPING_NAMES, *_MODEL_TO_CONVERSION_PATTERN}
+    library = {one: names for one in known if one.islower() and (names := split_names(one))}
+    assert dict(_SPLIT_EXPERTS) == library
 
 
 def test_a_layout_that_is_not_mapped_never_compares_as_equal(tmp_path: Path) -> None:

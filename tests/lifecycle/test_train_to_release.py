@@ -175,6 +175,22 @@ def the_adapter_beats_its_base_on_unseen_items(platform: Platform) -> None:
     report = platform.as_("contributor").datasets.version(PROJECT, "faq").report
     assert len(records) == report.validation_rows
     assert all(record.candidate.nll is not None and record.baseline.nll is not None for record in records)
+    records_come_in_pages_by_cursor(platform, [record.item for record in records])
+
+
+def records_come_in_pages_by_cursor(platform: Platform, whole: list[str]) -> None:
+    path = f"/projects/{PROJECT}/adapters/{ADAPTER}/versions/%s/evaluations/%s/records"
+    first, items, cursor = path % ("v1", platform_evaluation(platform)), list[str](), None
+    while True:
+        page = platform.call("contributor", "GET", first, params={"limit": 43} | ({"cursor": cursor} if cursor else {})).json()
+        items += [record["item"] for record in page["items"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = page["next_cursor"]
+    assert items == whole
+    other = next(platform.as_("contributor").evaluations.all(PROJECT, ADAPTER, "v2")).id
+    foreign = platform.call("contributor", "GET", path % ("v2", other), params={"cursor": cursor})
+    assert (foreign.status_code, foreign.json()["code"]) == (422, "invalid_cursor")
 
 
 def platform_evaluation(platform: Platform) -> Any:

@@ -6,13 +6,15 @@ transformers 4 wrote. Mapped, by the `model_type` of the text configuration:
 
 - phi3: `self_attn.qkv_proj` rows are q | k | v (`num_attention_heads`, `num_key_value_heads` times `head_dim`), weight and bias;
 - phi3, glm, glm4: `mlp.gate_up_proj` rows are gate | up;
-- mixtral, qwen2_moe, qwen3_moe, olmoe, deepseek_v2, deepseek_v3, glm4_moe: `mlp.experts.gate_up_proj` [experts, gate | up, hidden] and
-  `mlp.experts.down_proj` [experts, hidden, intermediate] are the experts' own matrices one after the other, not transposed. mixtral
-  calls them `block_sparse_moe.experts.N.w1`, `w3` and `w2`. Source: `conversion_mapping.py` of transformers 5.23.0.
+- mixture-of-experts types (`_SPLIT_EXPERTS`): `experts.gate_up_proj` [experts, gate | up, hidden] and `experts.down_proj` [experts,
+  hidden, intermediate] are the experts' own matrices one after the other, not transposed; some call them `w1`, `w3` and `w2`, and some
+  have their block under `block_sparse_moe`. Source: `conversion_mapping.py` of transformers 5.23.0; `tests/base_models/test_layout.py`
+  compares the table with the installed library.
 
-Not mapped: layouts that are no run of rows (gpt2 `c_attn` by columns; gpt_neox and bloom `query_key_value` by head; gpt_oss and
-qwen3_vl_moe experts, transposed); every model_type that is not listed above; packed quantised tensors and their scales; a tensor whose
-rows do not fit the configuration. Their two layouts compare as removed and added tensors, never as equal.
+Not mapped, because their files have one layout and no twin: gpt2 `c_attn` (by columns), gpt_neox and bloom `query_key_value` (by head),
+gpt_oss and qwen3_vl_moe experts (transposed in the file, turned when loaded). Not mapped either: types that also rename other modules
+between versions (ernie4_5_moe, exaone_moe, deepseek_v4 and more), every model_type that is not listed, packed quantised tensors and
+their scales, a tensor whose rows do not fit the configuration. Two layouts of those compare as removed and added tensors, never as equal.
 
 Padding: rows of the embedding and the head that no token of the tokenizer has are a record of their own, `NAME#padding`, outside the
 root. `#` is in no stored name. Without a known tokenizer nothing is cut.
@@ -34,13 +36,21 @@ _FUSED_QKV = frozenset({"phi3"})
 _FUSED_MLP = frozenset({"phi3", "glm", "glm4"})
 # Gate, up and down as the split files call an expert's matrices.
 _SPLIT_EXPERTS: Mapping[str, tuple[str, str, str]] = {
-    "mixtral": ("w1", "w3", "w2"),
-    **dict.fromkeys(("qwen2_moe", "qwen3_moe", "olmoe", "deepseek_v2", "deepseek_v3", "glm4_moe"), ("gate_proj", "up_proj", "down_proj")),
-}
+    **dict.fromkeys(("lfm2_moe", "minimax", "minimax_m2", "mixtral", "phimoe"), ("w1", "w3", "w2")),
+    **dict.fromkeys(
+        (
+            "afmoe", "beam", "cohere2_moe", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots1", "flex_olmo", "glm4_moe", "glm4_moe_lite",
+            "glm4v_moe", "glm_moe_dsa", "hunyuan_v1_moe", "jamba", "longcat_flash", "mellum", "olmoe", "qwen2_moe", "qwen3_moe", "qwen3_next",
+            "qwen3_omni_moe", "qwen3_omni_moe_text", "qwen3_omni_moe_thinker", "solar_open",
+        ),
+        ("gate_proj", "up_proj", "down_proj"),
+    ),
+}  # fmt: skip
+_BLOCK_SPARSE = frozenset({"minimax", "minimax_m2", "mixtral", "phimoe"})
 _QKV = re.compile(r"(?P<module>.*\.self_attn)\.qkv_proj\.(?P<kind>weight|bias)")
 _MLP = re.compile(r"(?P<module>.*\.mlp)\.gate_up_proj\.(?P<kind>weight|bias)")
 _EXPERTS = re.compile(r"(?P<module>.*\.experts)\.(?P<kind>gate_up_proj|down_proj)")
-_MIXTRAL_MLP = re.compile(r"(?P<layer>.*\blayers\.\d+)\.mlp\.")
+_BLOCK = re.compile(r"(?P<layer>.*\blayers\.\d+)\.mlp\.")
 
 
 class Piece(NamedTuple):
@@ -59,8 +69,10 @@ def canonical_pieces(name: str, shape: tuple[int, ...], config: Mapping[str, Any
     (highest id + 1, added tokens included), None when unknown.
     """
     model_type = str(config.get("model_type"))
-    if model_type == "mixtral":
-        name = _MIXTRAL_MLP.sub(r"\g<layer>.block_sparse_moe.", name)
+    if model_type in _BLOCK_SPARSE:
+        name = _BLOCK.sub(r"\g<layer>.block_sparse_moe.", name)
+    if model_type == "phimoe":
+        name = name.replace(".block_sparse_moe.router.", ".block_sparse_moe.gate.")
     if name in _VOCABULARY_ROWS:
         return _vocabulary_rows(name, shape, vocabulary)
     if len(shape) in {1, 2}:

@@ -3,20 +3,20 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends
 
 from ringi.adapters import service as adapters
 from ringi.adapters.models import AdapterVersion
 from ringi.base_models import service as base_models
 from ringi.base_models.service import RevisionNotSealed
 from ringi.datasets import service as datasets
-from ringi.evaluation import service
+from ringi.evaluation import records, service
 from ringi.evaluation.models import Evaluation
-from ringi.evaluation.schemas import EvaluationOut, RecordsOut, RequestEvaluation
+from ringi.evaluation.schemas import EvaluationOut, RequestEvaluation
 from ringi.evaluation.verdict import EvaluationSummary
 from ringi.identity.dependencies import InProject, allowed_in_project
 from ringi.identity.permissions import Permission
-from ringi.jobs.contracts import Progress
+from ringi.jobs.contracts import ItemRecord, Progress
 from ringi.jobs.schemas import JobError
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.web.errors import responses
@@ -87,12 +87,9 @@ def get_evaluation(session: SessionDep, caller: Reader, adapter: str, selector: 
 
 @router.get("/{evaluation_id}/records")
 def get_records(  # the path has this many parts
-    session: SessionDep, caller: Reader, adapter: str, selector: str, evaluation_id: UUID,
-    offset: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=200)] = 50,
-) -> RecordsOut:  # fmt: skip
-    """Per-item records, in the order of the dataset."""
+    session: SessionDep, caller: Reader, adapter: str, selector: str, evaluation_id: UUID, page: Annotated[Paging, Depends(paging)]
+) -> Page[ItemRecord]:
+    """Per-item records, in the order of the dataset; none before the evaluation has succeeded."""
     version = _version(session, caller, adapter, selector)
     evaluation = service.find(session, caller.actor, version=version, evaluation_id=evaluation_id)
-    records = list(service.read_records(evaluation.records_digest)) if evaluation.records_digest else []
-    following = offset + limit if offset + limit < len(records) else None
-    return RecordsOut(items=records[offset : offset + limit], total=len(records), next_offset=following)
+    return records.page(evaluation.records_digest, page)

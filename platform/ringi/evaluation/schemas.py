@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from ringi.evaluation.verdict import EvaluationSummary
-from ringi.jobs.contracts import ItemRecord, Progress
+from ringi.jobs.contracts import Progress
 from ringi.jobs.schemas import JobError, JobState
 from ringi.kit.digests import Digest
 from ringi.web.schemas import Schema, Selector
@@ -50,11 +50,3 @@ class EvaluationOut(Schema):
     requested_by: UUID
     created_at: datetime
     completed_at: datetime | None
-
-
-class RecordsOut(Schema):
-    """A slice of the per-item records."""
-
-    items: list[ItemRecord]
-    total: int
-    next_offset: int | None

@@ -1,6 +1,5 @@
 """Request an evaluation, and judge the records that the worker brought back. The rule is verdict.py; workers only measure."""
 
-from collections.abc import Iterator
 from uuid import UUID
 
 from sqlalchemy import Select, func, select
@@ -13,21 +12,20 @@ from ringi.audit.schemas import AuditAction
 from ringi.base_models import service as base_models
 from ringi.base_models.models import BaseRevision
 from ringi.datasets.models import Dataset, DatasetVersion
+from ringi.evaluation import records as item_records
 from ringi.evaluation import verdict
 from ringi.evaluation.models import Evaluation
 from ringi.evaluation.schemas import MINIMUM_ITEMS, RequestEvaluation
 from ringi.identity.permissions import visible
 from ringi.jobs import service as jobs
-from ringi.jobs.contracts import Arm, EvaluatePayload, EvaluateResult, ItemRecord, JobKind
+from ringi.jobs.contracts import Arm, EvaluatePayload, EvaluateResult, JobKind
 from ringi.jobs.models import Job
 from ringi.kit.actor import Actor, system_actor
-from ringi.kit.digests import Digest, sha256_json
+from ringi.kit.digests import sha256_json
 from ringi.kit.errors import InvalidInput, NotFound
 from ringi.kit.ids import uuid7
 from ringi.storage import blobs
 from ringi.storage.blobs import StoredBlob
-
-RECORDS_LIMIT_BYTES = 512 * 1024 * 1024
 
 
 class NothingToCompare(InvalidInput):
@@ -84,17 +82,10 @@ def request(  # an evaluation is made of exactly these
     return find(session, actor, version=version, evaluation_id=evaluation.id)
 
 
-def read_records(digest: Digest) -> Iterator[ItemRecord]:
-    """The per-item records of a blob, verified."""
-    data = blobs.read_all(blobs.get_store(), digest, limit=RECORDS_LIMIT_BYTES)
-    for line in data.splitlines():
-        yield ItemRecord.model_validate_json(line)
-
-
 def complete(session: Session, job: Job, result: EvaluateResult) -> None:
     """Judge the records and keep the evidence: what was compared, on what, with which outcome."""
     payload = EvaluatePayload.model_validate(job.payload)
-    records = list(read_records(result.records.digest))
+    records = list(item_records.read(result.records.digest))
     summary = verdict.judge(records, minimum_items=MINIMUM_ITEMS)
     blobs.register(session, StoredBlob(result.records.digest, result.records.size))
     # unscoped: the platform itself completes what was authorised when it was requested.

@@ -135,6 +135,17 @@ def read_all(store: BlobStore, digest: Digest, *, limit: int) -> bytes:
     return b"".join(store.open(digest))
 
 
+def lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of a stream without their line feed; memory does not grow with the stream. Blank lines are passed over."""
+    rest = b""
+    for piece in pieces:
+        # At line feeds alone: bytes.splitlines also breaks at a carriage return.
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from filter(None, whole)
+    if rest:
+        yield rest
+
+
 def verified(pieces: Iterable[bytes], digest: Digest) -> Iterator[bytes]:
     """Pass `pieces` on and raise BlobCorrupt at the end when they do not hash to `digest`."""
     running = hashlib.sha256()

@@ -31,7 +31,7 @@ class Schema(BaseModel):
 
 
 class Page(Schema, Generic[Item]):
-    """One page of a list, newest first; `next_cursor` is null on the last page."""
+    """One page of a list, newest first unless the list says otherwise; `next_cursor` is null on the last page."""
 
     items: list[Item]
     next_cursor: str | None

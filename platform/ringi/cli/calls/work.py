@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from ringi.cli.connection import Connection, route
-from ringi.evaluation.schemas import EvaluationOut, RecordsOut, RequestEvaluation
+from ringi.evaluation.schemas import EvaluationOut, RequestEvaluation
 from ringi.jobs.contracts import ItemRecord, JobKind
 from ringi.jobs.schemas import JobOut, JobState
 from ringi.training.schemas import RunOut, StartRun, TrainingPlan
-
-_RECORDS = 200
 
 
 class JobCalls:
@@ -71,13 +69,7 @@ class EvaluationCalls:
 
     def records(self, project: str, adapter: str, version: str, evaluation_id: UUID) -> Iterator[ItemRecord]:
         """Every item's record, in the order of the dataset."""
-        path, offset = self._path(project, adapter, version, str(evaluation_id), "records"), 0
-        while True:
-            page = self._http.get(path, RecordsOut, offset=offset, limit=_RECORDS)
-            yield from page.items
-            if page.next_offset is None:
-                return
-            offset = page.next_offset
+        return self._http.items(self._path(project, adapter, version, str(evaluation_id), "records"), ItemRecord)
 
     def _path(self, project: str, adapter: str, version: str, *more: str) -> str:
         return route("projects", project, "adapters", adapter, "versions", version, "evaluations", *more)
