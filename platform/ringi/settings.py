@@ -1,6 +1,6 @@
 """What a deployment sets: every value is an environment variable `RINGI_*`; the defaults are those of `ringi up`.
 
-`profile=production` refuses the embedded conveniences: a local setup key, plain HTTP, a signing key made on the spot.
+`profile=production` refuses the embedded conveniences: plain HTTP, and an audit key, checkpoints or blobs without a place of their own.
 """
 
 from functools import cache

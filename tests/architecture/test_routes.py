@@ -17,7 +17,10 @@ from ringi.identity.permissions import Permission
 PUBLIC = {
     **dict.fromkeys(health.PUBLIC_PATHS, "a load balancer has no token, and learns only whether we can serve"),
     **dict.fromkeys(hub.PUBLIC_PATHS, "hub clients ask before they have a token, and nothing is revealed"),
-    **dict.fromkeys(("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"), "the document describes the API and holds no data"),
+    **dict.fromkeys(
+        ("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/static-offline-docs"),
+        "the document describes the API and holds no data",
+    ),
 }
 # Answer to every valid token, about its own bearer.
 ANY_USER = {

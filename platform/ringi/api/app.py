@@ -3,6 +3,7 @@
 import logging
 
 from fastapi import APIRouter, FastAPI
+from fastapi_offline import FastAPIOffline
 
 from ringi.adapters.endpoints import router as adapters
 from ringi.api.audit import router as audit
@@ -41,7 +42,8 @@ ROUTERS: tuple[APIRouter, ...] = (
 def create_app() -> FastAPI:
     """A new application; its state is in the database and the blob store only."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    app = FastAPI(
+    # The pages /docs and /redoc with their scripts in the package: a company's network may not reach a content network.
+    app = FastAPIOffline(
         title="Ringi",
         version="1",
         description="The lifecycle of LoRA/PEFT adapters. Errors are problem+json (RFC 9457) with a stable `code` and a `next_step`.",

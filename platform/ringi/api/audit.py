@@ -89,7 +89,7 @@ def live_records(session: Session, organization_id: UUID) -> Iterator[export.Rec
 
 def _page(session: Session, query: Select[AuditEvent, int], *, listing: str, page: Paging) -> Page[AuditEntryOut]:
     if page.cursor is not None:
-        query = query.where(AuditEvent.event_id < decode_cursor(listing, page.cursor))
+        query = query.where(AuditEvent.event_id < decode_cursor(listing, page.cursor, UUID))
     rows = session.execute(query.order_by(AuditEvent.event_id.desc()).limit(page.limit + 1)).all()
     shown = rows[: page.limit]
     people = {row.actor_id for row, _ in shown if row.actor_type != "system"}
