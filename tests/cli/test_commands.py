@@ -28,6 +28,8 @@ from support.tiny_model import make_tiny_rows
 from support.waiting import until
 
 PROGRAM = (sys.executable, "-c", "from ringi.cli.main import run; run()")
+# A terminal's program: what runs in the background of a shell (a nightly `make test &`) inherits a Ctrl-C that is ignored.
+AT_A_TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ringi.cli.main import run; run()"
 
 
 @dataclass
@@ -250,7 +252,10 @@ def test_ctrl_c_while_following_leaves_the_job_going_and_says_how_to_go_on(idle:
         log = tmp_path / "stderr"
         with log.open("wb") as stderr:
             follower = subprocess.Popen(
-                [*PROGRAM, "jobs", "wait", job], env=shell.environ(**mine), stderr=stderr, stdout=subprocess.DEVNULL
+                [sys.executable, "-c", AT_A_TERMINAL, "jobs", "wait", job],
+                env=shell.environ(**mine),
+                stderr=stderr,
+                stdout=subprocess.DEVNULL,
             )
             until(lambda: "queued" in log.read_text(encoding="utf-8"))
             follower.send_signal(signal.SIGINT)
