@@ -10,7 +10,7 @@ DATA_DIR ?= .ringi
 PYTEST_ARGS ?=
 # A log wants lines, a person wants to see how much is left.
 PIP_PROGRESS := $(if $(filter true,$(CI)),--progress-bar off,)
-SOURCES := $(wildcard platform workers tests migrations)
+SOURCES := $(wildcard platform workers tests migrations benchmarks)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv check test demo up down proof bench clean
@@ -52,8 +52,8 @@ down: $(INSTALLED)  ## Stop it
 proof: $(INSTALLED)  ## The long counts, run by hand; figures go to docs/ with commit and seed
 	$(BIN)/python -m pytest -m proof $(PYTEST_ARGS)
 
-bench: $(INSTALLED)  ## Time the tests: the 25 slowest
-	$(BIN)/python -m pytest --durations=25 $(PYTEST_ARGS)
+bench: $(INSTALLED)  ## List the benchmarks; each is run by its own command and ends with one line of figures
+	@$(BIN)/python -m benchmarks
 
 clean:  ## Remove caches and builds; keeps .venv and every data folder
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
