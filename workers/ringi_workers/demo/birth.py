@@ -20,7 +20,7 @@ PLAN = (
     "--batch-size", "8", "--max-length", "96", "--checkpoint-every", "20",
 )  # fmt: skip
 ELSEWHERE_STEPS = 8
-VALIDATION_FRACTION = "0.09"
+VALIDATION_FRACTION = "0.08"
 
 
 def people(stage: Stage) -> None:
@@ -112,7 +112,7 @@ def elsewhere(stage: Stage, server: str, rows: Path, scratch: Path) -> None:
 
 def evaluation(stage: Stage, version: str) -> dict[str, Any]:
     """6. Version against base on the same unseen items."""
-    stage.run("evaluate", f"{ADAPTER}:{version}", "--dataset", "chat:v1", "--max-new-tokens", "12", "--batch-size", "64", user="aiko")
+    stage.run("evaluate", f"{ADAPTER}:{version}", "--dataset", "chat:v1", "--max-new-tokens", "8", "--batch-size", "64", user="aiko")
     summary: dict[str, Any] = newest_summary(stage, version)
     stage.note(f"{version} against the bare base: {in_words(summary)}")
     if summary["verdict"] != "better":

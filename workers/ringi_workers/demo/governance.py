@@ -124,7 +124,7 @@ def new_bases(stage: Stage, base: Path, scratch: Path) -> None:
         "--baseline",
         "trained_on",
         "--max-new-tokens",
-        "12",
+        "8",
         "--batch-size",
         "64",
         user="aiko",
