@@ -1,6 +1,7 @@
 """Every command explains itself, with an example that the program itself accepts as its own."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def test_every_command_has_help_json_and_an_example_of_itself(words: str) -> Non
     for example in examples:
         assert f"ringi {words}" in example
         _, _, arguments = example.replace("\\[", "[").partition(f"ringi {words}")
-        given = shlex.split(arguments.partition("<")[0].partition(">>")[0].partition(") ")[0])
+        given = shlex.split(re.split(r"<| >>? |\) ", arguments)[0])
         # Parses the example with the command's own parser; a wrong option or a missing argument raises.
         command.make_context(words, given)
 

@@ -1,11 +1,12 @@
-"""Which server, and whose token: profiles in one private file, and the variables that override them.
+"""Which server, whose token, and which project: profiles in one private file, and the variables that override them.
 
-The file is `$RINGI_CONFIG` or `~/.config/ringi/config.json`, mode 0600, replaced in one step. `RINGI_PROFILE` (or `--profile`) chooses a
-profile, `RINGI_SERVER` and `RINGI_TOKEN` override it. A profile's token is sent to that profile's server and to no other.
+The file is `$RINGI_CONFIG` or `~/.config/ringi/config.json`, mode 0600, replaced in one step. `--profile`, `RINGI_PROFILE` or the
+current profile (`ringi context use`) chooses one; `RINGI_SERVER`, `RINGI_TOKEN` and `RINGI_PROJECT` override what it holds. A profile's
+token is sent to that profile's server and to no other.
 """
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -21,12 +22,13 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class Profile(BaseModel):
-    """A server and a token for it."""
+    """A server, a token for it, and the project that a reference without one means."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     server: str
     token: str
+    project: str | None = None
 
 
 class Profiles(BaseModel):
@@ -35,6 +37,7 @@ class Profiles(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     profiles: dict[str, Profile] = {}
+    current: str | None = None
 
 
 class Target(NamedTuple):
@@ -43,6 +46,7 @@ class Target(NamedTuple):
     server: str
     token: str | None
     profile: str
+    project: str | None = None
 
 
 class ConfigUnusable(Usage):
@@ -106,17 +110,22 @@ def clean_server(text: str) -> str:
 
 def read_profiles(path: Path) -> dict[str, Profile]:
     """Every saved profile; raises ConfigUnusable."""
+    return read_config(path).profiles
+
+
+def read_config(path: Path) -> Profiles:
+    """Every saved profile and the current one; raises ConfigUnusable."""
     try:
         mode = path.stat().st_mode
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return {}
+        return Profiles()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigUnusable(path, str(error), next_step="Mend or remove the file, then: ringi login.") from None
     if mode & _OTHERS:
         raise ConfigUnusable(path, f"others may read it (mode {stat.S_IMODE(mode):04o})", next_step=f"Close it: chmod 600 {path}.")
     try:
-        return Profiles.model_validate_json(text).profiles
+        return Profiles.model_validate_json(text)
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
         raise ConfigUnusable(
@@ -126,12 +135,58 @@ def read_profiles(path: Path) -> dict[str, Profile]:
 
 def save_profile(path: Path, name: str, profile: Profile, *, replace: bool) -> None:
     """Add or replace a profile; two writers at once lose nothing. Raises ProfileExists unless `replace`."""
+
+    def saved(config: Profiles) -> Profiles:
+        known = config.profiles.get(name)
+        if known is not None and not replace:
+            raise ProfileExists(name, known.server)
+        return config.model_copy(update={"profiles": {**config.profiles, name: profile}})
+
+    _change(path, saved)
+
+
+def use_profile(path: Path, name: str) -> None:
+    """Make a profile the current one; raises NoSuchProfile."""
+
+    def used(config: Profiles) -> Profiles:
+        known_profile(config, name)
+        return config.model_copy(update={"current": name})
+
+    _change(path, used)
+
+
+def set_project(path: Path, name: str, project: str | None) -> None:
+    """Choose the project that references of this profile mean when they name none; None takes the choice back. Raises NoSuchProfile."""
+
+    def changed(config: Profiles) -> Profiles:
+        profile = known_profile(config, name).model_copy(update={"project": project})
+        return config.model_copy(update={"profiles": {**config.profiles, name: profile}})
+
+    _change(path, changed)
+
+
+def remove_profile(path: Path, name: str) -> None:
+    """Forget a profile and its token; the token itself stays valid until it is revoked. Raises NoSuchProfile."""
+
+    def removed(config: Profiles) -> Profiles:
+        known_profile(config, name)
+        left = {known: profile for known, profile in config.profiles.items() if known != name}
+        return Profiles(profiles=left, current=None if config.current == name else config.current)
+
+    _change(path, removed)
+
+
+def known_profile(config: Profiles, name: str) -> Profile:
+    """The profile `name`; raises NoSuchProfile."""
+    if name not in config.profiles:
+        raise NoSuchProfile(name, sorted(config.profiles))
+    return config.profiles[name]
+
+
+def _change(path: Path, change: Callable[[Profiles], Profiles]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with locked(path.with_name(f".{path.name}.lock")):
-        known = read_profiles(path)
-        if name in known and not replace:
-            raise ProfileExists(name, known[name].server)
-        write_private(path, Profiles(profiles={**known, name: profile}).model_dump_json(indent=1) + "\n")
+        write_private(path, change(read_config(path)).model_dump_json(indent=1) + "\n")
 
 
 def check_profile_is_new(path: Path, name: str) -> None:
@@ -141,13 +196,11 @@ def check_profile_is_new(path: Path, name: str) -> None:
 
 
 def target(environ: Mapping[str, str], *, profile: str | None) -> Target:
-    """Server and token of this command."""
-    chosen = profile or environ.get("RINGI_PROFILE") or None
-    saved = read_profiles(config_path(environ))
-    if chosen is not None and chosen not in saved:
-        raise NoSuchProfile(chosen, sorted(saved))
-    name = chosen or DEFAULT_PROFILE
-    known = saved.get(name)
+    """Server, token and project of this command."""
+    saved = read_config(config_path(environ))
+    chosen = profile or environ.get("RINGI_PROFILE") or saved.current
+    known = known_profile(saved, chosen) if chosen else saved.profiles.get(DEFAULT_PROFILE)
     server = clean_server(environ.get("RINGI_SERVER") or (known.server if known else DEFAULT_SERVER))
     own = known.token if known is not None and known.server == server else None
-    return Target(server, environ.get("RINGI_TOKEN") or own, name)
+    project = environ.get("RINGI_PROJECT") or (known.project if known else None)
+    return Target(server, environ.get("RINGI_TOKEN") or own, chosen or DEFAULT_PROFILE, project)

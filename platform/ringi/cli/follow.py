@@ -1,4 +1,4 @@
-"""Watch an upload or a job: a live bar in a terminal, a line now and then in a log, nothing with `--json`."""
+"""Watch an upload or a job: a live bar in a terminal, a line now and then in a log, nothing where a program reads the result."""
 
 import sys
 import time
@@ -23,7 +23,7 @@ LINE_EVERY_S = 10.0
 @contextmanager
 def uploading(what: str) -> Iterator[OnBytes]:
     """Show the bytes of an upload."""
-    if invocation.as_json or not sys.stderr.isatty():
+    if invocation.as_data or not sys.stderr.isatty():
         yield lambda _sent, _total: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -35,7 +35,7 @@ def uploading(what: str) -> Iterator[OnBytes]:
 def follow(client: RingiClient, job_id: UUID, what: str) -> JobOut:
     """Wait for a job with its progress shown. Ctrl-C ends the watching, not the job. Raises JobFailed."""
     try:
-        if invocation.as_json:
+        if invocation.as_data:
             return client.wait(job_id)
         return _with_bar(client, job_id, what) if sys.stderr.isatty() else client.wait(job_id, _Lines(what).look)
     except KeyboardInterrupt:

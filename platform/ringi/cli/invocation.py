@@ -1,4 +1,4 @@
-"""What every command shares: `--json`, `--profile`, its examples, and the client that they lead to."""
+"""What every command shares: `--output`, `--json`, `--profile`, its examples, and the client that they lead to."""
 
 import functools
 import inspect
@@ -6,20 +6,45 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
 
-from ringi.cli import contexts
+from ringi.cli import completion, contexts
 from ringi.cli.errors import Usage
 
 if TYPE_CHECKING:
     from ringi.cli.client import RingiClient
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.", show_default=False)]
-InProfile = Annotated[str | None, typer.Option("--profile", metavar="NAME", help="The saved server and token to use.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="The same as --output json.", show_default=False)]
+
+
+class Output(StrEnum):
+    """`table` for people, the others for programs: then nothing else is printed to stdout."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+def _choose_profile(name: str | None) -> str | None:
+    # Before any other argument is read: a reference without a project means the project of this profile.
+    if name is not None:
+        invocation.profile = name
+    return name
+
+
+AsOutput = Annotated[Output | None, typer.Option("--output", "-o", help="How to print the result.", show_default="table")]
+InProfile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile", metavar="NAME", help="The saved server and token to use.", show_default=False,
+        autocompletion=completion.profiles, callback=_choose_profile, is_eager=True,
+    ),
+]  # fmt: skip
 SETTINGS = {"help_option_names": ["--help", "-h"]}
 
 
@@ -39,8 +64,19 @@ class NoToken(Usage):
 class Invocation:
     """The options that stand before or behind the command alike; one process is one invocation."""
 
-    as_json: bool = False
+    output: Output = Output.TABLE
     profile: str | None = None
+
+    @property
+    def as_data(self) -> bool:
+        """Whether a program reads the result."""
+        return self.output is not Output.TABLE
+
+    def wants(self, *, output: Output | None, as_json: bool) -> None:
+        """Take the options in; `--json` beside another format is a contradiction."""
+        if as_json and output not in {None, Output.JSON}:
+            raise Usage(f"--json and --output {output} contradict each other.", next_step="Give one of the two.")
+        self.output = Output.JSON if as_json else output or self.output
 
     def target(self) -> contexts.Target:
         """Server and token of this command."""
@@ -48,6 +84,14 @@ class Invocation:
 
 
 invocation = Invocation()
+
+
+def in_project(reference: str) -> str:
+    """`adapter:v3` as `project/adapter:v3` where the context has a project; what names a project already stays as it is."""
+    if "/" in reference.partition("@")[0]:
+        return reference
+    project = invocation.target().project
+    return f"{project}/{reference}" if project else reference
 
 
 def connect() -> AbstractContextManager["RingiClient"]:
@@ -61,7 +105,7 @@ def connect() -> AbstractContextManager["RingiClient"]:
 
 
 class Commands(typer.Typer):
-    """A group of commands; each has `--json`, `--profile` and at least one example."""
+    """A group of commands; each has `--output`, `--json`, `--profile` and at least one example."""
 
     def __init__(self, about: str = "") -> None:
         super().__init__(
@@ -86,13 +130,17 @@ class Commands(typer.Typer):
 
 def _with_shared_options(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
-    def called(*args: Any, ringi_json: bool, ringi_profile: str | None, **options: Any) -> None:
-        invocation.as_json = invocation.as_json or ringi_json
+    def called(*args: Any, ringi_json: bool, ringi_output: Output | None, ringi_profile: str | None, **options: Any) -> None:
+        invocation.wants(output=ringi_output, as_json=ringi_json)
         invocation.profile = ringi_profile or invocation.profile
         function(*args, **options)
 
     signature = inspect.signature(function)
-    shared: list[tuple[str, Any, Any]] = [("ringi_json", AsJson, False), ("ringi_profile", InProfile, None)]
+    shared: list[tuple[str, Any, Any]] = [
+        ("ringi_output", AsOutput, None),
+        ("ringi_json", AsJson, False),
+        ("ringi_profile", InProfile, None),
+    ]
     added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default) for name, kind, default in shared]
     called.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]  # read by typer
     called.__annotations__ = {**function.__annotations__, **{name: kind for name, kind, _ in shared}}

@@ -4,13 +4,13 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
 
 from ringi.cli.errors import INTERRUPTED, BadValue, exit_code_of
-from ringi.cli.invocation import SETTINGS, invocation
+from ringi.cli.invocation import SETTINGS, AsJson, AsOutput, InProfile, Output, invocation
 from ringi.kit.errors import RingiError
 
 
@@ -24,13 +24,17 @@ class Entry(NamedTuple):
     about: str
 
 
+# How the script of `ringi completion` asks.
+COMPLETE = "_RINGI_COMPLETE"
 _HERE, _PEOPLE, _MAKE, _JUDGE, _SHIP, _WATCH = "The platform here", "People", "Make", "Judge", "Ship", "Watch"
 COMMANDS: dict[str, Entry] = {
     "up": Entry(_HERE, "embedded", "verbs", True, "Start the platform."),
     "down": Entry(_HERE, "embedded", "verbs", True, "Stop it; its data stays."),
     "status": Entry(_HERE, "embedded", "verbs", True, "Show what runs."),
+    "completion": Entry(_HERE, "context", "verbs", True, "Print the script that completes commands in a shell."),
     "setup": Entry(_PEOPLE, "access", "verbs", True, "Create an organisation and its administrator."),
     "login": Entry(_PEOPLE, "access", "verbs", True, "Save a server and a token as a profile."),
+    "context": Entry(_PEOPLE, "context", "app", False, "Profiles: which server, token and project are meant."),
     "whoami": Entry(_PEOPLE, "access", "verbs", True, "Show whose token this is."),
     "projects": Entry(_PEOPLE, "members", "projects", False, "Projects."),
     "users": Entry(_PEOPLE, "members", "users", False, "Users and service accounts."),
@@ -79,17 +83,20 @@ class Table(TyperGroup):
 
 app = typer.Typer(
     cls=Table, no_args_is_help=True, add_completion=False, context_settings=SETTINGS, rich_markup_mode="rich", pretty_exceptions_enable=False,
-    epilog="Begin: ringi up, then ringi setup ORGANISATION --admin NAME. Every command has --json and --help with examples.",
+    epilog="Begin: ringi up, then ringi setup ORGANISATION --admin NAME. Every command has --output and --help with examples.\n\n"
+    "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no answer from the server, 130 interrupted.",
 )  # fmt: skip
 
 
 @app.callback()
 def ringi(
-    profile: Annotated[str | None, typer.Option(metavar="NAME", help="The saved server and token to use.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results as JSON and nothing else.", show_default=False)] = False,
+    profile: InProfile = None,
+    output: AsOutput = None,
+    as_json: AsJson = False,
 ) -> None:
     """Ringi (稟議): the lifecycle of LoRA/PEFT adapters, from training to release, with approvals and an audit log."""
-    invocation.profile, invocation.as_json = profile, as_json
+    invocation.profile, invocation.output = profile, Output.TABLE
+    invocation.wants(output=output, as_json=as_json)
 
 
 def _listed() -> None:
@@ -103,6 +110,10 @@ for _name, _entry in COMMANDS.items():
 def run(arguments: Sequence[str] | None = None) -> None:
     """The entry point of the program `ringi`."""
     _speak_utf8()
+    if COMPLETE in os.environ:
+        from typer.completion import completion_init  # type: ignore[attr-defined]  # noqa: PLC0415  # a shell asks, nobody else
+
+        completion_init()
     given = sys.argv[1:] if arguments is None else arguments
     try:
         app([_readable(argument) for argument in given], prog_name="ringi")

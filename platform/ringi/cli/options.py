@@ -1,12 +1,26 @@
-"""Options that several commands share."""
+"""Options and arguments that several commands share. A reference without a project means the project of the context."""
 
 from typing import Annotated
 
 import typer
 
+from ringi.cli import completion
+from ringi.cli.invocation import in_project
+
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many to show, newest first.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; at least ten characters. It is kept for ever.")]
 Description = Annotated[str, typer.Option("--description", help="What it is, in any script.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Return at once and let the job go on.")]
-AdapterName = Annotated[str, typer.Argument(metavar="PROJECT/ADAPTER", help="The adapter.")]
-Version = Annotated[str, typer.Argument(metavar="REF", help="project/adapter:v3, project/adapter:production or project/adapter@sha256:…")]
+AdapterName = Annotated[
+    str, typer.Argument(metavar="[PROJECT/]ADAPTER", help="The adapter.", callback=in_project, autocompletion=completion.adapters)
+]
+Version = Annotated[
+    str,
+    typer.Argument(
+        metavar="REF", help="project/adapter:v3, project/adapter:production or project/adapter@sha256:…", callback=in_project,
+        autocompletion=completion.adapters,
+    ),
+]  # fmt: skip
+DatasetName = Annotated[
+    str, typer.Argument(metavar="[PROJECT/]DATASET", help="The dataset.", callback=in_project, autocompletion=completion.datasets)
+]

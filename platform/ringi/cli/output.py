@@ -1,4 +1,4 @@
-"""How results and refusals look: tables for people, JSON for programs, refusals on stderr."""
+"""How results and refusals look: tables for people, JSON or YAML for programs, refusals on stderr."""
 
 import json
 import os
@@ -9,11 +9,12 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from ringi.cli.invocation import invocation
+from ringi.cli.invocation import Output, invocation
 from ringi.kit.errors import RingiError
 
 Item = TypeVar("Item", bound=BaseModel)
@@ -30,11 +31,17 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def emit(result: Any, render: Callable[[], RenderableType]) -> None:
-    """Print a result: with `--json` the model (or list of models), else what `render` draws."""
-    if invocation.as_json:
-        sys.stdout.write(json.dumps(_document(result), ensure_ascii=False, indent=2) + "\n")
+    """Print a result: for programs the model (or list of models) as JSON or YAML, else what `render` draws."""
+    if invocation.as_data:
+        sys.stdout.write(_serialised(_document(result)))
     else:
         console().print(render())
+
+
+def _serialised(document: Any) -> str:
+    if invocation.output is Output.YAML:
+        return yaml.safe_dump(document, allow_unicode=True, sort_keys=False)
+    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
 
 
 def emit_list(items: Iterable[Item], *, limit: int, render: Callable[[list[Item]], RenderableType]) -> None:
@@ -42,7 +49,7 @@ def emit_list(items: Iterable[Item], *, limit: int, render: Callable[[list[Item]
     found = list(islice(items, limit + 1))
     shown = found[:limit]
     emit(shown, lambda: render(shown) if shown else "nothing yet")
-    if len(found) > limit and not invocation.as_json:
+    if len(found) > limit and not invocation.as_data:
         note(f"There are more; see them with --limit {limit * 2}.")
 
 
@@ -97,14 +104,15 @@ def short(digest: str | None) -> str | None:
 
 
 def show_error(error: RingiError) -> None:
-    """What is, what was needed, what to do next, and the code; with `--json` one JSON object."""
+    """What is, what was needed, what to do next, and the code; for programs one object in the same format."""
     request_id = getattr(error, "request_id", None)
-    if invocation.as_json:
+    if invocation.as_data:
         document = {
             "code": error.code, "message": error.message, "next_step": error.next_step, "status": error.status, "details": error.details,
             "request_id": request_id,
         }  # fmt: skip
-        sys.stderr.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
+        # What the details hold is the platform's; what is no JSON of it is shown as text.
+        sys.stderr.write(_serialised(json.loads(json.dumps(document, default=str))))
         return
     lines = [f"error: {error.message} [{error.code}]"]
     lines += [f"  - {line}" for line in _reasons(error.details)]

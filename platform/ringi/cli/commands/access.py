@@ -132,7 +132,7 @@ def pull_env(channel: Annotated[str, typer.Argument(help="The channel to pull fr
     if target.token is None:
         raise NoToken(target)
     values = {"HF_ENDPOINT": f"{target.server}/hf/{check_name(channel, what='channel')}", "HF_TOKEN": target.token}
-    if invocation.as_json:
+    if invocation.as_data:
         emit(values, str)
     else:
         sys.stdout.writelines(f"{name}={value}\n" for name, value in values.items())

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from ringi.adapters.schemas import VersionOut, VersionState
 from ringi.cli.follow import follow, uploading
-from ringi.cli.invocation import Commands, connect
+from ringi.cli.invocation import Commands, connect, in_project
 from ringi.cli.options import AdapterName, Description, Detach, Limit, Reason, Version
 from ringi.cli.output import emit, emit_list, facts, note, short, table
 from ringi.cli.references import LATEST, parse_adapter, parse_base, parse_version
@@ -60,7 +60,9 @@ def versions(name: AdapterName, limit: Limit = 50) -> None:
 @app.verb(
     "show", "ringi adapters show risk/answers:v3", "ringi adapters show risk/answers:production", "ringi adapters show risk/answers --json"
 )
-def show(reference: Annotated[str, typer.Argument(metavar="REF", help="A version; the latest without a selector.")]) -> None:
+def show(
+    reference: Annotated[str, typer.Argument(metavar="REF", help="A version; the latest without a selector.", callback=in_project)],
+) -> None:
     """Show a version: its manifest digest, what its files say, and its measured effect."""
     wanted = parse_version(reference, default="latest")
     with connect() as client:

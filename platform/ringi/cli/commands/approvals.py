@@ -91,7 +91,7 @@ def vote(
         )
     with connect() as client:
         seen = client.approvals.get(project, request_id)
-        if not invocation.as_json:
+        if not invocation.as_data:
             console(stderr=True).print(_drawn(seen))
         after = client.approvals.vote(project, seen, decision=chosen[0], reason=reason)
     emit(after, lambda: _after(after))

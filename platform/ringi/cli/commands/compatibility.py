@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ringi.cli.invocation import Commands, connect
+from ringi.cli.invocation import Commands, connect, in_project
 from ringi.cli.options import Limit
 from ringi.cli.output import emit_list, table
 from ringi.cli.references import parse_base_revision, parse_version
@@ -19,7 +19,8 @@ _NAMED = 3
 
 @app.verb("show", "ringi compat show risk/answers:v1", "ringi compat show risk/answers --json")
 def show(
-    reference: Annotated[str, typer.Argument(metavar="REF", help="A version; the latest without a selector.")], limit: Limit = 50
+    reference: Annotated[str, typer.Argument(metavar="REF", help="A version; the latest without a selector.", callback=in_project)],
+    limit: Limit = 50,
 ) -> None:
     """Show how a version was judged against the other revisions of its base."""
     wanted = parse_version(reference, default="latest")

@@ -8,19 +8,17 @@ from rich.table import Table
 
 from ringi.cli.errors import Usage
 from ringi.cli.follow import follow, uploading
-from ringi.cli.invocation import Commands, connect
-from ringi.cli.options import Description, Detach, Limit
+from ringi.cli.invocation import Commands, connect, in_project
+from ringi.cli.options import DatasetName, Description, Detach, Limit
 from ringi.cli.output import cell, emit, emit_list, facts, note, short, table
 from ringi.cli.references import LATEST, parse_dataset, parse_dataset_version
 from ringi.datasets.schemas import DEFAULT_SPLIT, DatasetVersionOut
 
 app = Commands("Datasets: sealed versions of questions and answers.")
 
-Name = Annotated[str, typer.Argument(metavar="PROJECT/DATASET", help="The dataset.")]
-
 
 @app.verb("create", "ringi datasets create risk/questions --description 問い合わせ")
-def create(name: Name, description: Description = "") -> None:
+def create(name: DatasetName, description: Description = "") -> None:
     """Create a dataset without versions."""
     wanted = parse_dataset(name)
     with connect() as client:
@@ -41,7 +39,7 @@ def list_datasets(project: str, limit: Limit = 50) -> None:
 
 
 @app.verb("versions", "ringi datasets versions risk/questions")
-def versions(name: Name, limit: Limit = 50) -> None:
+def versions(name: DatasetName, limit: Limit = 50) -> None:
     """List the sealed versions of a dataset."""
     wanted = parse_dataset(name)
     columns = ["version", "rows", "train", "validation", "digest", "created"]
@@ -55,7 +53,11 @@ def versions(name: Name, limit: Limit = 50) -> None:
 
 
 @app.verb("show", "ringi datasets show risk/questions", "ringi datasets show risk/questions:v1 --json")
-def show(reference: Annotated[str, typer.Argument(metavar="PROJECT/DATASET[:vN]", help="A version; the latest without a number.")]) -> None:
+def show(
+    reference: Annotated[
+        str, typer.Argument(metavar="[PROJECT/]DATASET[:vN]", help="A version; the latest without a number.", callback=in_project)
+    ],
+) -> None:
     """Show a version and what its validation found."""
     wanted = parse_dataset_version(reference)
     with connect() as client:
@@ -69,7 +71,7 @@ def show(reference: Annotated[str, typer.Argument(metavar="PROJECT/DATASET[:vN]"
     "ringi datasets add risk/questions 質問.jsonl --validation-fraction 0.2 --seed 7",
 )
 def add(
-    name: Name,
+    name: DatasetName,
     file: Annotated[Path, typer.Argument(help="JSON lines in UTF-8: one object with prompt and completion a line.")],
     validation_fraction: Annotated[
         float, typer.Option(help="Share of the groups of equal prompts that is kept for validation; above 0, below 1.")

@@ -52,7 +52,7 @@ def up(
     if foreground:
         return
     _show(status)
-    if sys.stdout.isatty() and not invocation.as_json:
+    if sys.stdout.isatty() and not invocation.as_data:
         note("Begin with: ringi setup ORGANISATION --admin NAME.")
 
 
