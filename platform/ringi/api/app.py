@@ -21,6 +21,7 @@ from ringi.training.endpoints import router as training
 from ringi.uploads.endpoints import router as uploads
 from ringi.web import errors
 from ringi.web.body_limit import BodyLimit
+from ringi.web.document import describe
 
 API_PREFIX = "/api/v1"
 ROUTERS: tuple[APIRouter, ...] = (
@@ -54,6 +55,7 @@ def create_app() -> FastAPI:
         app.include_router(router, prefix=API_PREFIX)
     app.include_router(health)
     app.include_router(hub, prefix="/hf")
+    describe(app)
     return app
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import rfc8785
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 CHUNK_BYTES = 1024 * 1024
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+DIGEST_PATTERN = r"sha256:[0-9a-f]{64}"
+_DIGEST = re.compile(DIGEST_PATTERN)
 
 
 def parse_digest(text: str) -> str:
@@ -23,7 +24,8 @@ def parse_digest(text: str) -> str:
     return text
 
 
-Digest = Annotated[str, AfterValidator(parse_digest)]
+# The pattern is for readers of a schema; the check is one place.
+Digest = Annotated[str, AfterValidator(parse_digest), Field(json_schema_extra={"pattern": f"^{DIGEST_PATTERN}$"})]
 
 
 def sha256_bytes(data: bytes) -> Digest:

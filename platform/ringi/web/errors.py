@@ -4,7 +4,9 @@ Fields: `type` (urn:ringi:error:<code>), `title`, `status`, `detail`, and ours: 
 """
 
 import logging
+import re
 from collections.abc import Mapping
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
@@ -12,10 +14,12 @@ from uuid import uuid4
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ringi.kit.errors import RingiError
@@ -136,9 +140,30 @@ def install(app: FastAPI) -> None:
             next_step="Try again; if it stays, give the request id to the operator.",
         )  # fmt: skip
 
-    @app.exception_handler(HTTPException)
-    def plain(request: Request, error: HTTPException) -> JSONResponse:
-        code = {404: "no_such_route", 405: "method_not_allowed", 413: "request_too_large"}.get(error.status_code, "http_error")
-        return problem(
-            request, status=error.status_code, code=code, detail=str(error.detail), next_step="The routes are listed under /docs."
-        )
+    app.add_exception_handler(HTTPException, _plain)
+
+
+def _plain(request: Request, error: Exception) -> JSONResponse:
+    """What the framework refuses by itself: no such route, another method, a body that is no JSON."""
+    assert isinstance(error, HTTPException)  # noqa: S101  # the only kind that it is registered for
+    code = {400: "malformed_request", 404: "no_such_route", 405: "method_not_allowed", 413: "request_too_large"}
+    answer = problem(
+        request, status=error.status_code, code=code.get(error.status_code, "http_error"), detail=str(error.detail),
+        next_step="The routes and their documents are described under /docs.",
+    )  # fmt: skip
+    answer.headers.update(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        answer.headers["Allow"] = ", ".join(sorted(_methods_of(request)))
+    return answer
+
+
+def _methods_of(request: Request) -> set[str]:
+    """Every method of the path (RFC 9110, 15.5.6): the framework names those of the first route that fits alone."""
+    contexts = iter_route_contexts(request.app.routes)
+    fitting = (one for one in contexts if _pattern(str(one.path)).match(request.url.path))
+    return {method for one in fitting for method in one.methods or () if method != "HEAD"}
+
+
+@cache
+def _pattern(path: str) -> re.Pattern[str]:
+    return compile_path(path)[0]

@@ -1,6 +1,6 @@
 """What every request and response model shares. Imports pydantic alone, so that the client can load it quickly."""
 
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
@@ -16,7 +16,7 @@ def _not_git(name: str) -> str:
 # A name becomes part of a hub repository id, so it follows the hub's rules too: no '--', no '..', no '.git' at its end.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(?:[._-][a-z0-9]+)*$", max_length=63), AfterValidator(_not_git)]
 # Line breaks and tabs are text; other control characters and overrides of the writing direction could forge what a reader sees.
-_PRINTABLE = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u{202a}-\u{202e}\u{2066}-\u{2069}]*$"
+_PRINTABLE = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$"
 Text = Annotated[str, StringConstraints(max_length=2000, pattern=_PRINTABLE)]
 Reason = Annotated[str, StringConstraints(min_length=10, max_length=2000, strip_whitespace=True, pattern=_PRINTABLE)]
 
@@ -28,6 +28,21 @@ class Schema(BaseModel):
     """Closed models: an unknown field is an error, in both directions."""
 
     model_config = ConfigDict(extra="forbid", from_attributes=True)
+
+
+class Problem(BaseModel):
+    """A refusal, or what went wrong (RFC 9457). `code` is stable; `details` is what the refusal carries."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    next_step: str
+    request_id: str | None
+    details: dict[str, Any] = {}
 
 
 class Page(Schema, Generic[Item]):
