@@ -26,6 +26,7 @@ from ringi.web.search import folded
 # unscoped: the lists' own rows are scoped, and only what belongs to them is looked at.
 _BASES, _LIVE, _VERSIONS = select(BaseModel.id), select(ChannelHead.version_id), select(AdapterVersion.adapter_id)
 _TRAINED = (
+    # unscoped: as above.
     select(TrainingRun.version_id)
     .join(DatasetVersion, DatasetVersion.id == TrainingRun.dataset_version_id)
     .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
@@ -51,9 +52,7 @@ def _metric(name: str) -> Field:
 def _verdict() -> Field:
     # unscoped: of the row's own evaluations.
     value = _newest(select(func.jsonb_extract_path_text(Evaluation.summary, "verdict")))
-    return Field(
-        Kind.CHOICE, value, "What its newest evaluation shows.", order=value, choices=tuple(verdict.value for verdict in Verdict)
-    )
+    return Field(Kind.CHOICE, value, "What its newest evaluation shows.", order=value, choices=tuple(verdict.value for verdict in Verdict))
 
 
 def _run_metric(name: str, about: str) -> Field:
@@ -65,8 +64,8 @@ def _run_metric(name: str, about: str) -> Field:
 
 VERSIONS = Listing(
     "versions", key=AdapterVersion.id, families=tags_of(AdapterVersion.id), finish=fill,
-    # unscoped: the text of the row's own adapter.
     search=(
+        # unscoped: the text of the row's own adapter.
         select(Adapter.search).where(Adapter.id == AdapterVersion.adapter_id).correlate(AdapterVersion).scalar_subquery(),
         folded(func.coalesce(AdapterVersion.state_reason, "")),
     ),

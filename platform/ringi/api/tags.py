@@ -68,7 +68,9 @@ def _writable(session: Session, actor: Actor, kind: Taggable, object_id: UUID) -
     if subject.project_id is not None:
         if not actor.may(Permission.TAG_WRITE, subject.project_id):
             raise deny(session, actor, Permission.TAG_WRITE, subject.project_id)
-    elif not actor.may(Permission.BASE_REGISTER) and not any(Permission.BASE_REGISTER in held for held in actor.project_permissions.values()):
+    elif not actor.may(Permission.BASE_REGISTER) and not any(
+        Permission.BASE_REGISTER in held for held in actor.project_permissions.values()
+    ):
         raise deny(session, actor, Permission.BASE_REGISTER, None)
     return subject
 

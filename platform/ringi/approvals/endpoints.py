@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from ringi.adapters import service as adapters
 from ringi.approvals import policies, refusals, service
-from ringi.approvals.lists import APPROVALS, STATE
+from ringi.approvals.lists import APPROVALS
 from ringi.approvals.models import ApprovalGrant, ApprovalPolicy, ApprovalRequest, ApprovalVote
 from ringi.approvals.policy import PolicyDocument
 from ringi.approvals.schemas import (
@@ -85,7 +85,7 @@ def list_approvals(
     """Requests of the project, newest first."""
     query = service.listed(caller.actor).where(ApprovalRequest.project_id == caller.project.id)
     if state is not None:
-        query = query.where(state == STATE)
+        query = query.where(APPROVALS.fields["state"].value == state)
     return page_of(session, query, ask, lambda row: approval_out(session, row))
 
 

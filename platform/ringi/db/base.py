@@ -31,7 +31,10 @@ def search_column(*texts: str) -> MappedColumn[str]:
     # Written as PostgreSQL prints it, but for brackets: a migration test compares the two.
     joined = " || ' '::text || ".join(f"COALESCE({text}, ''::character varying)::text" for text in texts)
     return mapped_column(
-        Text, Computed(f"casefold(NORMALIZE({joined}, NFKC) COLLATE pg_unicode_fast)", persisted=True), deferred=True, deferred_raiseload=True
+        Text,
+        Computed(f"casefold(NORMALIZE({joined}, NFKC) COLLATE pg_unicode_fast)", persisted=True),
+        deferred=True,
+        deferred_raiseload=True,
     )
 
 

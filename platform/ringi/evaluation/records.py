@@ -40,4 +40,3 @@ def page(digest: Digest | None, page: Paging) -> Page[ItemRecord]:
         more = position >= first + page.limit
     items = [ItemRecord.model_validate_json(line) for line in kept]
     return Page(items=items, next_cursor=encode_cursor(listing, first + page.limit) if more else None)
-

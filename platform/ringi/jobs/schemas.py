@@ -3,7 +3,6 @@
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
 
 from ringi.jobs.contracts import JobKind, Progress
 from ringi.tags.schemas import Tagged

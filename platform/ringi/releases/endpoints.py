@@ -85,7 +85,9 @@ def list_channels(session: SessionDep, caller: Reader, ask: Annotated[Ask, askin
 @router.get("/channels/{channel}")
 def get_channel(session: SessionDep, caller: Reader, channel: str) -> ChannelOut:
     """One channel and what it serves."""
-    return with_tags(session, channel_out(session, caller, service.find_channel(session, caller.actor, project=caller.project, name=channel)))
+    return with_tags(
+        session, channel_out(session, caller, service.find_channel(session, caller.actor, project=caller.project, name=channel))
+    )
 
 
 @router.post(
@@ -139,7 +141,10 @@ def list_releases(
 
 @router.get("/releases", responses=responses(BadAsOf))
 def list_all_releases(
-    session: SessionDep, caller: Reader, ask: Annotated[Ask, asking(ALL_RELEASES)], as_of: Annotated[str | None, Query(max_length=40)] = None
+    session: SessionDep,
+    caller: Reader,
+    ask: Annotated[Ask, asking(ALL_RELEASES)],
+    as_of: Annotated[str | None, Query(max_length=40)] = None,
 ) -> Page[ReleaseOut]:
     """Every move of every channel of the project, newest first; with `as_of` only those that decided what was served at that time."""
     query = service.listed(caller.actor).where(Release.project_id == caller.project.id)

@@ -15,8 +15,8 @@ from ringi.web.search import folded
 
 # unscoped: the lists' own rows are scoped.
 _CHANNELS, _VERSIONS = select(Channel.id), select(AdapterVersion.id)
-# unscoped: channels of the same project by their names, as heads hold them.
 _SERVING = (
+    # unscoped: channels of the same project by their names, as heads hold them.
     select(Channel.id)
     .join(ChannelHead, (ChannelHead.channel == Channel.name) & (ChannelHead.project_id == Channel.project_id))
     .join(Adapter, Adapter.id == ChannelHead.adapter_id)

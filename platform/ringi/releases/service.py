@@ -221,7 +221,10 @@ def in_force(query: Select[Release], at: datetime) -> Select[Release]:
     later = aliased(Release)
     # unscoped: only whether a later move of the same pointer exists.
     moved_on = select(later.id).where(
-        later.channel_id == Release.channel_id, later.adapter_id == Release.adapter_id, later.sequence > Release.sequence, later.created_at <= at
+        later.channel_id == Release.channel_id,
+        later.adapter_id == Release.adapter_id,
+        later.sequence > Release.sequence,
+        later.created_at <= at,
     )
     return query.where(Release.created_at <= at, ~moved_on.exists())
 

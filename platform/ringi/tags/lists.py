@@ -29,7 +29,11 @@ def tags_of(key: InstrumentedAttribute[UUID]) -> dict[str, Family]:
         carriers = select(Tag.object_id).where(Tag.key == known)
         value = select(Tag.value).where(Tag.key == known, Tag.object_id == key).correlate(key.class_.__table__).scalar_subquery()
         return Field(
-            Kind.TEXT, Tag.value.expression, f"The tag '{known}'.", order=value, within=lambda condition: key.in_(carriers.where(condition).correlate(None))
+            Kind.TEXT,
+            Tag.value.expression,
+            f"The tag '{known}'.",
+            order=value,
+            within=lambda condition: key.in_(carriers.where(condition).correlate(None)),
         )
 
     return {"tags": Family("A tag's value; an item without the tag matches no comparison.", "key", make)}

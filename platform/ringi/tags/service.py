@@ -31,7 +31,9 @@ class TooManyTags(Conflict):
     code = "too_many_tags"
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"A thing carries at most {limit} tags.", next_step="Remove one, or set one that it has.", details={"limit": limit})
+        super().__init__(
+            f"A thing carries at most {limit} tags.", next_step="Remove one, or set one that it has.", details={"limit": limit}
+        )
 
 
 def of(session: Session, subject: Subject) -> list[Tag]:

@@ -14,11 +14,11 @@ from ringi.identity.permissions import Permission
 from ringi.jobs.contracts import LoraSpec, Progress, TrainMetrics
 from ringi.jobs.schemas import JobError
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.tags.lists import with_tags
 from ringi.training import service
 from ringi.training.lists import RUNS
 from ringi.training.models import TrainingRun
 from ringi.training.schemas import RunOut, StartRun
-from ringi.tags.lists import with_tags
 from ringi.web.errors import responses
 from ringi.web.paging import Ask, asking, page_of
 from ringi.web.schemas import Page

@@ -16,7 +16,7 @@ class BadAsOf(InvalidInput):
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(
-            f"{ascii(text[:80])} cannot be looked up: {reason}.",
+            f"{text[:80]!a} cannot be looked up: {reason}.",
             next_step=f"Write {FORMS} behind a channel's name or 'latest', e.g. production@2026-11-01T00:00Z.",
         )
 

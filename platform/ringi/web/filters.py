@@ -1,6 +1,6 @@
 """From `filter=`, `sort=` and `q=` to conditions and orders on the fields of a list. Whatever is not understood is refused, never ignored.
 
-    filter=state=sealed   filter=created_at>=2026-11-01   filter=metrics.improvement>0.1   filter=name~応答   filter=tags.team   filter=!tags.team
+`state=sealed`, `created_at>=2026-11-01`, `metrics.improvement>0.1`, `name~応答`, `tags.team` (is there), `!tags.team` (is not).
 """
 
 import math
@@ -70,7 +70,7 @@ class BadFilterValue(InvalidInput):
     def __init__(self, name: str, value: str, expected: str) -> None:
         # Shown escaped: it may hold anything.
         super().__init__(
-            f"{ascii(value[:_SHOWN])} is no value of '{name}'.", next_step=f"Needed is {expected}.", details={"field": name, "expected": expected}
+            f"{value[:_SHOWN]!a} is no value of '{name}'.", next_step=f"Needed is {expected}.", details={"field": name, "expected": expected}
         )  # fmt: skip
 
 

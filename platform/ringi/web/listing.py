@@ -166,7 +166,9 @@ def through(
 
 def of_any(reference: InstrumentedAttribute[Any], keys: Select[Any], field: Field) -> Field:
     """A field of rows that belong to this one, such as the versions of an adapter: any of them may match."""
-    return replace(field, order=None, nullable=True, within=lambda condition: reference.in_(keys.where(field.within(condition)).correlate(None)))
+    return replace(
+        field, order=None, nullable=True, within=lambda condition: reference.in_(keys.where(field.within(condition)).correlate(None))
+    )
 
 
 def _kind(value: ColumnElement[Any], choices: tuple[str, ...]) -> Kind:

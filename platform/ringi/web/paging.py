@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar, TypeVarTuple
 from uuid import UUID
 
 from fastapi import Depends, Query, Request
@@ -36,6 +36,7 @@ _SHARED = frozenset({"limit", "cursor", "filter", "sort", "q", "count"})
 _UNBOUND = frozenset({"limit", "cursor", "count"})
 _LARGEST: dict[Kind, float] = {Kind.INTEGER: 2**63 - 1, Kind.NUMBER: sys.float_info.max}
 Row = TypeVar("Row")
+Several = TypeVarTuple("Several")
 
 
 class InvalidCursor(InvalidInput):
@@ -85,7 +86,7 @@ class Found(NamedTuple):
 def asking(listing: Listing) -> Any:
     """The dependency of a list's endpoint; its parameters describe the list's fields. Refuses with the codes of `filters.py`."""
     example = next(iter(listing.fields))
-    about = f"One comparison; repeat it for more, all of them hold. FIELD, `=` `!=` `>` `>=` `<` `<=` `~` (contains) `!~`, value; `{example}` alone is 'known', `!{example}` 'unknown'. Fields:\n\n{listing.described()}"  # noqa: E501
+    about = f"One comparison; repeat it for more, all of them hold. FIELD, `=` `!=` `>` `>=` `<` `<=` `~` (contains) `!~`, value; `{example}` alone is 'known', `!{example}` 'unknown'. Fields:\n\n{listing.described()}"
     sorts = f"Fields apart by commas, `-` for descending; unknown values come last. Newest first unless given. Of: {', '.join(listing.sortable())}."
     texts = "Free text: every word stands somewhere in the texts, whatever its width and case."
 
@@ -95,8 +96,12 @@ def asking(listing: Listing) -> Any:
         cursor: Annotated[str | None, Query(max_length=_MAX_CURSOR, description="`next_cursor` of the page before.")] = None,
         filter: Annotated[list[str] | None, Query(description=about)] = None,  # noqa: A002  # the parameter's name
         sort: Annotated[str | None, Query(max_length=400, description=sorts)] = None,
-        q: Annotated[str | None, Query(max_length=filters.MAX_SEARCH_LENGTH, description=texts, include_in_schema=bool(listing.search))] = None,
-        count: Annotated[bool, Query(description=f"Also tell `total`, up to {MAX_COUNT:,}; `total_exact` says whether there are more.")] = False,
+        q: Annotated[
+            str | None, Query(max_length=filters.MAX_SEARCH_LENGTH, description=texts, include_in_schema=bool(listing.search))
+        ] = None,
+        count: Annotated[
+            bool, Query(description=f"Also tell `total`, up to {MAX_COUNT:,}; `total_exact` says whether there are more.")
+        ] = False,
     ) -> Ask:
         known = _SHARED | set(listing.also) if listing.search else (_SHARED | set(listing.also)) - {"q"}
         for name in request.query_params:
@@ -125,7 +130,7 @@ def page_of(session: Session, query: Select[Row], ask: Ask, render: Callable[[Ro
     return Page(items=items, next_cursor=found.next_cursor, total=found.total, total_exact=found.total_exact)
 
 
-def rows_of(session: Session, query: Select[Any], ask: Ask) -> Found:
+def rows_of(session: Session, query: Select[*Several], ask: Ask) -> Found:
     """The same for a query that selects several things a row."""
     filtered = query.where(*ask.conditions)
     total, exact = _count(session, filtered) if ask.count else (None, None)
@@ -141,7 +146,7 @@ def rows_of(session: Session, query: Select[Any], ask: Ask) -> Found:
     return Found([tuple(row)[: -len(keys)] for row in shown], cursor, total, exact)
 
 
-def _count(session: Session, filtered: Select[Any]) -> tuple[int, bool]:
+def _count(session: Session, filtered: Select[*Several]) -> tuple[int, bool]:
     counted: int = session.execute(select(func.count()).select_from(filtered.limit(MAX_COUNT + 1).subquery())).scalar_one()
     return min(counted, MAX_COUNT), counted <= MAX_COUNT
 
@@ -192,7 +197,9 @@ def _read_value(key: Order, value: Any) -> Any:
         if not known or isinstance(value, bool) or not abs(value) <= _LARGEST[key.kind]:
             raise InvalidCursor
         return value
-    if not isinstance(value, bool if key.kind is Kind.FLAG else str):
+    if key.kind is Kind.FLAG and isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or key.kind is Kind.FLAG:
         raise InvalidCursor
     if key.kind is Kind.ID:
         return UUID(value)
