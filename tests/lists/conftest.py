@@ -1,6 +1,6 @@
 """One API process over one database for this folder, with an organisation that is only read and makers for more."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -41,9 +41,7 @@ class Filled:
 
 
 @pytest.fixture(scope="session")
-def api(
-    postgres_server: PostgresHandle, migrated_template: DatabaseUrls, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Api]:
+def api(postgres_server: PostgresHandle, migrated_template: DatabaseUrls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("lists")
     urls = fresh_database(postgres_server, f"lists_{uuid4().hex[:8]}", template=migrated_template.name)
     with application(urls) as sessions, hub_server(folder, database_url=urls.app_url, blobs=folder / "blobs") as (server, _):
@@ -52,13 +50,15 @@ def api(
 
 
 @pytest.fixture
-def fresh(api: Api) -> Callable[[], Tenant]:
-    """Organisations for tests that write."""
-    return api.tenant
+def fresh(api: Api) -> Iterator[Tenant]:
+    """An organisation for a test that writes."""
+    made = api.tenant()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")
-def filled(api: Api) -> Filled:
+def filled(api: Api) -> Iterator[Filled]:
     """What the tests that only read look at."""
     acme, rival = api.tenant(), api.tenant()
     ids: dict[str, UUID] = {}
@@ -83,9 +83,17 @@ def filled(api: Api) -> Filled:
             acme.release(session, production, version, at)
         acme.release(session, staging, versions[2], OCTOBER[1])
         acme.release(session, production, versions[3], OCTOBER[2])
-        acme.job(session, JobKind.TRAIN, state=JobState.FAILED, subject="adapter risk/bot", project_id=acme.projects["risk"], error={"code": "out_of_memory", "message": "", "next_step": "", "details": {}})
+        acme.job(
+            session,
+            JobKind.TRAIN,
+            state=JobState.FAILED,
+            subject="adapter risk/bot",
+            project_id=acme.projects["risk"],
+            error={"code": "out_of_memory", "message": "", "next_step": "", "details": {}},
+        )
         acme.job(session, JobKind.TRAIN, subject="adapter secret/hidden 応答", project_id=acme.projects["secret"])
         rival_base = rival.base(session, "tiny")
         foreign = rival.adapter(session, "bot", rival_base, description="お客様への応答アダプター")
         ids |= {"bot": bot.id, "mail": mail.id, "hidden": hidden.id, "foreign": foreign.id, "v1": versions[0].id, "v2": versions[1].id}
-    return Filled(acme, rival, ids)
+    yield Filled(acme, rival, ids)
+    acme.close()

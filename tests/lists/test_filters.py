@@ -89,7 +89,9 @@ def test_runs_evaluations_datasets_jobs_and_releases_are_found_by_their_own_fiel
     assert acme.found("aiko", "/projects/risk/channels", *filters("serves=mail")) == ["production"]
     assert acme.found("aiko", "/bases", *filters("name~TIN")) == ["tiny"]
     assert acme.found("aiko", "/bases/tiny/revisions", *filters("number>1", "state=sealed"), by="number") == [2]
-    moves = acme.found("aiko", "/projects/risk/releases", *filters("channel=production", "adapter=bot", "created_at<=2025-10-10"), by="version")
+    moves = acme.found(
+        "aiko", "/projects/risk/releases", *filters("channel=production", "adapter=bot", "created_at<=2025-10-10"), by="version"
+    )
     assert moves == ["risk/bot:v2", "risk/bot:v1"]
     assert acme.found("idun", "/users", *filters("kind=human", "name~AIK")) == ["aiko"]
     assert acme.found("idun", "/memberships", *filters("role=auditor"), by="user") == ["otto"]
@@ -127,7 +129,12 @@ def test_a_days_comparisons_take_the_whole_day_and_times_are_utc_unless_they_say
         return len(filled.acme.found("aiko", path, *filters("channel=production", "adapter=bot", *items), by="id"))
 
     assert [found(f"created_at{operator}2025-10-10") for operator in ("=", "!=", "<", "<=", ">", ">=")] == [1, 2, 1, 2, 1, 2]
-    assert found("created_at=2025-10-10T09:30") == found("created_at=2025-10-10T18:30:00+09:00") == found("created_at=2025-10-10T09:30:00.000Z") == 1
+    assert (
+        found("created_at=2025-10-10T09:30")
+        == found("created_at=2025-10-10T18:30:00+09:00")
+        == found("created_at=2025-10-10T09:30:00.000Z")
+        == 1
+    )
     assert found("created_at>2025-10-10T09:30Z") == 1
 
 

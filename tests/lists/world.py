@@ -69,6 +69,12 @@ class Tenant:
             self.clients[user] = RingiClient(self.url, self.tokens[user])
         return self.clients[user]
 
+    def close(self) -> None:
+        """Give the sockets back."""
+        for client in self.clients.values():
+            client.close()
+        self.clients.clear()
+
     def get(self, user: str, path: str, *pairs: tuple[str, str]) -> httpx.Response:
         """A plain GET below /api/v1; parameters may repeat."""
         return httpx.get(
@@ -147,7 +153,9 @@ class Tenant:
     def version(self, session: Session, adapter: Adapter, *, rank: int = 8, method: str = "LORA", **fields: Any) -> AdapterVersion:
         """The adapter's next version, on the first revision of its base."""
         numbers = session.scalars(select(AdapterVersion.number).where(AdapterVersion.adapter_id == adapter.id)).all()
-        revision = session.scalars(select(BaseRevision.id).where(BaseRevision.base_model_id == adapter.base_model_id).order_by(BaseRevision.number)).first()
+        revision = session.scalars(
+            select(BaseRevision.id).where(BaseRevision.base_model_id == adapter.base_model_id).order_by(BaseRevision.number)
+        ).first()
         facts = {
             "peft_type": method, "task_type": None, "rank": rank, "alpha": 2.0 * rank, "use_rslora": False, "use_dora": False, "target_modules": ["q_proj"],
             "adapted_modules": ["q_proj"], "unmatched_tensors": [], "unfilled_tensors": [], "replaced_tensors": [], "non_finite_tensors": [],
@@ -164,11 +172,25 @@ class Tenant:
         return version
 
     def run(
-        self, session: Session, version: AdapterVersion, dataset: DatasetVersion, *, loss: float | None, state: JobState = JobState.SUCCEEDED
+        self,
+        session: Session,
+        version: AdapterVersion,
+        dataset: DatasetVersion,
+        *,
+        loss: float | None,
+        state: JobState = JobState.SUCCEEDED,
     ) -> TrainingRun:
         """The run that sealed a version; `loss` None where none was measured."""
         metrics = TrainMetrics(
-            steps=10, rows=90, skipped_rows=0, first_loss=3.0, final_loss=loss, label_tokens=100, tokens_per_s=None, seconds=1.5, resumed_from_step=0
+            steps=10,
+            rows=90,
+            skipped_rows=0,
+            first_loss=3.0,
+            final_loss=loss,
+            label_tokens=100,
+            tokens_per_s=None,
+            seconds=1.5,
+            resumed_from_step=0,
         )
         run = TrainingRun(
             project_id=version.project_id, adapter_id=version.adapter_id, dataset_version_id=dataset.id, base_revision_id=version.base_revision_id,
@@ -208,7 +230,9 @@ class Tenant:
     def release(self, session: Session, channel: Channel, version: AdapterVersion, at: datetime) -> Release:
         """A move of the channel at a time of the past."""
         before = session.scalars(
-            select(Release).where(Release.channel_id == channel.id, Release.adapter_id == version.adapter_id).order_by(Release.sequence.desc())
+            select(Release)
+            .where(Release.channel_id == channel.id, Release.adapter_id == version.adapter_id)
+            .order_by(Release.sequence.desc())
         ).first()
         release = Release(
             id=uuid7(), project_id=channel.project_id, channel_id=channel.id, adapter_id=version.adapter_id, version_id=version.id,
@@ -281,6 +305,6 @@ def application(urls: DatabaseUrls) -> Iterator[sessionmaker[Session]]:
     """Sessions as the application."""
     engine = create_engine(urls.app_url)
     try:
-        yield sessionmaker(engine)
+        yield sessionmaker(engine, expire_on_commit=False)
     finally:
         engine.dispose()
