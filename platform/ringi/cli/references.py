@@ -137,10 +137,12 @@ def _digest(text: str, digest: str, grammar: Grammar) -> str:
 
 def _at(text: str, moving: str, time: str, grammar: Grammar) -> str:
     """`production@2026-11-01`: what a name that moves meant at a time."""
+    if time.startswith("sha256"):
+        raise BadReference(text, "it has a version and a digest; one is enough", example=grammar.example)
     try:
         read_time(time)
     except ValueError:
-        reason = f"behind a version's '@' stands a time, {FORMS}; a digest follows the name alone"
+        reason = f"behind a channel's '@' stands a time, {FORMS}"
         raise BadReference(text, reason, example=grammar.example) from None
     if re.fullmatch(r"[a-z]?[0-9]+", moving):
         raise BadReference(text, f"'{moving}' always means the same, so it has no past", example=grammar.example)

@@ -86,7 +86,11 @@ def train(
         note(f"Follow it: ringi jobs wait {run.job_id}. See it: ringi runs show {wanted} {run.id}.")
 
 
-@app.verb("list", "ringi runs list risk/answers", "ringi runs list risk --filter 'metrics.final_loss<1.5' --sort metrics.final_loss")
+@app.verb(
+    "list",
+    "ringi runs list risk/answers",
+    "ringi runs list risk --filter dataset=questions --filter metrics.final_loss --sort metrics.final_loss",
+)
 def list_runs(name: AdapterOrProject, asked: Asked, limit: Limit = 50) -> None:
     """List the runs of an adapter, or of all adapters of a project."""
     columns = ["run", "adapter", "state", "dataset", "base", "rank", "final loss", "version", "started"]
