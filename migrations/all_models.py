@@ -12,6 +12,7 @@ import ringi.identity.models
 import ringi.jobs.models
 import ringi.releases.models
 import ringi.storage.models
+import ringi.tags.models
 import ringi.training.models
 import ringi.uploads.models  # noqa: F401  # importing registers the tables
 from ringi.db.base import Base

@@ -12,7 +12,8 @@ from ringi.settings import get_settings
 from ringi.storage import blobs
 from ringi.storage.blobs import BlobCorrupt
 from ringi.storage.local import LocalBlobStore
-from ringi.web.paging import InvalidCursor, Paging
+from ringi.web.paging import InvalidCursor
+from ringi.web.positions import Paging
 
 ARM = ArmRecord(output="大阪", match=True, nll=0.5, tokens=2)
 

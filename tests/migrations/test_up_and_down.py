@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.rows import dict_row
 from sqlalchemy import create_engine, make_url
 
 from all_models import metadata
@@ -102,12 +103,20 @@ def test_what_the_previous_head_holds_survives_the_step_to_the_head_and_back(url
     fill(urls)
     before = contents(urls)
     migrate(urls)
-    assert contents(urls) == before
+    assert kept(contents(urls), before) == before
     back = alembic(urls, "downgrade", "-1")
     assert back.returncode == 0, back.stderr
     assert contents(urls) == before
     migrate(urls)
-    assert contents(urls) == before
+    assert kept(contents(urls), before) == before
+
+
+Rows = dict[str, list[dict[str, object]]]
+
+
+def kept(now: Rows, before: Rows) -> Rows:
+    """Of `now`, the tables and columns that there were before."""
+    return {table: [{name: row[name] for name in rows[0]} for row in now[table]] for table, rows in before.items()}
 
 
 def fill(urls: DatabaseUrls) -> None:
@@ -135,12 +144,16 @@ def fill(urls: DatabaseUrls) -> None:
             connection.execute(statement, values)
 
 
-def contents(urls: DatabaseUrls) -> dict[str, list[tuple[object, ...]]]:
+def contents(urls: DatabaseUrls) -> Rows:
     """Every row of every table that a user's action fills."""
     own = {"alembic_version", "audit_head"}
     with connect(urls.superuser_url) as connection:
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1").fetchall()
-        rows = {name: connection.execute(f'SELECT * FROM "{name}" ORDER BY 1').fetchall() for (name,) in tables if name not in own}
+        rows = {
+            name: connection.cursor(row_factory=dict_row).execute(f'SELECT * FROM "{name}" ORDER BY 1').fetchall()
+            for (name,) in tables
+            if name not in own
+        }
     return {name: found for name, found in rows.items() if found}
 
 
@@ -151,7 +164,7 @@ def test_a_migration_gives_up_on_a_locked_table_and_changes_nothing(urls: Databa
         # A reader in the middle of a long query is all that it takes.
         reader.execute("LOCK TABLE audit_event IN ACCESS SHARE MODE")
         started = time.monotonic()
-        refused = alembic(urls, "downgrade", "-1")
+        refused = alembic(urls, "downgrade", "0001")  # its rights and guards concern that table
         waited_s = time.monotonic() - started
     assert refused.returncode != 0
     assert "lock timeout" in refused.stderr

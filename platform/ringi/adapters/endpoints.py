@@ -1,10 +1,12 @@
-"""HTTP for adapters and their versions. A `selector` is `v3`, `latest`, a channel's name, a manifest digest or a commit."""
+"""HTTP for adapters and their versions; their lists, which look across domains, are in api/catalogue.py.
+
+A `selector` is `v3`, `latest`, a channel's name, a manifest digest or a commit; `latest@TIME` and `channel@TIME` are what these meant then.
+"""
 
 import json
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
-from sqlalchemy.orm import joinedload
+from fastapi import APIRouter
 
 from ringi.adapters import lifecycle, service
 from ringi.adapters.admission import AdapterRefused
@@ -22,14 +24,13 @@ from ringi.adapters.schemas import (
 from ringi.base_models import service as base_models
 from ringi.base_models.service import RevisionNotSealed
 from ringi.identity.dependencies import InProject, allowed_in_project
-from ringi.identity.permissions import Permission, visible
+from ringi.identity.permissions import Permission
 from ringi.jobs.contracts import AdapterFacts, EffectFacts, FileRef
 from ringi.jobs.service import AlreadyRunning
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.tags.lists import with_tags
 from ringi.uploads.service import NotUploaded
 from ringi.web.errors import responses
-from ringi.web.paging import Paging, page_of, paging
-from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(prefix="/projects/{project}/adapters", tags=["adapters"], responses=responses(Unauthenticated, Forbidden, NotFound))
@@ -37,7 +38,6 @@ Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Writer = Annotated[InProject, allowed_in_project(Permission.ADAPTER_WRITE)]
 Retirer = Annotated[InProject, allowed_in_project(Permission.VERSION_RETIRE)]
 Revoker = Annotated[InProject, allowed_in_project(Permission.VERSION_REVOKE)]
-PageDep = Annotated[Paging, Depends(paging)]
 
 
 def adapter_out(adapter: Adapter) -> AdapterOut:
@@ -68,18 +68,10 @@ def create_adapter(session: SessionDep, caller: Writer, body: CreateAdapter) -> 
     )
 
 
-@router.get("")
-def list_adapters(session: SessionDep, caller: Reader, page: PageDep) -> Page[AdapterOut]:
-    """Adapters of the project."""
-    query = visible(caller.actor, Adapter).where(Adapter.project_id == caller.project.id)
-    query = query.options(joinedload(Adapter.project), joinedload(Adapter.base_model))
-    return page_of(session, query, key=Adapter.id, listing="adapters", page=page, render=adapter_out)
-
-
 @router.get("/{adapter}")
 def get_adapter(session: SessionDep, caller: Reader, adapter: str) -> AdapterOut:
     """One adapter."""
-    return adapter_out(service.find(session, caller.actor, project=caller.project, name=adapter))
+    return with_tags(session, adapter_out(service.find(session, caller.actor, project=caller.project, name=adapter)))
 
 
 @router.post("/{adapter}/versions", status_code=202, responses=responses(NotUploaded, AlreadyRunning, RevisionNotSealed, AdapterRefused))
@@ -91,19 +83,11 @@ def register_version(session: SessionDep, caller: Writer, adapter: str, body: Re
     )
 
 
-@router.get("/{adapter}/versions")
-def list_versions(session: SessionDep, caller: Reader, adapter: str, page: PageDep) -> Page[VersionOut]:
-    """Versions, newest first."""
-    found = service.find(session, caller.actor, project=caller.project, name=adapter)
-    query = visible(caller.actor, AdapterVersion).where(AdapterVersion.adapter_id == found.id).options(*service.loads())
-    return page_of(session, query, key=AdapterVersion.id, listing="adapter-versions", page=page, render=version_out)
-
-
 @router.get("/{adapter}/versions/{selector}")
 def get_version(session: SessionDep, caller: Reader, adapter: str, selector: str) -> VersionOut:
     """One version."""
     found = service.find(session, caller.actor, project=caller.project, name=adapter)
-    return version_out(service.find_version(session, caller.actor, adapter=found, selector=selector))
+    return with_tags(session, version_out(service.find_version(session, caller.actor, adapter=found, selector=selector)))
 
 
 @router.get("/{adapter}/versions/{selector}/manifest")
@@ -117,7 +101,7 @@ def get_manifest(session: SessionDep, caller: Reader, adapter: str, selector: st
 def _advance(session: SessionDep, caller: InProject, adapter: str, selector: str, to: VersionState, body: ChangeState) -> VersionOut:
     found = service.find(session, caller.actor, project=caller.project, name=adapter)
     version = service.find_version(session, caller.actor, adapter=found, selector=selector)
-    return version_out(lifecycle.advance(session, caller.actor, version, to=to, reason=body.reason))
+    return with_tags(session, version_out(lifecycle.advance(session, caller.actor, version, to=to, reason=body.reason)))
 
 
 @router.post("/{adapter}/versions/{selector}/deprecate", responses=responses(lifecycle.VersionMoved))

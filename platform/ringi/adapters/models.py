@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ringi.adapters.schemas import VersionSource, VersionState
 from ringi.base_models.models import BaseModel, BaseRevision
-from ringi.db.base import Base, Identified, OwnedByProject
+from ringi.db.base import Base, Identified, OwnedByProject, search_column
 from ringi.identity.models import Project
 
 
@@ -22,6 +22,7 @@ class Adapter(Identified, OwnedByProject, Base):
     description: Mapped[str] = mapped_column(default="")
     base_model_id: Mapped[UUID] = mapped_column(ForeignKey("base_models.id"), index=True)
     created_by: Mapped[UUID]
+    search: Mapped[str] = search_column("name", "description")
 
     project: Mapped[Project] = relationship(lazy="raise")
     base_model: Mapped[BaseModel] = relationship(lazy="raise")

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from ringi.jobs.contracts import AdapterFacts, EffectFacts, FileRef
 from ringi.kit.digests import Digest
+from ringi.tags.schemas import Tagged
 from ringi.uploads.schemas import Files
 from ringi.web.schemas import Name, Reason, Schema, Selector, Text
 
@@ -48,10 +49,9 @@ class ChangeState(Schema):
     reason: Reason
 
 
-class AdapterOut(Schema):
+class AdapterOut(Tagged):
     """An adapter."""
 
-    id: UUID
     reference: str
     project: str
     name: str
@@ -60,10 +60,9 @@ class AdapterOut(Schema):
     created_at: datetime
 
 
-class VersionOut(Schema):
+class VersionOut(Tagged):
     """A sealed version; `commit` is the id under which the hub serves it."""
 
-    id: UUID
     reference: str
     number: int
     state: VersionState

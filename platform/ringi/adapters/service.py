@@ -1,14 +1,15 @@
 """Create adapters, find versions by any reference, and seal versions. What may be sealed is decided in `admission.py`."""
 
 import io
+import re
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, joinedload
 from sqlalchemy.sql.base import ExecutableOption
 
-from ringi.adapters import admission, config_gate, weights
+from ringi.adapters import admission, as_of, config_gate, weights
 from ringi.adapters import files as adapter_files
 from ringi.adapters.admission import AdapterRefused
 from ringi.adapters.manifest import Manifest
@@ -40,9 +41,11 @@ from ringi.storage import blobs
 from ringi.storage.blobs import StoredBlob
 from ringi.uploads import service as uploads
 from ringi.uploads.schemas import UploadedFile
+from ringi.web.as_of import BadAsOf, past
 
 CONFIG_LIMIT_BYTES = 1024 * 1024
 _HEAD_BYTES = 512
+_FIXED = re.compile(r"v[0-9]+|sha256:.*|[0-9a-f]{40}")
 
 
 class AdapterExists(Conflict):
@@ -83,9 +86,15 @@ def find(session: Session, actor: Actor, *, project: Project, name: str) -> Adap
 
 
 def find_version(session: Session, actor: Actor, *, adapter: Adapter, selector: str) -> AdapterVersion:
-    """A version by `v3`, `latest`, `sha256:…` (manifest), 40-hex commit, or the name of a channel that serves it."""
+    """A version by `v3`, `latest`, `sha256:…` (manifest), 40-hex commit, or the name of a channel that serves it.
+
+    `latest@TIME` and `channel@TIME` are what these meant then; raises NotFound and BadAsOf.
+    """
     query = visible(actor, AdapterVersion).where(AdapterVersion.adapter_id == adapter.id).options(*loads())
-    if selector == "latest":
+    moving, at, time = selector.partition("@")
+    if at:
+        query = _as_of(query, adapter, moving, time)
+    elif selector == "latest":
         query = query.order_by(AdapterVersion.number.desc()).limit(1)
     elif selector.startswith("sha256:"):
         query = query.where(AdapterVersion.manifest_digest == selector)
@@ -101,6 +110,15 @@ def find_version(session: Session, actor: Actor, *, adapter: Adapter, selector: 
     if version is None:
         raise NotFound("adapter version", f"{adapter.reference}:{selector}")
     return version
+
+
+def _as_of(query: Select[AdapterVersion], adapter: Adapter, moving: str, time: str) -> Select[AdapterVersion]:
+    if not moving or _FIXED.fullmatch(moving):
+        raise BadAsOf(f"{moving}@{time}", f"'{moving}' always means the same version")
+    at = past(time, of=moving)
+    if moving == "latest":
+        return query.where(AdapterVersion.created_at <= at).order_by(AdapterVersion.number.desc()).limit(1)
+    return query.where(AdapterVersion.id == as_of.served(adapter.id, channel=moving, at=at).scalar_subquery())
 
 
 def loads() -> list[ExecutableOption]:

@@ -7,16 +7,20 @@ from fastapi_offline import FastAPIOffline
 
 from ringi.adapters.endpoints import router as adapters
 from ringi.api.audit import router as audit
+from ringi.api.catalogue import router as catalogue
 from ringi.api.health import router as health
+from ringi.api.tags import router as tags
 from ringi.approvals.endpoints import router as approvals
 from ringi.base_models.endpoints import router as base_models
 from ringi.compatibility.endpoints import router as compatibility
 from ringi.datasets.endpoints import router as datasets
+from ringi.evaluation.endpoints import project_router as evaluations
 from ringi.evaluation.endpoints import router as evaluation
 from ringi.hub.endpoints import router as hub
 from ringi.identity.endpoints import router as identity
 from ringi.jobs.endpoints import router as jobs
 from ringi.releases.endpoints import router as releases
+from ringi.training.endpoints import project_router as runs
 from ringi.training.endpoints import router as training
 from ringi.uploads.endpoints import router as uploads
 from ringi.web import errors
@@ -31,11 +35,15 @@ ROUTERS: tuple[APIRouter, ...] = (
     datasets,
     base_models,
     adapters,
+    catalogue,
     training,
+    runs,
     evaluation,
+    evaluations,
     compatibility,
     approvals,
     releases,
+    tags,
     audit,
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse, PlainTextResponse
 from sqlalchemy import ColumnElement, ScalarResult, Select, cast, or_, select, union_all
 from sqlalchemy import String as SqlString
@@ -21,6 +21,7 @@ from starlette.background import BackgroundTask
 from ringi.adapters import service as adapters
 from ringi.adapters.models import AdapterVersion
 from ringi.adapters.service import version_record
+from ringi.api.audit_lists import EVENTS, TRAIL
 from ringi.api.audit_schemas import AuditEntryOut, AuditKeyOut
 from ringi.approvals.models import ApprovalGrant, ApprovalPolicy, ApprovalRequest, ApprovalVote
 from ringi.approvals.records import grant_record, vote_record
@@ -42,12 +43,11 @@ from ringi.releases.service import release_record
 from ringi.settings import get_settings
 from ringi.training.models import TrainingRun
 from ringi.web.errors import responses
-from ringi.web.paging import Paging, decode_cursor, encode_cursor, paging
+from ringi.web.paging import Ask, asking, rows_of
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(tags=["audit"], responses=responses(Unauthenticated, Forbidden, NotFound))
-PageDep = Annotated[Paging, Depends(paging)]
 Auditor = Annotated[Actor, allowed(Permission.AUDIT_READ)]
 
 Row = TypeVar("Row", bound=OwnedByProject)
@@ -87,18 +87,15 @@ def live_records(session: Session, organization_id: UUID) -> Iterator[export.Rec
         yield export.RecordRow("release", str(release.id), release_record(release))
 
 
-def _page(session: Session, query: Select[AuditEvent, int], *, listing: str, page: Paging) -> Page[AuditEntryOut]:
-    if page.cursor is not None:
-        query = query.where(AuditEvent.event_id < decode_cursor(listing, page.cursor, UUID))
-    rows = session.execute(query.order_by(AuditEvent.event_id.desc()).limit(page.limit + 1)).all()
-    shown = rows[: page.limit]
-    people = {row.actor_id for row, _ in shown if row.actor_type != "system"}
+def _page(session: Session, query: Select[AuditEvent, int], ask: Ask) -> Page[AuditEntryOut]:
+    found = rows_of(session, query, ask)
+    people = {row.actor_id for row, _ in found.rows if row.actor_type != "system"}
     # unscoped: names of the actors of entries that the caller may read.
     names = {
         str(user_id): name for user_id, name in session.execute(select(User.id, User.name).where(cast(User.id, SqlString).in_(people)))
     }
-    items = [_entry_out(row, index, names.get(row.actor_id, row.actor_id)) for row, index in shown]
-    return Page(items=items, next_cursor=encode_cursor(listing, shown[-1][0].event_id) if len(rows) > page.limit else None)
+    items = [_entry_out(row, index, names.get(row.actor_id, row.actor_id)) for row, index in found.rows]
+    return Page(items=items, next_cursor=found.next_cursor, total=found.total, total_exact=found.total_exact)
 
 
 def _entry_out(row: AuditEvent, index: int | None, actor: str) -> AuditEntryOut:
@@ -117,7 +114,7 @@ def _entries() -> Select[AuditEvent, int]:
 def list_events(
     session: SessionDep,
     actor: Auditor,
-    page: PageDep,
+    ask: Annotated[Ask, asking(EVENTS)],
     object_id: Annotated[str | None, Query(max_length=256)] = None,
     action: Annotated[AuditAction | None, Query()] = None,
     user: Annotated[str | None, Query(max_length=64)] = None,
@@ -132,12 +129,15 @@ def list_events(
         # unscoped: the query names the caller's organisation itself.
         named = select(cast(User.id, SqlString)).where(User.organization_id == actor.organization_id, User.name == user)
         query = query.where(AuditEvent.actor_id.in_(named))
-    return _page(session, query, listing="audit", page=page)
+    return _page(session, query, ask)
 
 
 @router.get("/projects/{project}/adapters/{adapter}/trail")  # noqa: FAST003  # a dependency takes the project
 def adapter_trail(
-    session: SessionDep, caller: Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)], adapter: str, page: PageDep
+    session: SessionDep,
+    caller: Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)],
+    adapter: str,
+    ask: Annotated[Ask, asking(TRAIL)],
 ) -> Page[AuditEntryOut]:
     """Who did what to an adapter, when, on which digest: everything from its creation to its last release."""
     found = adapters.find(session, caller.actor, project=caller.project, name=adapter)
@@ -157,7 +157,7 @@ def adapter_trail(
     # One statement, however many versions there are: ids passed as parameters would end at PostgreSQL's 65,535.
     ids = union_all(*(select(cast(part.subquery().c[0], SqlString)) for part in parts))
     related = or_(AuditEvent.object_id == str(found.id), AuditEvent.object_id.in_(ids))
-    return _page(session, _entries().where(related), listing="trail", page=page)
+    return _page(session, _entries().where(related), ask)
 
 
 @router.get("/audit/key")

@@ -3,12 +3,13 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
 from ringi.adapters import service as adapters
 from ringi.approvals import policies, refusals, service
+from ringi.approvals.lists import APPROVALS
 from ringi.approvals.models import ApprovalGrant, ApprovalPolicy, ApprovalRequest, ApprovalVote
 from ringi.approvals.policy import PolicyDocument
 from ringi.approvals.schemas import (
@@ -26,8 +27,9 @@ from ringi.approvals.schemas import (
 from ringi.identity.dependencies import InProject, allowed_in_project
 from ringi.identity.permissions import Permission
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.tags.lists import with_tags
 from ringi.web.errors import responses
-from ringi.web.paging import Paging, page_of, paging
+from ringi.web.paging import Ask, asking, page_of
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
@@ -36,7 +38,6 @@ Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Requester = Annotated[InProject, allowed_in_project(Permission.APPROVAL_REQUEST)]
 Voter = Annotated[InProject, allowed_in_project(Permission.APPROVAL_VOTE)]
 PolicyWriter = Annotated[InProject, allowed_in_project(Permission.POLICY_WRITE)]
-PageDep = Annotated[Paging, Depends(paging)]
 
 
 def approval_out(session: Session, request: ApprovalRequest) -> ApprovalOut:
@@ -76,13 +77,16 @@ def request_approval(session: SessionDep, caller: Requester, adapter: str, selec
 
 @router.get("/approvals")
 def list_approvals(
-    session: SessionDep, caller: Reader, page: PageDep, state: Annotated[RequestState | None, Query()] = None
+    session: SessionDep,
+    caller: Reader,
+    ask: Annotated[Ask, asking(APPROVALS)],
+    state: Annotated[RequestState | None, Query(description="The same as the filter `state=…`.")] = None,
 ) -> Page[ApprovalOut]:
     """Requests of the project, newest first."""
     query = service.listed(caller.actor).where(ApprovalRequest.project_id == caller.project.id)
     if state is not None:
-        query = query.where(ApprovalRequest.state == state)
-    return page_of(session, query, key=ApprovalRequest.id, listing="approvals", page=page, render=lambda row: approval_out(session, row))
+        query = query.where(APPROVALS.fields["state"].value == state)
+    return page_of(session, query, ask, lambda row: approval_out(session, row))
 
 
 def _found(session: Session, caller: InProject, request_id: UUID) -> ApprovalRequest:
@@ -95,7 +99,7 @@ def _found(session: Session, caller: InProject, request_id: UUID) -> ApprovalReq
 @router.get("/approvals/{request_id}")
 def get_approval(session: SessionDep, caller: Reader, request_id: UUID) -> ApprovalOut:
     """One request."""
-    return approval_out(session, _found(session, caller, request_id))
+    return with_tags(session, approval_out(session, _found(session, caller, request_id)))
 
 
 @router.post(
@@ -107,14 +111,14 @@ def get_approval(session: SessionDep, caller: Reader, request_id: UUID) -> Appro
 def vote(session: SessionDep, caller: Voter, request_id: UUID, body: CastVote) -> ApprovalOut:
     """Approve, return, reject or acknowledge, with a reason."""
     _found(session, caller, request_id)
-    return approval_out(session, service.vote(session, caller.actor, request_id=request_id, ballot=body))
+    return with_tags(session, approval_out(session, service.vote(session, caller.actor, request_id=request_id, ballot=body)))
 
 
 @router.post("/approvals/{request_id}/withdraw", responses=responses(refusals.NotRequester, refusals.RequestEnded))
 def withdraw(session: SessionDep, caller: Requester, request_id: UUID, body: Withdraw) -> ApprovalOut:
     """Take the request back."""
     _found(session, caller, request_id)
-    return approval_out(session, service.withdraw(session, caller.actor, request_id=request_id, reason=body.reason))
+    return with_tags(session, approval_out(session, service.withdraw(session, caller.actor, request_id=request_id, reason=body.reason)))
 
 
 def policy_out(policy: ApprovalPolicy) -> PolicyOut:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ringi.approvals.policy import PolicyDocument
 from ringi.kit.digests import Digest
+from ringi.tags.schemas import Tagged
 from ringi.web.schemas import Name, Reason, Schema, Text
 
 
@@ -90,10 +91,9 @@ class GrantOut(Schema):
     audit_event_id: UUID
 
 
-class ApprovalOut(Schema):
+class ApprovalOut(Tagged):
     """One request with its votes, what is still missing, and the grant when there is one."""
 
-    id: UUID
     version: str
     environment: str
     state: RequestState

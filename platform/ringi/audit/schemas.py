@@ -59,6 +59,8 @@ class AuditAction(StrEnum):
     HUB_FILE_DOWNLOAD = "hub.file.download"
     JOB_CANCEL = "job.cancel"
     JOB_FAIL = "job.fail"
+    TAG_SET = "tag.set"
+    TAG_REMOVE = "tag.remove"
     AUDIT_EXPORT = "audit.export"
     ACCESS_DENY = "access.deny"
 

@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from sqlalchemy.orm import joinedload
 
 from ringi.base_models import service
+from ringi.base_models.lists import BASE_REVISIONS, BASES
 from ringi.base_models.models import NOT_MEASURED, BaseModel, BaseRevision
 from ringi.base_models.schemas import BaseModelOut, CreateBaseModel, FingerprintParts, RegisterRevision, RevisionOut
 from ringi.identity.dependencies import allowed
@@ -13,16 +14,16 @@ from ringi.identity.permissions import Permission, visible
 from ringi.jobs.contracts import BaseFacts, FileRef
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.tags.lists import with_tags
 from ringi.uploads.service import NotUploaded
 from ringi.web.errors import responses
-from ringi.web.paging import Paging, page_of, paging
+from ringi.web.paging import Ask, asking, page_of
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(prefix="/bases", tags=["base models"], responses=responses(Unauthenticated, Forbidden, NotFound))
 Reader = Annotated[Actor, allowed(Permission.ORGANIZATION_READ)]
 Writer = Annotated[Actor, allowed(Permission.BASE_REGISTER)]
-PageDep = Annotated[Paging, Depends(paging)]
 
 
 def base_out(base: BaseModel) -> BaseModelOut:
@@ -47,34 +48,34 @@ def create_base(session: SessionDep, actor: Writer, body: CreateBaseModel) -> Ba
 
 
 @router.get("")
-def list_bases(session: SessionDep, actor: Reader, page: PageDep) -> Page[BaseModelOut]:
+def list_bases(session: SessionDep, actor: Reader, ask: Annotated[Ask, asking(BASES)]) -> Page[BaseModelOut]:
     """Base models of the organisation."""
-    return page_of(session, visible(actor, BaseModel), key=BaseModel.id, listing="bases", page=page, render=base_out)
+    return page_of(session, visible(actor, BaseModel), ask, base_out)
 
 
 @router.get("/{base}")
 def get_base(session: SessionDep, actor: Reader, base: str) -> BaseModelOut:
     """One base model."""
-    return base_out(service.find(session, actor, base))
+    return with_tags(session, base_out(service.find(session, actor, base)))
 
 
 @router.post("/{base}/revisions", status_code=202, responses=responses(NotUploaded, service.BaseFilesIncomplete))
 def register_revision(session: SessionDep, actor: Writer, base: str, body: RegisterRevision) -> RevisionOut:
     """Register uploaded files; the job in the answer computes the fingerprint's parts and seals the revision."""
     found = service.find(session, actor, base)
-    return revision_out(service.register_revision(session, actor, base=found, files=body.files, note=body.note))
+    return with_tags(session, revision_out(service.register_revision(session, actor, base=found, files=body.files, note=body.note)))
 
 
 @router.get("/{base}/revisions")
-def list_revisions(session: SessionDep, actor: Reader, base: str, page: PageDep) -> Page[RevisionOut]:
+def list_revisions(session: SessionDep, actor: Reader, base: str, ask: Annotated[Ask, asking(BASE_REVISIONS)]) -> Page[RevisionOut]:
     """Revisions, newest first."""
     found = service.find(session, actor, base)
     query = visible(actor, BaseRevision).where(BaseRevision.base_model_id == found.id).options(joinedload(BaseRevision.base_model))
-    return page_of(session, query, key=BaseRevision.id, listing="base-revisions", page=page, render=revision_out)
+    return page_of(session, query, ask, revision_out)
 
 
 @router.get("/{base}/revisions/{selector}")
 def get_revision(session: SessionDep, actor: Reader, base: str, selector: str) -> RevisionOut:
     """One revision by `r2`, `latest` or digest."""
     found = service.find(session, actor, base)
-    return revision_out(service.find_revision(session, actor, base=found, selector=selector))
+    return with_tags(session, revision_out(service.find_revision(session, actor, base=found, selector=selector)))

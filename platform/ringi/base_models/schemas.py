@@ -6,6 +6,7 @@ from uuid import UUID
 
 from ringi.jobs.contracts import BaseFacts, FileRef
 from ringi.kit.digests import Digest
+from ringi.tags.schemas import Tagged
 from ringi.uploads.schemas import Files
 from ringi.web.schemas import Name, Schema, Text
 
@@ -32,10 +33,9 @@ class RegisterRevision(Schema):
     note: Text = ""
 
 
-class BaseModelOut(Schema):
+class BaseModelOut(Tagged):
     """A base model."""
 
-    id: UUID
     name: str
     repository: str
     description: str
@@ -50,10 +50,9 @@ class FingerprintParts(Schema):
     not_measured: list[str]
 
 
-class RevisionOut(Schema):
+class RevisionOut(Tagged):
     """A revision; `commit` is the id under which the hub serves it."""
 
-    id: UUID
     reference: str
     number: int
     state: RevisionState

@@ -12,6 +12,7 @@ from uuid import UUID
 from ringi.cli.calls.artifacts import AdapterCalls, BaseCalls, DatasetCalls
 from ringi.cli.calls.governance import ApprovalCalls, AuditCalls, CompatibilityCalls, ReleaseCalls
 from ringi.cli.calls.identity import IdentityCalls
+from ringi.cli.calls.tags import TagCalls
 from ringi.cli.calls.work import EvaluationCalls, JobCalls, TrainingCalls
 from ringi.cli.connection import Connection, OnBytes
 from ringi.cli.errors import JobFailed, Unreachable
@@ -39,6 +40,7 @@ class RingiClient:
         self.compatibility = CompatibilityCalls(self._http)
         self.approvals = ApprovalCalls(self._http)
         self.releases = ReleaseCalls(self._http)
+        self.tags = TagCalls(self._http)
         self.audit = AuditCalls(self._http)
 
     def __enter__(self) -> Self:

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -39,6 +39,40 @@ class FileChanged(Usage):
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"'{path}' changed while it was being sent.", next_step="Wait until nothing writes to it, then send it again.")
+
+
+class Count(NamedTuple):
+    """How many items a list has on all pages; there are more when it is not `exact`."""
+
+    total: int
+    exact: bool
+
+
+class Listed(Iterator[Model]):
+    """A list's items, page by page as they are needed; `count()` asks how many there are in all."""
+
+    def __init__(self, http: "Connection", path: str, model: type[Model], query: dict[str, Any]) -> None:
+        self._http, self._path, self._model, self._query = http, path, model, query
+        self._items = self._walk()
+
+    def __next__(self) -> Model:
+        return next(self._items)
+
+    def count(self) -> Count:
+        """One request more; it takes nothing from the items."""
+        page = self._http.page(self._path, self._model, **self._query, limit=1, count=True)
+        if page.total is None:
+            raise AnswerNotUnderstood(self._http.server, self._path, "it was asked to count and did not")
+        return Count(page.total, exact=page.total_exact is not False)
+
+    def _walk(self) -> Iterator[Model]:
+        cursor: str | None = None
+        while True:
+            page = self._http.page(self._path, self._model, **self._query, limit=PAGE_SIZE, cursor=cursor)
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
 
 
 def route(*segments: str) -> str:
@@ -80,23 +114,26 @@ class Connection:
         """Read plain text."""
         return self._get(path, {}).text
 
-    def items(self, path: str, model: type[Model], **query: Any) -> Iterator[Model]:
-        """Every item of a paged list, newest first; pages are fetched as they are needed."""
+    def items(self, path: str, model: type[Model], **query: Any) -> "Listed[Model]":
+        """A paged list, newest first unless `sort` says otherwise."""
+        return Listed(self, path, model, query)
+
+    def page(self, path: str, model: type[Model], **query: Any) -> Page[Model]:
+        """One page of a list."""
         page_model: Any = Page
-        cursor: str | None = None
-        while True:
-            answer = self._get(path, {**query, "limit": PAGE_SIZE, "cursor": cursor})
-            page = self._read(path, page_model[model], answer)
-            yield from page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        found: Page[Model] = self._read(path, page_model[model], self._get(path, query))
+        return found
 
     def post(self, path: str, model: type[Model], body: BaseModel | None = None) -> Model:
         """Write: `body` is sent as JSON, without what was left at its default."""
         content = None if body is None else body.model_dump_json(exclude_unset=True).encode()
         headers = {} if content is None else {"Content-Type": "application/json"}
         return self._read(path, model, self._answer("POST", path, content=content, headers=headers))
+
+    def put(self, path: str, model: type[Model], body: BaseModel) -> Model:
+        """Set something to a value."""
+        content = body.model_dump_json(exclude_unset=True).encode()
+        return self._read(path, model, self._answer("PUT", path, content=content, headers={"Content-Type": "application/json"}))
 
     def delete(self, path: str, model: type[Model]) -> Model:
         """End something."""
@@ -149,7 +186,7 @@ class Connection:
         return size
 
     def _get(self, path: str, query: dict[str, Any]) -> httpx.Response:
-        given = {name: str(value) for name, value in query.items() if value is not None}
+        given = {name: _written(value) for name, value in query.items() if value is not None}
         for pause in BACK_OFF_S:
             try:
                 answer = self._http.get(path, params=given)
@@ -196,6 +233,12 @@ class Connection:
             first = error.errors()[0]
             where = ".".join(str(step) for step in first["loc"])
             raise AnswerNotUnderstood(self.server, path, f"{where}: {first['msg']}") from error
+
+
+def _written(value: Any) -> str | list[str]:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return [str(one) for one in value] if isinstance(value, list | tuple) else str(value)
 
 
 def _shifted(on_bytes: OnBytes, offset: int, total: int) -> OnBytes:

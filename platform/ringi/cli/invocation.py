@@ -13,7 +13,9 @@ import typer
 from rich.markup import escape
 
 from ringi.cli import completion, contexts
+from ringi.cli.asked import Asked
 from ringi.cli.errors import Usage
+from ringi.cli.list_options import Filter, Search, Sort
 
 if TYPE_CHECKING:
     from ringi.cli.client import RingiClient
@@ -129,19 +131,31 @@ class Commands(typer.Typer):
 
 
 def _with_shared_options(function: Callable[..., None]) -> Callable[..., None]:
+    # A verb that lists something takes `asked` and gets the options that every list has.
+    lists = "asked" in inspect.signature(function).parameters
+
     @functools.wraps(function)
     def called(*args: Any, ringi_json: bool, ringi_output: Output | None, ringi_profile: str | None, **options: Any) -> None:
         invocation.wants(output=ringi_output, as_json=ringi_json)
         invocation.profile = ringi_profile or invocation.profile
+        if lists:
+            options["asked"] = Asked(
+                filter=options.pop("ringi_filter") or [], sort=options.pop("ringi_sort"), q=options.pop("ringi_search")
+            )
         function(*args, **options)
 
     signature = inspect.signature(function)
+    own = {name: parameter for name, parameter in signature.parameters.items() if name != "asked"}
     shared: list[tuple[str, Any, Any]] = [
         ("ringi_output", AsOutput, None),
         ("ringi_json", AsJson, False),
         ("ringi_profile", InProfile, None),
     ]
+    if lists:
+        shared = [("ringi_filter", Filter, None), ("ringi_sort", Sort, None), ("ringi_search", Search, None), *shared]
     added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default) for name, kind, default in shared]
-    called.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]  # read by typer
-    called.__annotations__ = {**function.__annotations__, **{name: kind for name, kind, _ in shared}}
+    called.__signature__ = signature.replace(parameters=[*own.values(), *added])  # type: ignore[attr-defined]  # read by typer
+    called.__annotations__ = {name: kind for name, kind in function.__annotations__.items() if name != "asked"} | {
+        name: kind for name, kind, _ in shared
+    }
     return called

@@ -7,20 +7,26 @@ import typer
 from ringi.cli import completion
 from ringi.cli.invocation import in_project
 
-Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many to show, newest first.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many to show, newest first unless sorted.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; at least ten characters. It is kept for ever.")]
 Description = Annotated[str, typer.Option("--description", help="What it is, in any script.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Return at once and let the job go on.")]
 AdapterName = Annotated[
     str, typer.Argument(metavar="[PROJECT/]ADAPTER", help="The adapter.", callback=in_project, autocompletion=completion.adapters)
 ]
+DatasetName = Annotated[
+    str, typer.Argument(metavar="[PROJECT/]DATASET", help="The dataset.", callback=in_project, autocompletion=completion.datasets)
+]
+AdapterOrProject = Annotated[str, typer.Argument(metavar="PROJECT[/ADAPTER]", help="The adapter, or the project for all of its adapters.")]
+AsOf = Annotated[
+    str | None, typer.Option("--as-of", metavar="TIME", help="What it meant then: 2026-11-01 or 2026-11-01T09:30Z.", show_default=False)
+]
 Version = Annotated[
     str,
     typer.Argument(
-        metavar="REF", help="project/adapter:v3, project/adapter:production or project/adapter@sha256:…", callback=in_project,
+        metavar="REF",
+        help="project/adapter:v3, project/adapter:production, project/adapter:production@2026-11-01 or project/adapter@sha256:…",
+        callback=in_project,
         autocompletion=completion.adapters,
     ),
-]  # fmt: skip
-DatasetName = Annotated[
-    str, typer.Argument(metavar="[PROJECT/]DATASET", help="The dataset.", callback=in_project, autocompletion=completion.datasets)
 ]

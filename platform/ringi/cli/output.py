@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
@@ -96,6 +96,11 @@ def cell(value: object) -> str:
 def clean(text: str) -> str:
     """`text` without characters that could steer a terminal; names and reasons come from other people."""
     return "".join(character if character == "\n" or unicodedata.category(character) != "Cc" else "\ufffd" for character in text)
+
+
+def marks(tags: Mapping[str, str]) -> list[str]:
+    """Tags as they are set: `team=risk`, or the key alone of an empty one."""
+    return [f"{key}={value}" if value else key for key, value in tags.items()]
 
 
 def short(digest: str | None) -> str | None:

@@ -4,7 +4,8 @@
     project/dataset              project/dataset:v1       project/dataset@sha256:…
     base                         base:r2                  base@sha256:…
 
-A selector is what the API takes in a path: `v3` or `r2`, `latest`, a channel's name, a 40-hex commit, or a digest.
+What moves has a past: `project/adapter:production@2026-11-01T00:00Z` is what the channel served then, `:latest@2026-11-01` the latest of then.
+A selector is what the API takes in a path: `v3` or `r2`, `latest`, a channel's name, one of these with `@TIME`, a 40-hex commit, or a digest.
 """
 
 import re
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 from ringi.cli.errors import Usage
 from ringi.kit.digests import parse_digest
+from ringi.kit.times import FORMS, read_time
 
 # What `ringi.web.schemas.Name` accepts; a test holds the two together.
 _NAME = re.compile(r"(?=.{1,63}\Z)[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")
@@ -115,11 +117,13 @@ def _parse(text: str, grammar: Grammar) -> Reference:
     if grammar.in_project != bool(slash):
         reason = "the project is missing" if grammar.in_project else "a base model belongs to no project"
         raise BadReference(text, reason, example=grammar.example)
-    if colon and at:
-        raise BadReference(text, "it has a version and a digest; one is enough", example=grammar.example)
+    if colon and at and not grammar.in_project:
+        raise BadReference(text, "it has a revision and a digest; one is enough", example=grammar.example)
     for part in (project, name) if slash else (project,):
         if not _NAME.match(part):
             raise BadReference(text, f"'{part}' is not a name", example=grammar.example)
+    if colon and at:
+        return Reference(project, name, _at(text, selector, digest, grammar))
     chosen = _digest(text, digest, grammar) if at else _number_or_name(text, selector, grammar) if colon else None
     return Reference(project, name, chosen) if slash else Reference("", project, chosen)
 
@@ -129,6 +133,30 @@ def _digest(text: str, digest: str, grammar: Grammar) -> str:
         return parse_digest(digest)
     except ValueError as error:
         raise BadReference(text, str(error), example=grammar.example) from None
+
+
+def _at(text: str, moving: str, time: str, grammar: Grammar) -> str:
+    """`production@2026-11-01`: what a name that moves meant at a time."""
+    if time.startswith("sha256"):
+        raise BadReference(text, "it has a version and a digest; one is enough", example=grammar.example)
+    try:
+        read_time(time)
+    except ValueError:
+        reason = f"behind a channel's '@' stands a time, {FORMS}"
+        raise BadReference(text, reason, example=grammar.example) from None
+    if re.fullmatch(r"[a-z]?[0-9]+", moving):
+        raise BadReference(text, f"'{moving}' always means the same, so it has no past", example=grammar.example)
+    return f"{_number_or_name(text, moving, grammar)}@{time}"
+
+
+def as_of(reference: Reference, time: str | None) -> Reference:
+    """The reference at that time, as `--as-of` says it; the same without one."""
+    if time is None:
+        return reference
+    text = f"{reference}@{time}"
+    if reference.selector is None or "@" in str(reference):
+        raise BadReference(text, "it has a time or a digest already", example="risk/answers:production@2026-11-01")
+    return reference._replace(selector=_at(text, reference.selector, time, ADAPTER))
 
 
 def _number_or_name(text: str, selector: str, grammar: Grammar) -> str:

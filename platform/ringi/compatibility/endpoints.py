@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
 from ringi.adapters import service as adapters
 from ringi.base_models import service as base_models
 from ringi.compatibility import service
+from ringi.compatibility.lists import ASSESSMENTS
 from ringi.compatibility.models import CompatibilityAssessment
 from ringi.compatibility.rules import Assessment
 from ringi.compatibility.schemas import AssessmentOut
@@ -15,12 +16,11 @@ from ringi.identity.permissions import Permission
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.web.errors import responses
-from ringi.web.paging import Paging, page_of, paging
+from ringi.web.paging import Ask, asking, page_of
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(tags=["compatibility"], responses=responses(Unauthenticated, Forbidden, NotFound))
-PageDep = Annotated[Paging, Depends(paging)]
 
 
 def assessment_out(row: CompatibilityAssessment) -> AssessmentOut:
@@ -40,21 +40,25 @@ def version_compatibility(
     caller: Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)],
     adapter: str,
     selector: str,
-    page: PageDep,
+    ask: Annotated[Ask, asking(ASSESSMENTS)],
 ) -> Page[AssessmentOut]:
     """The version against every other revision of its base, newest assessment first."""
     found = adapters.find(session, caller.actor, project=caller.project, name=adapter)
     version = adapters.find_version(session, caller.actor, adapter=found, selector=selector)
     query = service.listed(caller.actor).where(CompatibilityAssessment.version_id == version.id)
-    return page_of(session, query, key=CompatibilityAssessment.id, listing="version-compatibility", page=page, render=assessment_out)
+    return page_of(session, query, ask, assessment_out)
 
 
 @router.get("/bases/{base}/revisions/{selector}/compatibility")
 def revision_compatibility(
-    session: SessionDep, actor: Annotated[Actor, allowed(Permission.ORGANIZATION_READ)], base: str, selector: str, page: PageDep
+    session: SessionDep,
+    actor: Annotated[Actor, allowed(Permission.ORGANIZATION_READ)],
+    base: str,
+    selector: str,
+    ask: Annotated[Ask, asking(ASSESSMENTS)],
 ) -> Page[AssessmentOut]:
     """Every adapter version in sight, judged against this revision of its base."""
     found = base_models.find(session, actor, base)
     revision = base_models.find_revision(session, actor, base=found, selector=selector)
     query = service.listed(actor).where(CompatibilityAssessment.base_revision_id == revision.id)
-    return page_of(session, query, key=CompatibilityAssessment.id, listing="base-compatibility", page=page, render=assessment_out)
+    return page_of(session, query, ask, assessment_out)

@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 from sqlalchemy.orm import joinedload
 
 from ringi.datasets import service
+from ringi.datasets.lists import DATASET_VERSIONS, DATASETS
 from ringi.datasets.models import Dataset, DatasetVersion
 from ringi.datasets.schemas import AddDatasetVersion, CreateDataset, DatasetOut, DatasetVersionAccepted, DatasetVersionOut
 from ringi.identity.dependencies import InProject, allowed_in_project
@@ -13,16 +14,16 @@ from ringi.identity.permissions import Permission, visible
 from ringi.jobs.contracts import DatasetReport, SplitSpec
 from ringi.jobs.service import AlreadyRunning
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.tags.lists import with_tags
 from ringi.uploads.service import NotUploaded
 from ringi.web.errors import responses
-from ringi.web.paging import Paging, page_of, paging
+from ringi.web.paging import Ask, asking, page_of
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(prefix="/projects/{project}/datasets", tags=["datasets"], responses=responses(Unauthenticated, Forbidden, NotFound))
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Writer = Annotated[InProject, allowed_in_project(Permission.DATASET_WRITE)]
-PageDep = Annotated[Paging, Depends(paging)]
 
 
 def dataset_out(dataset: Dataset) -> DatasetOut:
@@ -48,16 +49,16 @@ def create_dataset(session: SessionDep, caller: Writer, body: CreateDataset) -> 
 
 
 @router.get("")
-def list_datasets(session: SessionDep, caller: Reader, page: PageDep) -> Page[DatasetOut]:
+def list_datasets(session: SessionDep, caller: Reader, ask: Annotated[Ask, asking(DATASETS)]) -> Page[DatasetOut]:
     """Datasets of the project."""
     query = visible(caller.actor, Dataset).where(Dataset.project_id == caller.project.id).options(joinedload(Dataset.project))
-    return page_of(session, query, key=Dataset.id, listing="datasets", page=page, render=dataset_out)
+    return page_of(session, query, ask, dataset_out)
 
 
 @router.get("/{dataset}")
 def get_dataset(session: SessionDep, caller: Reader, dataset: str) -> DatasetOut:
     """One dataset."""
-    return dataset_out(service.find(session, caller.actor, project=caller.project, name=dataset))
+    return with_tags(session, dataset_out(service.find(session, caller.actor, project=caller.project, name=dataset)))
 
 
 @router.post("/{dataset}/versions", status_code=202, responses=responses(NotUploaded, AlreadyRunning))
@@ -68,27 +69,23 @@ def add_version(session: SessionDep, caller: Writer, dataset: str, body: AddData
     outcome = service.add_version(session, caller.actor, dataset=found, source=body.source, split=split)
     if isinstance(outcome, DatasetVersion):
         response.status_code = 200
-        return DatasetVersionAccepted(job_id=None, version=version_out(outcome, caller.project.name))
+        return DatasetVersionAccepted(job_id=None, version=with_tags(session, version_out(outcome, caller.project.name)))
     return DatasetVersionAccepted(job_id=outcome.id, version=None)
 
 
 @router.get("/{dataset}/versions")
-def list_versions(session: SessionDep, caller: Reader, dataset: str, page: PageDep) -> Page[DatasetVersionOut]:
+def list_versions(
+    session: SessionDep, caller: Reader, dataset: str, ask: Annotated[Ask, asking(DATASET_VERSIONS)]
+) -> Page[DatasetVersionOut]:
     """Versions, newest first."""
     found = service.find(session, caller.actor, project=caller.project, name=dataset)
     query = visible(caller.actor, DatasetVersion).where(DatasetVersion.dataset_id == found.id).options(joinedload(DatasetVersion.dataset))
-    return page_of(
-        session,
-        query,
-        key=DatasetVersion.id,
-        listing="dataset-versions",
-        page=page,
-        render=lambda row: version_out(row, caller.project.name),
-    )
+    return page_of(session, query, ask, lambda row: version_out(row, caller.project.name))
 
 
 @router.get("/{dataset}/versions/{selector}")
 def get_version(session: SessionDep, caller: Reader, dataset: str, selector: str) -> DatasetVersionOut:
     """One version by `v3`, `latest` or digest."""
     found = service.find(session, caller.actor, project=caller.project, name=dataset)
-    return version_out(service.find_version(session, caller.actor, dataset=found, selector=selector), caller.project.name)
+    version = service.find_version(session, caller.actor, dataset=found, selector=selector)
+    return with_tags(session, version_out(version, caller.project.name))

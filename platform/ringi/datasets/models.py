@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from ringi.db.base import Base, Identified, OwnedByProject
+from ringi.db.base import Base, Identified, OwnedByProject, search_column
 from ringi.identity.models import Project
 
 
@@ -18,6 +18,7 @@ class Dataset(Identified, OwnedByProject, Base):
 
     name: Mapped[str] = mapped_column(String(64))
     description: Mapped[str] = mapped_column(default="")
+    search: Mapped[str] = search_column("name", "description")
 
     project: Mapped[Project] = relationship(lazy="raise")
 

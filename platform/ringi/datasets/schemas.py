@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ringi.jobs.contracts import DatasetReport, SplitSpec
 from ringi.kit.digests import Digest
+from ringi.tags.schemas import Tagged
 from ringi.web.schemas import Name, Schema, Text
 
 DEFAULT_SPLIT = SplitSpec(validation_fraction=0.15, seed=0)
@@ -28,20 +29,18 @@ class AddDatasetVersion(Schema):
     seed: Annotated[int, Field(ge=0, lt=2**53)] = DEFAULT_SPLIT.seed
 
 
-class DatasetOut(Schema):
+class DatasetOut(Tagged):
     """A dataset."""
 
-    id: UUID
     project: str
     name: str
     description: str
     created_at: datetime
 
 
-class DatasetVersionOut(Schema):
+class DatasetVersionOut(Tagged):
     """A sealed version: `digest` names source, split and both parts."""
 
-    id: UUID
     reference: str
     number: int
     digest: Digest

@@ -18,6 +18,7 @@ from ringi.storage import blobs
 from ringi.storage.blobs import StoredBlob
 from ringi.uploads import service as uploads
 from ringi.uploads.schemas import UploadedFile
+from ringi.web.as_of import past
 
 
 class DatasetExists(Conflict):
@@ -50,9 +51,11 @@ def find(session: Session, actor: Actor, *, project: Project, name: str) -> Data
 
 
 def find_version(session: Session, actor: Actor, *, dataset: Dataset, selector: str) -> DatasetVersion:
-    """A version by `v3`, `latest` or `sha256:…`."""
+    """A version by `v3`, `latest` or `sha256:…`; `latest@TIME` is what was the latest then."""
     query = visible(actor, DatasetVersion).where(DatasetVersion.dataset_id == dataset.id).options(joinedload(DatasetVersion.dataset))
-    if selector == "latest":
+    if selector == "latest" or selector.startswith("latest@"):
+        if time := selector.removeprefix("latest").removeprefix("@"):
+            query = query.where(DatasetVersion.created_at <= past(time, of="latest"))
         query = query.order_by(DatasetVersion.number.desc()).limit(1)
     elif selector.startswith("sha256:"):
         query = query.where(DatasetVersion.digest == selector)

@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import DateTime, ForeignKey, MetaData, func
+from sqlalchemy import Computed, DateTime, ForeignKey, MetaData, Text, func
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
 
 from ringi.kit.ids import uuid7
 
@@ -24,6 +24,18 @@ class Base(DeclarativeBase):
 
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map = {datetime: DateTime(timezone=True), dict[str, Any]: JSONB, list[Any]: JSONB}  # noqa: RUF012  # SQLAlchemy's own name
+
+
+def search_column(*texts: str) -> MappedColumn[str]:
+    """A stored column of the named text columns in the form in which they are searched (web/search.py); never loaded with its row."""
+    # Written as PostgreSQL prints it, but for brackets: a migration test compares the two.
+    joined = " || ' '::text || ".join(f"COALESCE({text}, ''::character varying)::text" for text in texts)
+    return mapped_column(
+        Text,
+        Computed(f"casefold(NORMALIZE({joined}, NFKC) COLLATE pg_unicode_fast)", persisted=True),
+        deferred=True,
+        deferred_raiseload=True,
+    )
 
 
 class Identified:

@@ -11,6 +11,7 @@ from ringi.base_models import service as base_models
 from ringi.base_models.service import RevisionNotSealed
 from ringi.datasets import service as datasets
 from ringi.evaluation import records, service
+from ringi.evaluation.lists import EVALUATIONS
 from ringi.evaluation.models import Evaluation
 from ringi.evaluation.schemas import EvaluationOut, RequestEvaluation
 from ringi.evaluation.verdict import EvaluationSummary
@@ -19,8 +20,10 @@ from ringi.identity.permissions import Permission
 from ringi.jobs.contracts import ItemRecord, Progress
 from ringi.jobs.schemas import JobError
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.tags.lists import with_tags
 from ringi.web.errors import responses
-from ringi.web.paging import Paging, page_of, paging
+from ringi.web.paging import Ask, asking, page_of
+from ringi.web.positions import Paging, paging
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
@@ -28,6 +31,7 @@ router = APIRouter(
     prefix="/projects/{project}/adapters/{adapter}/versions/{selector}/evaluations", tags=["evaluation"],
     responses=responses(Unauthenticated, Forbidden, NotFound),
 )  # fmt: skip
+project_router = APIRouter(prefix="/projects/{project}", tags=["evaluation"], responses=responses(Unauthenticated, Forbidden, NotFound))
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Requester = Annotated[InProject, allowed_in_project(Permission.EVALUATION_REQUEST)]
 
@@ -69,20 +73,24 @@ def request_evaluation(session: SessionDep, caller: Requester, adapter: str, sel
 
 @router.get("")
 def list_evaluations(
-    session: SessionDep, caller: Reader, adapter: str, selector: str, page: Annotated[Paging, Depends(paging)]
+    session: SessionDep, caller: Reader, adapter: str, selector: str, ask: Annotated[Ask, asking(EVALUATIONS)]
 ) -> Page[EvaluationOut]:
     """Evaluations of the version, newest first."""
     version = _version(session, caller, adapter, selector)
-    return page_of(
-        session, service.listed(caller.actor, version), key=Evaluation.id, listing="evaluations", page=page, render=evaluation_out
-    )
+    return page_of(session, service.listed(caller.actor).where(Evaluation.version_id == version.id), ask, evaluation_out)
+
+
+@project_router.get("/evaluations")
+def list_all_evaluations(session: SessionDep, caller: Reader, ask: Annotated[Ask, asking(EVALUATIONS)]) -> Page[EvaluationOut]:
+    """Evaluations of every version in the project, newest first."""
+    return page_of(session, service.listed(caller.actor).where(Evaluation.project_id == caller.project.id), ask, evaluation_out)
 
 
 @router.get("/{evaluation_id}")
 def get_evaluation(session: SessionDep, caller: Reader, adapter: str, selector: str, evaluation_id: UUID) -> EvaluationOut:
     """One evaluation with live progress."""
     version = _version(session, caller, adapter, selector)
-    return evaluation_out(service.find(session, caller.actor, version=version, evaluation_id=evaluation_id))
+    return with_tags(session, evaluation_out(service.find(session, caller.actor, version=version, evaluation_id=evaluation_id)))
 
 
 @router.get("/{evaluation_id}/records")

@@ -7,7 +7,7 @@ from ringi.jobs.contracts import ItemRecord
 from ringi.kit.digests import Digest
 from ringi.storage import blobs
 from ringi.storage.blobs import UploadTooLarge
-from ringi.web.paging import InvalidCursor, Paging, decode_cursor, encode_cursor
+from ringi.web.positions import Paging, decode_cursor, encode_cursor
 from ringi.web.schemas import Page
 
 # What one evaluation may bring back, in bytes; judging holds every record at once.
@@ -32,7 +32,7 @@ def page(digest: Digest | None, page: Paging) -> Page[ItemRecord]:
         return Page(items=[], next_cursor=None)
     # The digest is part of the list's name: a cursor belongs to the records of one evaluation.
     listing = f"records.{digest}"
-    first = decode_cursor(listing, page.cursor, _position) if page.cursor is not None else 0
+    first = decode_cursor(listing, page.cursor) if page.cursor is not None else 0
     kept, more = [], False
     for position, line in zip(count(), blobs.lines(blobs.get_store().open(digest)), strict=False):
         if first <= position < first + page.limit:
@@ -40,9 +40,3 @@ def page(digest: Digest | None, page: Paging) -> Page[ItemRecord]:
         more = position >= first + page.limit
     items = [ItemRecord.model_validate_json(line) for line in kept]
     return Page(items=items, next_cursor=encode_cursor(listing, first + page.limit) if more else None)
-
-
-def _position(text: str) -> int:
-    if not text.isdecimal():
-        raise InvalidCursor
-    return int(text)

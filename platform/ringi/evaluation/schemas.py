@@ -10,6 +10,7 @@ from ringi.evaluation.verdict import EvaluationSummary
 from ringi.jobs.contracts import Progress
 from ringi.jobs.schemas import JobError, JobState
 from ringi.kit.digests import Digest
+from ringi.tags.schemas import Tagged
 from ringi.web.schemas import Schema, Selector
 
 # An evaluation on fewer items cannot support a verdict and says so.
@@ -31,10 +32,9 @@ class RequestEvaluation(Schema):
     max_length: Annotated[int, Field(ge=8, le=1_000_000)] = 512
 
 
-class EvaluationOut(Schema):
+class EvaluationOut(Tagged):
     """One evaluation. `summary` is there once the job has succeeded; `evidence_digest` is what a grant names."""
 
-    id: UUID
     version: str
     base: str
     baseline: str

@@ -120,24 +120,20 @@ def evidence_of(session: Session, version: AdapterVersion) -> list[Evaluation]:
     return list(session.scalars(query.order_by(Evaluation.id)))
 
 
-def listed(actor: Actor, version: AdapterVersion) -> Select[Evaluation]:
-    """The version's evaluations with what rendering them needs."""
-    return (
-        visible(actor, Evaluation)
-        .where(Evaluation.version_id == version.id)
-        .options(
-            joinedload(Evaluation.job),
-            joinedload(Evaluation.version).joinedload(AdapterVersion.adapter).joinedload(Adapter.project),
-            joinedload(Evaluation.version).joinedload(AdapterVersion.base_revision),
-            joinedload(Evaluation.base_revision).joinedload(BaseRevision.base_model),
-            joinedload(Evaluation.dataset_version).joinedload(DatasetVersion.dataset).joinedload(Dataset.project),
-        )
+def listed(actor: Actor) -> Select[Evaluation]:
+    """Evaluations in sight with what rendering them needs."""
+    return visible(actor, Evaluation).options(
+        joinedload(Evaluation.job),
+        joinedload(Evaluation.version).joinedload(AdapterVersion.adapter).joinedload(Adapter.project),
+        joinedload(Evaluation.version).joinedload(AdapterVersion.base_revision),
+        joinedload(Evaluation.base_revision).joinedload(BaseRevision.base_model),
+        joinedload(Evaluation.dataset_version).joinedload(DatasetVersion.dataset).joinedload(Dataset.project),
     )
 
 
 def find(session: Session, actor: Actor, *, version: AdapterVersion, evaluation_id: UUID) -> Evaluation:
     """One evaluation of the version."""
-    evaluation = session.scalars(listed(actor, version).where(Evaluation.id == evaluation_id)).one_or_none()
+    evaluation = session.scalars(listed(actor).where(Evaluation.version_id == version.id, Evaluation.id == evaluation_id)).one_or_none()
     if evaluation is None:
         raise NotFound("evaluation", evaluation_id)
     return evaluation

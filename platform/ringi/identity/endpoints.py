@@ -3,12 +3,13 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
 from ringi.identity import service
 from ringi.identity.dependencies import CurrentActor, InProject, SetupActor, allowed, allowed_in_project
+from ringi.identity.lists import MEMBERSHIPS, PROJECTS, TOKENS, USERS
 from ringi.identity.models import Membership, Organization, Project, Token, User
 from ringi.identity.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permission, visible
 from ringi.identity.schemas import (
@@ -29,13 +30,13 @@ from ringi.identity.schemas import (
 )
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.tags.lists import with_tags
 from ringi.web.errors import responses
-from ringi.web.paging import Paging, page_of, paging
+from ringi.web.paging import Ask, asking, page_of
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(tags=["identity"], responses=responses(Unauthenticated, Forbidden, NotFound))
-PageDep = Annotated[Paging, Depends(paging)]
 
 
 def membership_out(membership: Membership) -> MembershipOut:
@@ -95,15 +96,17 @@ def create_project(session: SessionDep, actor: Annotated[Actor, allowed(Permissi
 
 
 @router.get("/projects")
-def list_projects(session: SessionDep, actor: Annotated[Actor, allowed(Permission.PROJECT_READ)], page: PageDep) -> Page[ProjectOut]:
+def list_projects(
+    session: SessionDep, actor: Annotated[Actor, allowed(Permission.PROJECT_READ)], ask: Annotated[Ask, asking(PROJECTS)]
+) -> Page[ProjectOut]:
     """Projects that the caller may see."""
-    return page_of(session, visible(actor, Project), key=Project.id, listing="projects", page=page, render=ProjectOut.model_validate)
+    return page_of(session, visible(actor, Project), ask, ProjectOut.model_validate)
 
 
 @router.get("/projects/{project}")  # noqa: FAST003  # a dependency takes the project
-def get_project(caller: Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]) -> ProjectOut:
+def get_project(session: SessionDep, caller: Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]) -> ProjectOut:
     """One project."""
-    return ProjectOut.model_validate(caller.project)
+    return with_tags(session, ProjectOut.model_validate(caller.project))
 
 
 @router.post("/users", status_code=201)
@@ -113,9 +116,11 @@ def create_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission.
 
 
 @router.get("/users")
-def list_users(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_READ)], page: PageDep) -> Page[UserOut]:
+def list_users(
+    session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_READ)], ask: Annotated[Ask, asking(USERS)]
+) -> Page[UserOut]:
     """Users of the organisation."""
-    return page_of(session, visible(actor, User), key=User.id, listing="users", page=page, render=UserOut.model_validate)
+    return page_of(session, visible(actor, User), ask, UserOut.model_validate)
 
 
 @router.post("/memberships", status_code=201)
@@ -127,14 +132,16 @@ def grant_role(session: SessionDep, actor: Annotated[Actor, allowed(Permission.I
 
 
 @router.get("/memberships")
-def list_memberships(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_READ)], page: PageDep) -> Page[MembershipOut]:
+def list_memberships(
+    session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_READ)], ask: Annotated[Ask, asking(MEMBERSHIPS)]
+) -> Page[MembershipOut]:
     """Roles that are not revoked."""
     query = (
         visible(actor, Membership)
         .where(Membership.revoked_at.is_(None))
         .options(joinedload(Membership.user), joinedload(Membership.project))
     )
-    return page_of(session, query, key=Membership.id, listing="memberships", page=page, render=membership_out)
+    return page_of(session, query, ask, membership_out)
 
 
 @router.delete("/memberships/{membership_id}")
@@ -156,14 +163,14 @@ def issue_token(
 
 
 @router.get("/tokens")
-def list_tokens(session: SessionDep, actor: CurrentActor, page: PageDep) -> Page[TokenOut]:
+def list_tokens(session: SessionDep, actor: CurrentActor, ask: Annotated[Ask, asking(TOKENS)]) -> Page[TokenOut]:
     """The caller's tokens; an identity_admin sees the organisation's, a narrowed token only itself."""
     query = visible(actor, Token).options(joinedload(Token.user))
     if not actor.may(Permission.IDENTITY_READ):
         query = query.where(Token.user_id == actor.id)
     if actor.scopes is not None:
         query = query.where(Token.id == actor.token_id)
-    return page_of(session, query, key=Token.id, listing="tokens", page=page, render=token_out)
+    return page_of(session, query, ask, token_out)
 
 
 @router.delete("/tokens/{token_id}")

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
+from ringi.tags.schemas import Tagged
 from ringi.web.schemas import Name, Schema, Text
 
 # The form of a permission; which ones there are is said by permissions.py, which stands above this module.
@@ -91,10 +92,9 @@ class OrganizationOut(Schema):
     created_at: datetime
 
 
-class ProjectOut(Schema):
+class ProjectOut(Tagged):
     """A project."""
 
-    id: UUID
     name: str
     display_name: str
     created_at: datetime

@@ -3,18 +3,20 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 
 from ringi.identity.dependencies import allowed, deny
 from ringi.identity.permissions import Permission
 from ringi.jobs import service
 from ringi.jobs.contracts import JobKind, Progress
+from ringi.jobs.lists import JOBS
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobError, JobOut, JobState
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.tags.lists import with_tags
 from ringi.web.errors import responses
-from ringi.web.paging import Paging, page_of, paging
+from ringi.web.paging import Ask, asking, page_of
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
@@ -34,9 +36,9 @@ def job_out(job: Job) -> JobOut:
 def list_jobs(
     session: SessionDep,
     actor: Annotated[Actor, allowed(Permission.PROJECT_READ)],
-    page: Annotated[Paging, Depends(paging)],
-    state: Annotated[JobState | None, Query()] = None,
-    kind: Annotated[JobKind | None, Query()] = None,
+    ask: Annotated[Ask, asking(JOBS)],
+    state: Annotated[JobState | None, Query(description="The same as the filter `state=…`.")] = None,
+    kind: Annotated[JobKind | None, Query(description="The same as the filter `kind=…`.")] = None,
 ) -> Page[JobOut]:
     """Jobs in sight, newest first."""
     query = service.listed(actor)
@@ -44,13 +46,13 @@ def list_jobs(
         query = query.where(Job.state == state)
     if kind is not None:
         query = query.where(Job.kind == kind)
-    return page_of(session, query, key=Job.id, listing="jobs", page=page, render=job_out)
+    return page_of(session, query, ask, job_out)
 
 
 @router.get("/jobs/{job_id}")
 def get_job(session: SessionDep, actor: Annotated[Actor, allowed(Permission.PROJECT_READ)], job_id: UUID) -> JobOut:
     """One job with its live progress."""
-    return job_out(service.find(session, actor, job_id))
+    return with_tags(session, job_out(service.find(session, actor, job_id)))
 
 
 @router.post("/jobs/{job_id}/cancel")
@@ -59,4 +61,4 @@ def cancel_job(session: SessionDep, actor: Annotated[Actor, allowed(Permission.J
     job = service.find(session, actor, job_id)
     if not actor.may(Permission.JOB_CANCEL, job.project_id):
         raise deny(session, actor, Permission.JOB_CANCEL, job.project_id)
-    return job_out(service.cancel(session, actor, job_id=job_id))
+    return with_tags(session, job_out(service.cancel(session, actor, job_id=job_id)))

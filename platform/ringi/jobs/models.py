@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, String, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from ringi.db.base import Base, Identified, OwnedByOrganization
+from ringi.db.base import Base, Identified, OwnedByOrganization, search_column
 from ringi.identity.models import Project
 from ringi.jobs.contracts import JobKind
 from ringi.jobs.schemas import JobState
@@ -34,6 +34,7 @@ class Job(Identified, OwnedByOrganization, Base):
     result: Mapped[dict[str, Any] | None]
     # The reference of what the finished job sealed, e.g. "support/chat:v2".
     produced: Mapped[str | None] = mapped_column(String(256))
+    search: Mapped[str] = search_column("subject", "produced")
     progress: Mapped[dict[str, Any] | None]
     checkpoint: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]

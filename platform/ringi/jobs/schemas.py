@@ -3,9 +3,9 @@
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
 
 from ringi.jobs.contracts import JobKind, Progress
+from ringi.tags.schemas import Tagged
 from ringi.web.schemas import Schema
 
 
@@ -31,10 +31,9 @@ class JobError(Schema):
     details: dict[str, Any]
 
 
-class JobOut(Schema):
+class JobOut(Tagged):
     """One job. `subject` names what it works for; `produced` is the reference of what it sealed, once it has succeeded."""
 
-    id: UUID
     kind: JobKind
     state: JobState
     subject: str

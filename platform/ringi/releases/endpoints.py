@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Query
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -16,10 +16,13 @@ from ringi.identity.dependencies import InProject, allowed_in_project
 from ringi.identity.permissions import Permission, visible
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.releases import service, standing
+from ringi.releases.lists import ALL_RELEASES, CHANNELS, RELEASES
 from ringi.releases.models import Channel, Release
 from ringi.releases.schemas import ChannelOut, CreateChannel, GateOut, LiveOut, Publish, ReleaseOut, RollBack, StandingOut
+from ringi.tags.lists import with_tags
+from ringi.web.as_of import BadAsOf, past
 from ringi.web.errors import responses
-from ringi.web.paging import Paging, page_of, paging
+from ringi.web.paging import Ask, asking, page_of
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
@@ -27,7 +30,6 @@ router = APIRouter(prefix="/projects/{project}", tags=["releases"], responses=re
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Creator = Annotated[InProject, allowed_in_project(Permission.CHANNEL_CREATE)]
 Releaser = Annotated[InProject, allowed_in_project(Permission.RELEASE_PUBLISH)]
-PageDep = Annotated[Paging, Depends(paging)]
 
 
 def live_out(session: Session, head: ChannelHead) -> LiveOut:
@@ -58,7 +60,7 @@ def release_out(release: Release) -> ReleaseOut:
     """A release with names instead of ids."""
     reference, previous = release.version.adapter.reference, release.previous_version
     return ReleaseOut(
-        id=release.id, sequence=release.sequence, action=release.action, version=f"{reference}:v{release.version.number}",
+        id=release.id, channel=release.channel.name, sequence=release.sequence, action=release.action, version=f"{reference}:v{release.version.number}",
         manifest_digest=release.version.manifest_digest, previous=f"{reference}:v{previous.number}" if previous else None, grant_id=release.grant_id,
         released_by=release.releaser.name, reason=release.reason, created_at=release.created_at,
     )  # fmt: skip
@@ -74,16 +76,18 @@ def create_channel(session: SessionDep, caller: Creator, body: CreateChannel) ->
 
 
 @router.get("/channels")
-def list_channels(session: SessionDep, caller: Reader, page: PageDep) -> Page[ChannelOut]:
+def list_channels(session: SessionDep, caller: Reader, ask: Annotated[Ask, asking(CHANNELS)]) -> Page[ChannelOut]:
     """Channels of the project and what they serve."""
     query = visible(caller.actor, Channel).where(Channel.project_id == caller.project.id)
-    return page_of(session, query, key=Channel.id, listing="channels", page=page, render=lambda row: channel_out(session, caller, row))
+    return page_of(session, query, ask, lambda row: channel_out(session, caller, row))
 
 
 @router.get("/channels/{channel}")
 def get_channel(session: SessionDep, caller: Reader, channel: str) -> ChannelOut:
     """One channel and what it serves."""
-    return channel_out(session, caller, service.find_channel(session, caller.actor, project=caller.project, name=channel))
+    return with_tags(
+        session, channel_out(session, caller, service.find_channel(session, caller.actor, project=caller.project, name=channel))
+    )
 
 
 @router.post(
@@ -126,13 +130,27 @@ def _refusals_noted(session: Session, caller: InProject, channel: str) -> Iterat
 
 
 @router.get("/channels/{channel}/adapters/{adapter}/releases")
-def list_releases(session: SessionDep, caller: Reader, channel: str, adapter: str, page: PageDep) -> Page[ReleaseOut]:
+def list_releases(
+    session: SessionDep, caller: Reader, channel: str, adapter: str, ask: Annotated[Ask, asking(RELEASES)]
+) -> Page[ReleaseOut]:
     """The whole history of what the channel served for the adapter, newest first."""
     found = service.find_channel(session, caller.actor, project=caller.project, name=channel)
     one = adapters.find(session, caller.actor, project=caller.project, name=adapter)
-    return page_of(
-        session, service.releases(caller.actor, found, one.id), key=Release.id, listing="releases", page=page, render=release_out
-    )
+    return page_of(session, service.releases(caller.actor, found, one.id), ask, release_out)
+
+
+@router.get("/releases", responses=responses(BadAsOf))
+def list_all_releases(
+    session: SessionDep,
+    caller: Reader,
+    ask: Annotated[Ask, asking(ALL_RELEASES)],
+    as_of: Annotated[str | None, Query(max_length=40)] = None,
+) -> Page[ReleaseOut]:
+    """Every move of every channel of the project, newest first; with `as_of` only those that decided what was served at that time."""
+    query = service.listed(caller.actor).where(Release.project_id == caller.project.id)
+    if as_of is not None:
+        query = service.in_force(query, past(as_of, of="as_of"))
+    return page_of(session, query, ask, release_out)
 
 
 @router.get("/adapters/{adapter}/versions/{selector}/standing")

@@ -5,6 +5,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from ringi.kit.digests import Digest
+from ringi.tags.schemas import Tagged
 from ringi.web.schemas import Name, Reason, Schema, Selector, Text
 
 
@@ -46,10 +47,10 @@ class RollBack(Schema):
     reason: Reason
 
 
-class ReleaseOut(Schema):
+class ReleaseOut(Tagged):
     """One move of a channel."""
 
-    id: UUID
+    channel: str
     sequence: int
     action: ReleaseAction
     version: str
@@ -75,10 +76,9 @@ class LiveOut(Schema):
     released_at: datetime
 
 
-class ChannelOut(Schema):
+class ChannelOut(Tagged):
     """A channel and what it serves."""
 
-    id: UUID
     name: str
     environment: str
     description: str

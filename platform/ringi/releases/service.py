@@ -1,11 +1,12 @@
 """Create channels, publish and roll back. A channel's pointer moves by compare-and-set, after every gate has passed."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session, aliased, joinedload
 
 from ringi.adapters.models import Adapter, AdapterVersion, ChannelHead
 from ringi.approvals.models import ApprovalGrant
@@ -198,20 +199,34 @@ def _move(session: Session, channel: Channel, head: ChannelHead | None, release:
         raise ChannelMoved(channel.name)
 
 
-def releases(actor: Actor, channel: Channel, adapter_id: UUID) -> Select[Release]:
-    """The adapter's releases on a channel with what rendering them needs."""
+def listed(actor: Actor) -> Select[Release]:
+    """Releases in sight with what rendering them needs."""
     version = joinedload(Release.version)
-    return (
-        visible(actor, Release)
-        .where(Release.channel_id == channel.id, Release.adapter_id == adapter_id)
-        .options(
-            version.joinedload(AdapterVersion.adapter).options(joinedload(Adapter.project), joinedload(Adapter.base_model)),
-            version.joinedload(AdapterVersion.base_revision).joinedload(BaseRevision.base_model),
-            joinedload(Release.previous_version),
-            joinedload(Release.releaser),
-            joinedload(Release.channel),
-        )
+    return visible(actor, Release).options(
+        version.joinedload(AdapterVersion.adapter).options(joinedload(Adapter.project), joinedload(Adapter.base_model)),
+        version.joinedload(AdapterVersion.base_revision).joinedload(BaseRevision.base_model),
+        joinedload(Release.previous_version),
+        joinedload(Release.releaser),
+        joinedload(Release.channel),
     )
+
+
+def releases(actor: Actor, channel: Channel, adapter_id: UUID) -> Select[Release]:
+    """The adapter's releases on a channel."""
+    return listed(actor).where(Release.channel_id == channel.id, Release.adapter_id == adapter_id)
+
+
+def in_force(query: Select[Release], at: datetime) -> Select[Release]:
+    """Of `query`, for every channel and adapter, the move that decided what was served at that time."""
+    later = aliased(Release)
+    # unscoped: only whether a later move of the same pointer exists.
+    moved_on = select(later.id).where(
+        later.channel_id == Release.channel_id,
+        later.adapter_id == Release.adapter_id,
+        later.sequence > Release.sequence,
+        later.created_at <= at,
+    )
+    return query.where(Release.created_at <= at, ~moved_on.exists())
 
 
 def heads(actor: Actor, channel: Channel) -> Select[ChannelHead]:

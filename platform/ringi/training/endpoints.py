@@ -3,10 +3,9 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
 from ringi.adapters import service as adapters
-from ringi.adapters.models import Adapter
 from ringi.base_models import service as base_models
 from ringi.base_models.service import RevisionNotSealed
 from ringi.datasets import service as datasets
@@ -15,24 +14,27 @@ from ringi.identity.permissions import Permission
 from ringi.jobs.contracts import LoraSpec, Progress, TrainMetrics
 from ringi.jobs.schemas import JobError
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.tags.lists import with_tags
 from ringi.training import service
+from ringi.training.lists import RUNS
 from ringi.training.models import TrainingRun
 from ringi.training.schemas import RunOut, StartRun
 from ringi.web.errors import responses
-from ringi.web.paging import Paging, page_of, paging
+from ringi.web.paging import Ask, asking, page_of
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(
     prefix="/projects/{project}/adapters/{adapter}/runs", tags=["training"], responses=responses(Unauthenticated, Forbidden, NotFound)
 )
+project_router = APIRouter(prefix="/projects/{project}", tags=["training"], responses=responses(Unauthenticated, Forbidden, NotFound))
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Starter = Annotated[InProject, allowed_in_project(Permission.TRAINING_START)]
 
 
-def run_out(run: TrainingRun, adapter: Adapter) -> RunOut:
+def run_out(run: TrainingRun) -> RunOut:
     """A run with the state of its job."""
-    dataset = run.dataset_version
+    dataset, adapter = run.dataset_version, run.adapter
     return RunOut(
         id=run.id, adapter=adapter.reference, dataset=f"{dataset.dataset.project.name}/{dataset.dataset.name}:v{dataset.number}",
         base=f"{run.base_revision.base_model.name}:r{run.base_revision.number}", spec=LoraSpec.model_validate(run.spec), state=run.job.state,
@@ -52,20 +54,24 @@ def start_run(session: SessionDep, caller: Starter, adapter: str, body: StartRun
     version = datasets.find_version(session, caller.actor, dataset=dataset, selector=selector or "latest")
     revision = base_models.sealed_revision(session, caller.actor, base=found.base_model, selector=body.base_revision)
     run = service.start(session, caller.actor, adapter=found, dataset=version, base_revision=revision, plan=body.plan)
-    return run_out(run, found)
+    return run_out(run)
 
 
 @router.get("")
-def list_runs(session: SessionDep, caller: Reader, adapter: str, page: Annotated[Paging, Depends(paging)]) -> Page[RunOut]:
+def list_runs(session: SessionDep, caller: Reader, adapter: str, ask: Annotated[Ask, asking(RUNS)]) -> Page[RunOut]:
     """Runs of the adapter, newest first."""
     found = adapters.find(session, caller.actor, project=caller.project, name=adapter)
-    return page_of(
-        session, service.listed(caller.actor, found), key=TrainingRun.id, listing="runs", page=page, render=lambda run: run_out(run, found)
-    )
+    return page_of(session, service.listed(caller.actor).where(TrainingRun.adapter_id == found.id), ask, run_out)
+
+
+@project_router.get("/runs")
+def list_all_runs(session: SessionDep, caller: Reader, ask: Annotated[Ask, asking(RUNS)]) -> Page[RunOut]:
+    """Runs of every adapter in the project, newest first."""
+    return page_of(session, service.listed(caller.actor).where(TrainingRun.project_id == caller.project.id), ask, run_out)
 
 
 @router.get("/{run_id}")
 def get_run(session: SessionDep, caller: Reader, adapter: str, run_id: UUID) -> RunOut:
     """One run with live progress."""
     found = adapters.find(session, caller.actor, project=caller.project, name=adapter)
-    return run_out(service.find(session, caller.actor, adapter=found, run_id=run_id), found)
+    return with_tags(session, run_out(service.find(session, caller.actor, adapter=found, run_id=run_id)))

@@ -8,6 +8,7 @@ from pydantic import Field, FiniteFloat, StringConstraints
 
 from ringi.jobs.contracts import LoraSpec, Progress, TrainMetrics
 from ringi.jobs.schemas import JobError, JobState
+from ringi.tags.schemas import Tagged
 from ringi.web.schemas import Schema, Selector
 
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
@@ -50,10 +51,9 @@ class StartRun(Schema):
     plan: TrainingPlan = TrainingPlan()
 
 
-class RunOut(Schema):
+class RunOut(Tagged):
     """One run; `version` is the reference that it sealed."""
 
-    id: UUID
     adapter: str
     dataset: str
     base: str

@@ -98,23 +98,20 @@ def failed(session: Session, job: Job) -> None:
     )  # fmt: skip
 
 
-def listed(actor: Actor, adapter: Adapter) -> Select[TrainingRun]:
-    """The adapter's runs with what rendering them needs."""
-    return (
-        visible(actor, TrainingRun)
-        .where(TrainingRun.adapter_id == adapter.id)
-        .options(
-            joinedload(TrainingRun.job),
-            joinedload(TrainingRun.version),
-            joinedload(TrainingRun.dataset_version).joinedload(DatasetVersion.dataset).joinedload(Dataset.project),
-            joinedload(TrainingRun.base_revision).joinedload(BaseRevision.base_model),
-        )
+def listed(actor: Actor) -> Select[TrainingRun]:
+    """Runs in sight with what rendering them needs."""
+    return visible(actor, TrainingRun).options(
+        joinedload(TrainingRun.adapter).joinedload(Adapter.project),
+        joinedload(TrainingRun.job),
+        joinedload(TrainingRun.version),
+        joinedload(TrainingRun.dataset_version).joinedload(DatasetVersion.dataset).joinedload(Dataset.project),
+        joinedload(TrainingRun.base_revision).joinedload(BaseRevision.base_model),
     )
 
 
 def find(session: Session, actor: Actor, *, adapter: Adapter, run_id: UUID) -> TrainingRun:
     """One run of the adapter."""
-    run = session.scalars(listed(actor, adapter).where(TrainingRun.id == run_id)).one_or_none()
+    run = session.scalars(listed(actor).where(TrainingRun.adapter_id == adapter.id, TrainingRun.id == run_id)).one_or_none()
     if run is None:
         raise NotFound("training run", run_id)
     return run

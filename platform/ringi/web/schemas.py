@@ -16,12 +16,13 @@ def _not_git(name: str) -> str:
 # A name becomes part of a hub repository id, so it follows the hub's rules too: no '--', no '..', no '.git' at its end.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(?:[._-][a-z0-9]+)*$", max_length=63), AfterValidator(_not_git)]
 # Line breaks and tabs are text; other control characters and overrides of the writing direction could forge what a reader sees.
-_PRINTABLE = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$"
-Text = Annotated[str, StringConstraints(max_length=2000, pattern=_PRINTABLE)]
-Reason = Annotated[str, StringConstraints(min_length=10, max_length=2000, strip_whitespace=True, pattern=_PRINTABLE)]
+PRINTABLE = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$"
+Text = Annotated[str, StringConstraints(max_length=2000, pattern=PRINTABLE)]
+Reason = Annotated[str, StringConstraints(min_length=10, max_length=2000, strip_whitespace=True, pattern=PRINTABLE)]
 
-# What names a version or a revision: `v2`, `r1`, `latest`, a digest, a commit. ASCII alone, so that it can be stored and compared.
-Selector = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,80}$")]
+# What names a version or a revision: `v2`, `r1`, `latest`, a digest, a commit, a channel; `production@2026-11-01T00:00Z` is what the channel
+# served then. ASCII alone, so that it can be stored and compared.
+Selector = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,80}(@[0-9TZ:.+-]{10,32})?$")]
 
 
 class Schema(BaseModel):
@@ -46,7 +47,12 @@ class Problem(BaseModel):
 
 
 class Page(Schema, Generic[Item]):
-    """One page of a list, newest first unless the list says otherwise; `next_cursor` is null on the last page."""
+    """One page of a list, newest first unless the list says otherwise; `next_cursor` is null on the last page.
+
+    `total` counts what is listed on all pages, when it was asked for (`count=true`); with `total_exact` false there are at least so many.
+    """
 
     items: list[Item]
     next_cursor: str | None
+    total: int | None = None
+    total_exact: bool | None = None

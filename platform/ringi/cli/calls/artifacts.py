@@ -1,7 +1,7 @@
 """Calls about what is stored and sealed: datasets, base models and adapters."""
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Unpack
 
 from ringi.adapters.schemas import (
     AdapterOut,
@@ -14,7 +14,8 @@ from ringi.adapters.schemas import (
     VersionState,
 )
 from ringi.base_models.schemas import BaseModelOut, CreateBaseModel, RegisterRevision, RevisionOut
-from ringi.cli.connection import Connection, OnBytes, route
+from ringi.cli.asked import Asked
+from ringi.cli.connection import Connection, Listed, OnBytes, route
 from ringi.cli.folders import adapter_files, base_files
 from ringi.datasets.schemas import DEFAULT_SPLIT, AddDatasetVersion, CreateDataset, DatasetOut, DatasetVersionAccepted, DatasetVersionOut
 
@@ -31,9 +32,9 @@ class DatasetCalls:
         """A dataset without versions."""
         return self._http.post(_in(project, "datasets"), DatasetOut, CreateDataset(name=name, description=description))
 
-    def all(self, project: str) -> Iterator[DatasetOut]:
+    def all(self, project: str, **asked: Unpack[Asked]) -> Listed[DatasetOut]:
         """Datasets of the project."""
-        return self._http.items(_in(project, "datasets"), DatasetOut)
+        return self._http.items(_in(project, "datasets"), DatasetOut, **asked)
 
     def get(self, project: str, name: str) -> DatasetOut:
         """One dataset."""
@@ -60,9 +61,9 @@ class DatasetCalls:
         body = AddDatasetVersion(source=source, validation_fraction=validation_fraction, seed=seed)
         return self._http.post(_in(project, "datasets", name, "versions"), DatasetVersionAccepted, body)
 
-    def versions(self, project: str, name: str) -> Iterator[DatasetVersionOut]:
+    def versions(self, project: str, name: str, **asked: Unpack[Asked]) -> Listed[DatasetVersionOut]:
         """Versions, newest first."""
-        return self._http.items(_in(project, "datasets", name, "versions"), DatasetVersionOut)
+        return self._http.items(_in(project, "datasets", name, "versions"), DatasetVersionOut, **asked)
 
     def version(self, project: str, name: str, selector: str = "latest") -> DatasetVersionOut:
         """One version by `v1`, `latest` or digest."""
@@ -79,9 +80,9 @@ class BaseCalls:
         """A base model without revisions."""
         return self._http.post("/bases", BaseModelOut, CreateBaseModel(name=name, description=description))
 
-    def all(self) -> Iterator[BaseModelOut]:
+    def all(self, **asked: Unpack[Asked]) -> Listed[BaseModelOut]:
         """Base models of the organisation."""
-        return self._http.items("/bases", BaseModelOut)
+        return self._http.items("/bases", BaseModelOut, **asked)
 
     def get(self, name: str) -> BaseModelOut:
         """One base model."""
@@ -92,9 +93,9 @@ class BaseCalls:
         files = self._http.upload_folder(folder, base_files(folder), on_bytes=on_bytes)
         return self._http.post(route("bases", name, "revisions"), RevisionOut, RegisterRevision(files=files, note=note))
 
-    def revisions(self, name: str) -> Iterator[RevisionOut]:
+    def revisions(self, name: str, **asked: Unpack[Asked]) -> Listed[RevisionOut]:
         """Revisions, newest first."""
-        return self._http.items(route("bases", name, "revisions"), RevisionOut)
+        return self._http.items(route("bases", name, "revisions"), RevisionOut, **asked)
 
     def revision(self, name: str, selector: str = "latest") -> RevisionOut:
         """One revision by `r2`, `latest` or digest."""
@@ -111,9 +112,9 @@ class AdapterCalls:
         """An adapter without versions."""
         return self._http.post(_in(project, "adapters"), AdapterOut, CreateAdapter(name=name, base=base, description=description))
 
-    def all(self, project: str) -> Iterator[AdapterOut]:
+    def all(self, project: str, **asked: Unpack[Asked]) -> Listed[AdapterOut]:
         """Adapters of the project."""
-        return self._http.items(_in(project, "adapters"), AdapterOut)
+        return self._http.items(_in(project, "adapters"), AdapterOut, **asked)
 
     def get(self, project: str, name: str) -> AdapterOut:
         """One adapter."""
@@ -127,12 +128,16 @@ class AdapterCalls:
         body = RegisterVersion(files=files, base_revision=base_revision)
         return self._http.post(_in(project, "adapters", name, "versions"), VersionAccepted, body)
 
-    def versions(self, project: str, name: str) -> Iterator[VersionOut]:
+    def versions(self, project: str, name: str, **asked: Unpack[Asked]) -> Listed[VersionOut]:
         """Versions, newest first."""
-        return self._http.items(_in(project, "adapters", name, "versions"), VersionOut)
+        return self._http.items(_in(project, "adapters", name, "versions"), VersionOut, **asked)
+
+    def all_versions(self, project: str, **asked: Unpack[Asked]) -> Listed[VersionOut]:
+        """Versions of every adapter of the project, newest first."""
+        return self._http.items(_in(project, "versions"), VersionOut, **asked)
 
     def version(self, project: str, name: str, selector: str = "latest") -> VersionOut:
-        """One version by `v3`, `latest`, a channel, a digest or a commit."""
+        """One version by `v3`, `latest`, a channel, a digest or a commit; `channel@TIME` and `latest@TIME` are what these meant then."""
         return self._http.get(_in(project, "adapters", name, "versions", selector), VersionOut)
 
     def manifest(self, project: str, name: str, selector: str) -> ManifestOut:

@@ -1,13 +1,13 @@
 """Calls about judgement: compatibility, approvals, releases and the audit log."""
 
-from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Unpack
 from uuid import UUID
 
 from ringi.api.audit_schemas import AuditEntryOut, AuditKeyOut
 from ringi.approvals.policy import PolicyDocument
 from ringi.approvals.schemas import ApprovalOut, CastVote, PolicyOut, RequestApproval, RequestState, SetPolicy, VoteDecision, Withdraw
-from ringi.cli.connection import Connection, route
+from ringi.cli.asked import Asked
+from ringi.cli.connection import Connection, Listed, route
 from ringi.compatibility.schemas import AssessmentOut
 from ringi.releases.schemas import ChannelOut, CreateChannel, Publish, ReleaseOut, RollBack, StandingOut
 
@@ -18,13 +18,15 @@ class CompatibilityCalls:
     def __init__(self, http: Connection) -> None:
         self._http = http
 
-    def of_version(self, project: str, adapter: str, version: str) -> Iterator[AssessmentOut]:
+    def of_version(self, project: str, adapter: str, version: str, **asked: Unpack[Asked]) -> Listed[AssessmentOut]:
         """A version against the other revisions of its base."""
-        return self._http.items(route("projects", project, "adapters", adapter, "versions", version, "compatibility"), AssessmentOut)
+        return self._http.items(
+            route("projects", project, "adapters", adapter, "versions", version, "compatibility"), AssessmentOut, **asked
+        )
 
-    def of_revision(self, base: str, revision: str) -> Iterator[AssessmentOut]:
+    def of_revision(self, base: str, revision: str, **asked: Unpack[Asked]) -> Listed[AssessmentOut]:
         """Every adapter version in sight against a revision of its base."""
-        return self._http.items(route("bases", base, "revisions", revision, "compatibility"), AssessmentOut)
+        return self._http.items(route("bases", base, "revisions", revision, "compatibility"), AssessmentOut, **asked)
 
 
 class ApprovalCalls:
@@ -38,9 +40,9 @@ class ApprovalCalls:
         path = route("projects", project, "adapters", adapter, "versions", version, "approvals")
         return self._http.post(path, ApprovalOut, RequestApproval(environment=environment, note=note))
 
-    def all(self, project: str, *, state: RequestState | None = None) -> Iterator[ApprovalOut]:
+    def all(self, project: str, *, state: RequestState | None = None, **asked: Unpack[Asked]) -> Listed[ApprovalOut]:
         """Requests of the project, newest first."""
-        return self._http.items(route("projects", project, "approvals"), ApprovalOut, state=state)
+        return self._http.items(route("projects", project, "approvals"), ApprovalOut, state=state, **asked)
 
     def get(self, project: str, request_id: UUID) -> ApprovalOut:
         """One request with its votes and what is still missing."""
@@ -78,9 +80,9 @@ class ReleaseCalls:
         body = CreateChannel(name=name, environment=environment, description=description)
         return self._http.post(route("projects", project, "channels"), ChannelOut, body)
 
-    def channels(self, project: str) -> Iterator[ChannelOut]:
+    def channels(self, project: str, **asked: Unpack[Asked]) -> Listed[ChannelOut]:
         """Channels of the project and what they serve."""
-        return self._http.items(route("projects", project, "channels"), ChannelOut)
+        return self._http.items(route("projects", project, "channels"), ChannelOut, **asked)
 
     def channel(self, project: str, name: str) -> ChannelOut:
         """One channel."""
@@ -96,9 +98,13 @@ class ReleaseCalls:
         path = route("projects", project, "channels", channel, "adapters", adapter, "rollback")
         return self._http.post(path, ReleaseOut, RollBack(to=to, reason=reason))
 
-    def history(self, project: str, adapter: str, *, channel: str) -> Iterator[ReleaseOut]:
+    def history(self, project: str, adapter: str, *, channel: str, **asked: Unpack[Asked]) -> Listed[ReleaseOut]:
         """Every move of the channel for the adapter, newest first."""
-        return self._http.items(route("projects", project, "channels", channel, "adapters", adapter, "releases"), ReleaseOut)
+        return self._http.items(route("projects", project, "channels", channel, "adapters", adapter, "releases"), ReleaseOut, **asked)
+
+    def all_history(self, project: str, *, as_of: str | None = None, **asked: Unpack[Asked]) -> Listed[ReleaseOut]:
+        """Every move of every channel, newest first; with `as_of` (a time) only those that decided what was served then."""
+        return self._http.items(route("projects", project, "releases"), ReleaseOut, as_of=as_of, **asked)
 
     def standing(self, project: str, adapter: str, version: str) -> StandingOut:
         """What is derived about a version, and what each channel's gates say to it."""
@@ -111,13 +117,15 @@ class AuditCalls:
     def __init__(self, http: Connection) -> None:
         self._http = http
 
-    def events(self, *, object_id: str | None = None, action: str | None = None, user: str | None = None) -> Iterator[AuditEntryOut]:
+    def events(
+        self, *, object_id: str | None = None, action: str | None = None, user: str | None = None, **asked: Unpack[Asked]
+    ) -> Listed[AuditEntryOut]:
         """Entries of the organisation, newest first."""
-        return self._http.items("/audit/events", AuditEntryOut, object_id=object_id, action=action, user=user)
+        return self._http.items("/audit/events", AuditEntryOut, object_id=object_id, action=action, user=user, **asked)
 
-    def trail(self, project: str, adapter: str) -> Iterator[AuditEntryOut]:
+    def trail(self, project: str, adapter: str, **asked: Unpack[Asked]) -> Listed[AuditEntryOut]:
         """Everything that happened to an adapter, newest first."""
-        return self._http.items(route("projects", project, "adapters", adapter, "trail"), AuditEntryOut)
+        return self._http.items(route("projects", project, "adapters", adapter, "trail"), AuditEntryOut, **asked)
 
     def key(self) -> AuditKeyOut:
         """The log's verifier key; pin it once, over another way than this server."""

@@ -1,9 +1,10 @@
 """Calls about organisations, projects, users, roles and tokens."""
 
-from collections.abc import Iterator
+from typing import Unpack
 from uuid import UUID
 
-from ringi.cli.connection import Connection, route
+from ringi.cli.asked import Asked
+from ringi.cli.connection import Connection, Listed, route
 from ringi.identity.schemas import (
     CreateOrganization,
     CreateProject,
@@ -45,9 +46,9 @@ class IdentityCalls:
         """A new project."""
         return self._http.post("/projects", ProjectOut, CreateProject(name=name, display_name=display_name))
 
-    def projects(self) -> Iterator[ProjectOut]:
+    def projects(self, **asked: Unpack[Asked]) -> Listed[ProjectOut]:
         """Projects in sight."""
-        return self._http.items("/projects", ProjectOut)
+        return self._http.items("/projects", ProjectOut, **asked)
 
     def project(self, name: str) -> ProjectOut:
         """One project."""
@@ -57,17 +58,17 @@ class IdentityCalls:
         """A new user without roles."""
         return self._http.post("/users", UserOut, CreateUser(name=name, display_name=display_name, kind=kind))
 
-    def users(self) -> Iterator[UserOut]:
+    def users(self, **asked: Unpack[Asked]) -> Listed[UserOut]:
         """Users of the organisation."""
-        return self._http.items("/users", UserOut)
+        return self._http.items("/users", UserOut, **asked)
 
     def grant_role(self, user: str, role: Role, *, project: str | None = None, days: int | None = None) -> MembershipOut:
         """Give a role, in a project or in the whole organisation."""
         return self._http.post("/memberships", MembershipOut, GrantRole(user=user, role=role, project=project, days=days))
 
-    def memberships(self) -> Iterator[MembershipOut]:
+    def memberships(self, **asked: Unpack[Asked]) -> Listed[MembershipOut]:
         """Roles that are not revoked."""
-        return self._http.items("/memberships", MembershipOut)
+        return self._http.items("/memberships", MembershipOut, **asked)
 
     def revoke_role(self, membership_id: UUID) -> MembershipOut:
         """End a role now."""
@@ -80,9 +81,9 @@ class IdentityCalls:
         body = IssueToken(name=name, days=days, scopes=scopes, environment=environment)
         return self._http.post(route("users", user, "tokens"), IssuedToken, body)
 
-    def tokens(self) -> Iterator[TokenOut]:
+    def tokens(self, **asked: Unpack[Asked]) -> Listed[TokenOut]:
         """The caller's tokens, or the organisation's for an identity_admin."""
-        return self._http.items("/tokens", TokenOut)
+        return self._http.items("/tokens", TokenOut, **asked)
 
     def revoke_token(self, token_id: UUID) -> TokenOut:
         """End a token now."""

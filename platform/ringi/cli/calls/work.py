@@ -1,9 +1,10 @@
 """Calls about what takes time: jobs, training runs and evaluations."""
 
-from collections.abc import Iterator
+from typing import Unpack
 from uuid import UUID
 
-from ringi.cli.connection import Connection, route
+from ringi.cli.asked import Asked
+from ringi.cli.connection import Connection, Listed, route
 from ringi.evaluation.schemas import EvaluationOut, RequestEvaluation
 from ringi.jobs.contracts import ItemRecord, JobKind
 from ringi.jobs.schemas import JobOut, JobState
@@ -16,9 +17,9 @@ class JobCalls:
     def __init__(self, http: Connection) -> None:
         self._http = http
 
-    def all(self, *, state: JobState | None = None, kind: JobKind | None = None) -> Iterator[JobOut]:
+    def all(self, *, state: JobState | None = None, kind: JobKind | None = None, **asked: Unpack[Asked]) -> Listed[JobOut]:
         """Jobs in sight, newest first."""
-        return self._http.items("/jobs", JobOut, state=state, kind=kind)
+        return self._http.items("/jobs", JobOut, state=state, kind=kind, **asked)
 
     def get(self, job_id: UUID) -> JobOut:
         """One job with its live progress."""
@@ -40,9 +41,13 @@ class TrainingCalls:
         body = StartRun(dataset=dataset, base_revision=base_revision, plan=plan or TrainingPlan())
         return self._http.post(route("projects", project, "adapters", adapter, "runs"), RunOut, body)
 
-    def all(self, project: str, adapter: str) -> Iterator[RunOut]:
+    def all(self, project: str, adapter: str, **asked: Unpack[Asked]) -> Listed[RunOut]:
         """Runs of the adapter, newest first."""
-        return self._http.items(route("projects", project, "adapters", adapter, "runs"), RunOut)
+        return self._http.items(route("projects", project, "adapters", adapter, "runs"), RunOut, **asked)
+
+    def all_of_project(self, project: str, **asked: Unpack[Asked]) -> Listed[RunOut]:
+        """Runs of every adapter of the project, newest first."""
+        return self._http.items(route("projects", project, "runs"), RunOut, **asked)
 
     def get(self, project: str, adapter: str, run_id: UUID) -> RunOut:
         """One run."""
@@ -59,15 +64,19 @@ class EvaluationCalls:
         """Start an evaluation."""
         return self._http.post(self._path(project, adapter, version), EvaluationOut, body)
 
-    def all(self, project: str, adapter: str, version: str) -> Iterator[EvaluationOut]:
+    def all(self, project: str, adapter: str, version: str, **asked: Unpack[Asked]) -> Listed[EvaluationOut]:
         """Evaluations of the version, newest first."""
-        return self._http.items(self._path(project, adapter, version), EvaluationOut)
+        return self._http.items(self._path(project, adapter, version), EvaluationOut, **asked)
+
+    def all_of_project(self, project: str, **asked: Unpack[Asked]) -> Listed[EvaluationOut]:
+        """Evaluations of every version in the project, newest first."""
+        return self._http.items(route("projects", project, "evaluations"), EvaluationOut, **asked)
 
     def get(self, project: str, adapter: str, version: str, evaluation_id: UUID) -> EvaluationOut:
         """One evaluation."""
         return self._http.get(self._path(project, adapter, version, str(evaluation_id)), EvaluationOut)
 
-    def records(self, project: str, adapter: str, version: str, evaluation_id: UUID) -> Iterator[ItemRecord]:
+    def records(self, project: str, adapter: str, version: str, evaluation_id: UUID) -> Listed[ItemRecord]:
         """Every item's record, in the order of the dataset."""
         return self._http.items(self._path(project, adapter, version, str(evaluation_id), "records"), ItemRecord)
 

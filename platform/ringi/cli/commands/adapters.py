@@ -7,11 +7,12 @@ import typer
 from rich.table import Table
 
 from ringi.adapters.schemas import VersionOut, VersionState
+from ringi.cli.asked import Asked
 from ringi.cli.follow import follow, uploading
 from ringi.cli.invocation import Commands, connect, in_project
-from ringi.cli.options import AdapterName, Description, Detach, Limit, Reason, Version
-from ringi.cli.output import emit, emit_list, facts, note, short, table
-from ringi.cli.references import LATEST, parse_adapter, parse_base, parse_version
+from ringi.cli.options import AdapterName, AdapterOrProject, AsOf, Description, Detach, Limit, Reason, Version
+from ringi.cli.output import emit, emit_list, facts, marks, note, short, table
+from ringi.cli.references import LATEST, as_of, check_name, parse_adapter, parse_base, parse_version
 
 app = Commands("Adapters and their sealed versions.")
 verbs = Commands()
@@ -30,41 +31,59 @@ def create(
     emit(made, lambda: facts([("adapter", made.reference), ("base", made.base), ("description", made.description), ("id", made.id)]))
 
 
-@app.verb("list", "ringi adapters list risk")
-def list_adapters(project: str, limit: Limit = 50) -> None:
+@app.verb(
+    "list",
+    "ringi adapters list risk",
+    "ringi adapters list risk --search 応答 --sort name",
+    "ringi adapters list risk --filter tags.team=risk --filter 'versions.metrics.improvement>0.1'",
+)
+def list_adapters(project: str, asked: Asked, limit: Limit = 50) -> None:
     """List the adapters of a project."""
     with connect() as client:
         emit_list(
-            client.adapters.all(project), limit=limit,
+            client.adapters.all(project, **asked), limit=limit,
             render=lambda found: table(
-                ["adapter", "base", "description", "created"], [(one.reference, one.base, one.description, one.created_at) for one in found]
+                ["adapter", "base", "description", "tags", "created"],
+                [(one.reference, one.base, one.description, marks(one.tags), one.created_at) for one in found],
             ),
         )  # fmt: skip
 
 
-@app.verb("versions", "ringi adapters versions risk/answers")
-def versions(name: AdapterName, limit: Limit = 50) -> None:
-    """List the versions of an adapter."""
-    wanted = parse_adapter(name)
-    columns = ["version", "state", "source", "base", "rank", "manifest", "commit", "created"]
+@app.verb(
+    "versions",
+    "ringi adapters versions risk/answers",
+    "ringi adapters versions risk --filter state=sealed --filter 'metrics.improvement>0.1' --sort -metrics.improvement",
+)
+def versions(name: AdapterOrProject, asked: Asked, limit: Limit = 50) -> None:
+    """List the versions of an adapter, or of all adapters of a project."""
+    columns = ["version", "state", "source", "base", "rank", "manifest", "commit", "tags", "created"]
     with connect() as client:
+        if "/" in name:
+            wanted = parse_adapter(name)
+            listed = client.adapters.versions(wanted.project, wanted.name, **asked)
+        else:
+            listed = client.adapters.all_versions(check_name(name, what="project"), **asked)
         emit_list(
-            client.adapters.versions(wanted.project, wanted.name), limit=limit,
+            listed, limit=limit,
             render=lambda found: table(columns, [
                 (one.reference, one.state, one.source, f"{one.base}:r{one.base_revision}", one.facts.rank, short(one.manifest_digest), one.commit,
-                 one.created_at) for one in found
+                 marks(one.tags), one.created_at) for one in found
             ]),
         )  # fmt: skip
 
 
 @app.verb(
-    "show", "ringi adapters show risk/answers:v3", "ringi adapters show risk/answers:production", "ringi adapters show risk/answers --json"
+    "show",
+    "ringi adapters show risk/answers:v3",
+    "ringi adapters show risk/answers:production@2026-11-01T00:00Z",
+    "ringi adapters show risk/answers:production --as-of 2026-11-01",
 )
 def show(
     reference: Annotated[str, typer.Argument(metavar="REF", help="A version; the latest without a selector.", callback=in_project)],
+    at: AsOf = None,
 ) -> None:
     """Show a version: its manifest digest, what its files say, and its measured effect."""
-    wanted = parse_version(reference, default="latest")
+    wanted = as_of(parse_version(reference, default=LATEST), at)
     with connect() as client:
         version = client.adapters.version(wanted.project, wanted.name, wanted.selector or "latest")
     emit(version, lambda: drawn(version))
@@ -147,6 +166,7 @@ def drawn(version: VersionOut) -> Table:
             ("modules", f"{', '.join(known.target_modules)} ({len(known.adapted_modules)} adapted)"),
             ("effect", f"{measured}, {noise}, on {effect.prompts} prompts"),
             *((f"file {file.path}", f"{file.size:,} bytes  {file.digest}") for file in version.files),
+            ("tags", marks(version.tags)),
             ("created", version.created_at),
         ]
     )

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ringi.approvals.policy import PolicyDocument
 from ringi.approvals.schemas import ApprovalOut, RequestState, VoteDecision
+from ringi.cli.asked import Asked
 from ringi.cli.errors import Usage
 from ringi.cli.invocation import Commands, connect, invocation
 from ringi.cli.options import Limit, Reason, Version
@@ -41,6 +42,7 @@ def request(
 @app.verb("list", "ringi approvals list risk", "ringi approvals list risk --state in_review")
 def list_approvals(
     project: Project,
+    asked: Asked,
     state: Annotated[RequestState | None, typer.Option(help="Only these.", show_default=False)] = None,
     limit: Limit = 50,
 ) -> None:
@@ -48,7 +50,7 @@ def list_approvals(
     columns = ["request", "version", "environment", "state", "stage", "votes", "requester", "opened"]
     with connect() as client:
         emit_list(
-            client.approvals.all(project, state=state), limit=limit,
+            client.approvals.all(project, state=state, **asked), limit=limit,
             render=lambda found: table(columns, [
                 (one.id, one.version, one.environment, one.state, one.stage, len(one.votes), one.requester, one.created_at) for one in found
             ]),

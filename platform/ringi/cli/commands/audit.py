@@ -12,6 +12,7 @@ from rich.table import Table
 from ringi.api.audit_schemas import AuditEntryOut
 from ringi.audit.findings import Problem, VerifyReport
 from ringi.audit.verify import trusted_vkey, verify_bundle
+from ringi.cli.asked import Asked
 from ringi.cli.errors import REFUSED, Usage
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import AdapterName, Limit
@@ -23,15 +24,16 @@ app = Commands("The audit log: who did what, when, on which digest.")
 
 
 @app.verb("trail", "ringi audit trail risk/answers", "ringi audit trail risk/answers --limit 500 --json")
-def trail(name: AdapterName, limit: Limit = 200) -> None:
+def trail(name: AdapterName, asked: Asked, limit: Limit = 200) -> None:
     """Show everything that happened to an adapter."""
     wanted = parse_adapter(name)
     with connect() as client:
-        emit_list(client.audit.trail(wanted.project, wanted.name), limit=limit, render=_entries)
+        emit_list(client.audit.trail(wanted.project, wanted.name, **asked), limit=limit, render=_entries)
 
 
 @app.verb("events", "ringi audit events --limit 20", "ringi audit events --action approval.vote --user kenji")
 def events(
+    asked: Asked,
     object_id: Annotated[str | None, typer.Option("--object", help="Only on this object's id.", show_default=False)] = None,
     action: Annotated[str | None, typer.Option(help="Only this action, e.g. release.publish.", show_default=False)] = None,
     user: Annotated[str | None, typer.Option(help="Only by this user.", show_default=False)] = None,
@@ -39,7 +41,7 @@ def events(
 ) -> None:
     """Show entries of the organisation; needs the role auditor."""
     with connect() as client:
-        emit_list(client.audit.events(object_id=object_id, action=action, user=user), limit=limit, render=_entries)
+        emit_list(client.audit.events(object_id=object_id, action=action, user=user, **asked), limit=limit, render=_entries)
 
 
 @app.verb("key", "ringi audit key", "ringi audit key --save audit.vkey")

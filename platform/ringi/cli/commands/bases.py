@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from ringi.base_models.schemas import RevisionOut
+from ringi.cli.asked import Asked
 from ringi.cli.follow import follow, uploading
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import Description, Detach, Limit
@@ -27,11 +28,11 @@ def create(name: Base, description: Description = "") -> None:
 
 
 @app.verb("list", "ringi bases list")
-def list_bases(limit: Limit = 50) -> None:
+def list_bases(asked: Asked, limit: Limit = 50) -> None:
     """List the base models of the organisation."""
     with connect() as client:
         emit_list(
-            client.bases.all(), limit=limit,
+            client.bases.all(**asked), limit=limit,
             render=lambda found: table(
                 ["base", "repository", "description", "created"], [(one.name, one.repository, one.description, one.created_at) for one in found]
             ),
@@ -48,12 +49,12 @@ def show(reference: Annotated[str, typer.Argument(metavar="BASE[:rN]", help="The
 
 
 @app.verb("revisions", "ringi bases revisions smollm2")
-def revisions(name: Base, limit: Limit = 50) -> None:
+def revisions(name: Base, asked: Asked, limit: Limit = 50) -> None:
     """List the revisions of a base model."""
     columns = ["revision", "state", "F1 config", "F2 weights", "commit", "files", "note", "created"]
     with connect() as client:
         emit_list(
-            client.bases.revisions(parse_base(name)), limit=limit,
+            client.bases.revisions(parse_base(name), **asked), limit=limit,
             render=lambda found: table(columns, [
                 (one.reference, one.state, short(one.fingerprint.F1), short(one.fingerprint.F2), one.commit, len(one.files), one.note, one.created_at)
                 for one in found

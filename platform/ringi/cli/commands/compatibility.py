@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from ringi.cli.asked import Asked
 from ringi.cli.invocation import Commands, connect, in_project
 from ringi.cli.options import Limit
 from ringi.cli.output import emit_list, table
@@ -20,22 +21,27 @@ _NAMED = 3
 @app.verb("show", "ringi compat show risk/answers:v1", "ringi compat show risk/answers --json")
 def show(
     reference: Annotated[str, typer.Argument(metavar="REF", help="A version; the latest without a selector.", callback=in_project)],
+    asked: Asked,
     limit: Limit = 50,
 ) -> None:
     """Show how a version was judged against the other revisions of its base."""
     wanted = parse_version(reference, default="latest")
     with connect() as client:
-        emit_list(client.compatibility.of_version(wanted.project, wanted.name, wanted.selector or "latest"), limit=limit, render=_drawn)
+        emit_list(
+            client.compatibility.of_version(wanted.project, wanted.name, wanted.selector or "latest", **asked), limit=limit, render=_drawn
+        )
 
 
 @app.verb("base", "ringi compat base smollm2:r2")
 def base(
-    reference: Annotated[str, typer.Argument(metavar="BASE:rN", help="The revision; the latest without a number.")], limit: Limit = 50
+    reference: Annotated[str, typer.Argument(metavar="BASE:rN", help="The revision; the latest without a number.")],
+    asked: Asked,
+    limit: Limit = 50,
 ) -> None:
     """Show how every adapter in sight was judged against a revision of its base."""
     wanted = parse_base_revision(reference)
     with connect() as client:
-        emit_list(client.compatibility.of_revision(wanted.name, wanted.selector or "latest"), limit=limit, render=_drawn)
+        emit_list(client.compatibility.of_revision(wanted.name, wanted.selector or "latest", **asked), limit=limit, render=_drawn)
 
 
 def _drawn(found: list[AssessmentOut]) -> Table:

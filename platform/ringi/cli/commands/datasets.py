@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from ringi.cli.asked import Asked
 from ringi.cli.errors import Usage
 from ringi.cli.follow import follow, uploading
 from ringi.cli.invocation import Commands, connect, in_project
@@ -27,11 +28,11 @@ def create(name: DatasetName, description: Description = "") -> None:
 
 
 @app.verb("list", "ringi datasets list risk")
-def list_datasets(project: str, limit: Limit = 50) -> None:
+def list_datasets(project: str, asked: Asked, limit: Limit = 50) -> None:
     """List the datasets of a project."""
     with connect() as client:
         emit_list(
-            client.datasets.all(project), limit=limit,
+            client.datasets.all(project, **asked), limit=limit,
             render=lambda found: table(
                 ["dataset", "description", "created"], [(f"{one.project}/{one.name}", one.description, one.created_at) for one in found]
             ),
@@ -39,13 +40,13 @@ def list_datasets(project: str, limit: Limit = 50) -> None:
 
 
 @app.verb("versions", "ringi datasets versions risk/questions")
-def versions(name: DatasetName, limit: Limit = 50) -> None:
+def versions(name: DatasetName, asked: Asked, limit: Limit = 50) -> None:
     """List the sealed versions of a dataset."""
     wanted = parse_dataset(name)
     columns = ["version", "rows", "train", "validation", "digest", "created"]
     with connect() as client:
         emit_list(
-            client.datasets.versions(wanted.project, wanted.name), limit=limit,
+            client.datasets.versions(wanted.project, wanted.name, **asked), limit=limit,
             render=lambda found: table(columns, [
                 (one.reference, one.report.rows, one.report.train_rows, one.report.validation_rows, short(one.digest), one.created_at) for one in found
             ]),

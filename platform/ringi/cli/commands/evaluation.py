@@ -7,11 +7,12 @@ from uuid import UUID
 import typer
 from rich.table import Table
 
+from ringi.cli.asked import Asked
 from ringi.cli.follow import follow
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import Detach, Limit, Version
 from ringi.cli.output import cell, emit, emit_list, facts, note, table
-from ringi.cli.references import dataset_within, parse_version
+from ringi.cli.references import check_name, dataset_within, parse_version
 from ringi.evaluation.schemas import EvaluationOut, RequestEvaluation
 from ringi.evaluation.verdict import EvaluationSummary, Interval
 from ringi.jobs.contracts import ArmRecord
@@ -64,14 +65,24 @@ def evaluate(
         note(f"Follow it: ringi jobs wait {asked.job_id}. See it: ringi evaluations show {asked.version} {asked.id}.")
 
 
-@app.verb("list", "ringi evaluations list risk/answers:v1")
-def list_evaluations(reference: Version, limit: Limit = 50) -> None:
-    """List the evaluations of a version."""
-    wanted = parse_version(reference)
+@app.verb(
+    "list", "ringi evaluations list risk/answers:v1", "ringi evaluations list risk --filter verdict=better --sort -metrics.improvement"
+)
+def list_evaluations(
+    reference: Annotated[str, typer.Argument(metavar="REF|PROJECT", help="A version, or a project for all of its versions.")],
+    asked: Asked,
+    limit: Limit = 50,
+) -> None:
+    """List the evaluations of a version, or of a whole project."""
     columns = ["evaluation", "state", "on", "against", "dataset", "verdict", "improvement", "items", "requested"]
     with connect() as client:
+        if "/" in reference:
+            wanted = parse_version(reference)
+            listed = client.evaluations.all(wanted.project, wanted.name, wanted.selector or "", **asked)
+        else:
+            listed = client.evaluations.all_of_project(check_name(reference, what="project"), **asked)
         emit_list(
-            client.evaluations.all(wanted.project, wanted.name, wanted.selector or ""), limit=limit,
+            listed, limit=limit,
             render=lambda found: table(columns, [
                 (one.id, one.state, one.base, one.baseline, one.dataset, one.summary.verdict if one.summary else None,
                  one.summary.improvement if one.summary else None, one.summary.scored if one.summary else None, one.created_at) for one in found

@@ -6,6 +6,7 @@ from uuid import UUID
 import typer
 from rich.table import Table
 
+from ringi.cli.asked import Asked
 from ringi.cli.follow import follow, measured
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import Limit
@@ -19,8 +20,14 @@ JobId = Annotated[UUID, typer.Argument(metavar="JOB", help="The job's id.")]
 _ID = "0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e"
 
 
-@app.verb("list", "ringi jobs list", "ringi jobs list --state failed --kind train")
+@app.verb(
+    "list",
+    "ringi jobs list",
+    "ringi jobs list --state failed --kind train",
+    "ringi jobs list --filter 'created_at>=2026-11-01' --sort -finished_at",
+)
 def list_jobs(
+    asked: Asked,
     state: Annotated[JobState | None, typer.Option(help="Only these.", show_default=False)] = None,
     kind: Annotated[JobKind | None, typer.Option(help="Only these.", show_default=False)] = None,
     limit: Limit = 50,
@@ -29,7 +36,7 @@ def list_jobs(
     columns = ["job", "kind", "state", "for", "progress", "attempt", "error", "created"]
     with connect() as client:
         emit_list(
-            client.jobs.all(state=state, kind=kind), limit=limit,
+            client.jobs.all(state=state, kind=kind, **asked), limit=limit,
             render=lambda found: table(columns, [
                 (one.id, one.kind, one.state, one.subject, measured(one), f"{one.attempt}/{one.max_attempts}", one.error.code if one.error else None,
                  one.created_at) for one in found

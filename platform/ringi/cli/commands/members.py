@@ -7,6 +7,7 @@ from uuid import UUID
 import typer
 
 from ringi.cli import contexts
+from ringi.cli.asked import Asked
 from ringi.cli.contexts import Profile
 from ringi.cli.invocation import Commands, connect, invocation
 from ringi.cli.options import Limit
@@ -30,11 +31,11 @@ def create_project(name: str, display_name: DisplayName = "") -> None:
 
 
 @projects.verb("list", "ringi projects list")
-def list_projects(limit: Limit = 50) -> None:
+def list_projects(asked: Asked, limit: Limit = 50) -> None:
     """List the projects that you may see."""
     with connect() as client:
         emit_list(
-            client.identity.projects(), limit=limit,
+            client.identity.projects(**asked), limit=limit,
             render=lambda found: table(["project", "name", "created"], [(one.name, one.display_name, one.created_at) for one in found]),
         )  # fmt: skip
 
@@ -52,11 +53,11 @@ def create_user(
 
 
 @users.verb("list", "ringi users list --json")
-def list_users(limit: Limit = 50) -> None:
+def list_users(asked: Asked, limit: Limit = 50) -> None:
     """List the users of the organisation."""
     with connect() as client:
         emit_list(
-            client.identity.users(), limit=limit,
+            client.identity.users(**asked), limit=limit,
             render=lambda found: table(
                 ["user", "name", "kind", "created"], [(one.name, one.display_name, one.kind, one.created_at) for one in found]
             ),
@@ -100,12 +101,12 @@ def revoke_role(membership: Annotated[UUID, typer.Argument(help="The id that rin
 
 
 @roles.verb("list", "ringi roles list")
-def list_roles(limit: Limit = 50) -> None:
+def list_roles(asked: Asked, limit: Limit = 50) -> None:
     """List who holds which role."""
     columns = ["user", "role", "project", "until", "id"]
     with connect() as client:
         emit_list(
-            client.identity.memberships(), limit=limit,
+            client.identity.memberships(**asked), limit=limit,
             render=lambda found: table(columns, [(one.user, one.role, one.project, one.expires_at, one.id) for one in found]),
         )  # fmt: skip
 
@@ -138,12 +139,12 @@ def issue_token(
 
 
 @tokens.verb("list", "ringi tokens list")
-def list_tokens(limit: Limit = 50) -> None:
+def list_tokens(asked: Asked, limit: Limit = 50) -> None:
     """List tokens without their secrets."""
     columns = ["user", "token", "starts with", "expires", "revoked", "last used", "id"]
     with connect() as client:
         emit_list(
-            client.identity.tokens(), limit=limit,
+            client.identity.tokens(**asked), limit=limit,
             render=lambda found: table(
                 columns, [(one.user, one.name, one.prefix, one.expires_at, one.revoked_at, one.last_used_at, one.id) for one in found]
             ),

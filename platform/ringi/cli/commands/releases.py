@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from ringi.cli.asked import Asked
 from ringi.cli.client import RingiClient
 from ringi.cli.invocation import Commands, connect
-from ringi.cli.options import AdapterName, Description, Limit, Reason, Version
+from ringi.cli.options import AdapterName, AsOf, Description, Limit, Reason, Version
 from ringi.cli.output import emit, emit_list, facts, short, table
 from ringi.cli.references import Reference, check_name, parse_adapter, parse_version
 from ringi.releases.schemas import ChannelOut, ReleaseOut, StandingOut
@@ -38,17 +39,39 @@ def create(
 
 
 @channels.verb("list", "ringi channels list risk")
-def list_channels(project: str, limit: Limit = 50) -> None:
+def list_channels(project: str, asked: Asked, limit: Limit = 50) -> None:
     """List the channels of a project and what they serve."""
     columns = ["channel", "environment", "serves", "base", "base status"]
     with connect() as client:
         emit_list(
-            client.releases.channels(project), limit=limit,
+            client.releases.channels(project, **asked), limit=limit,
             render=lambda found: table(columns, [
                 (one.name, one.environment, [live.version for live in one.live], [live.base for live in one.live],
                  [live.base_status for live in one.live]) for one in found
             ]),
         )  # fmt: skip
+
+
+@channels.verb(
+    "history",
+    "ringi channels history risk production",
+    "ringi channels history risk",
+    "ringi channels history risk production --as-of 2026-11-01T00:00Z",
+)
+def channel_history(
+    project: str,
+    asked: Asked,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[CHANNEL]", help="One channel; all of them unless given.", show_default=False)
+    ] = None,
+    at: AsOf = None,
+    limit: Limit = 50,
+) -> None:
+    """List every move of a project's channels, or what they served at a time."""
+    wanted = [*asked.get("filter", []), *([f"channel={check_name(name, what='channel')}"] if name else [])]
+    with connect() as client:
+        moves = client.releases.all_history(project, as_of=at, **(asked | Asked(filter=wanted)))
+        emit_list(moves, limit=limit, render=_moves)
 
 
 @channels.verb("show", "ringi channels show risk production")
@@ -100,18 +123,11 @@ def rollback(
 
 
 @history.verb("list", "ringi releases list risk/answers --channel production")
-def list_releases(name: AdapterName, channel: Channel, limit: Limit = 50) -> None:
+def list_releases(name: AdapterName, channel: Channel, asked: Asked, limit: Limit = 50) -> None:
     """List every move of a channel for an adapter."""
     wanted = parse_adapter(name)
-    columns = ["move", "action", "version", "before", "by", "reason", "manifest", "at"]
     with connect() as client:
-        emit_list(
-            client.releases.history(wanted.project, wanted.name, channel=channel), limit=limit,
-            render=lambda found: table(columns, [
-                (one.sequence, one.action, one.version, one.previous, one.released_by, one.reason, short(one.manifest_digest), one.created_at)
-                for one in found
-            ]),
-        )  # fmt: skip
+        emit_list(client.releases.history(wanted.project, wanted.name, channel=channel, **asked), limit=limit, render=_moves)
 
 
 @verbs.verb("standing", "ringi standing risk/answers:v1")
@@ -136,6 +152,14 @@ def _standing(found: StandingOut) -> Table:
         whole.add_row("")
         whole.add_row(table(["channel", "gate", "", "", "code"], rows))
     return whole
+
+
+def _moves(found: list[ReleaseOut]) -> Table:
+    columns = ["channel", "move", "action", "version", "before", "by", "reason", "manifest", "at"]
+    return table(columns, [
+        (one.channel, one.sequence, one.action, one.version, one.previous, one.released_by, one.reason, short(one.manifest_digest), one.created_at)
+        for one in found
+    ])  # fmt: skip
 
 
 def _channel(channel: ChannelOut) -> Table:

@@ -7,12 +7,13 @@ import typer
 from pydantic import ValidationError
 from rich.table import Table
 
+from ringi.cli.asked import Asked
 from ringi.cli.errors import Usage
 from ringi.cli.follow import follow
 from ringi.cli.invocation import Commands, connect
-from ringi.cli.options import AdapterName, Detach, Limit
+from ringi.cli.options import AdapterName, AdapterOrProject, Detach, Limit
 from ringi.cli.output import emit, emit_list, facts, note, table
-from ringi.cli.references import dataset_within, parse_adapter
+from ringi.cli.references import check_name, dataset_within, parse_adapter
 from ringi.training.schemas import RunOut, TrainingPlan
 
 app = Commands("Training runs.")
@@ -85,16 +86,24 @@ def train(
         note(f"Follow it: ringi jobs wait {run.job_id}. See it: ringi runs show {wanted} {run.id}.")
 
 
-@app.verb("list", "ringi runs list risk/answers")
-def list_runs(name: AdapterName, limit: Limit = 50) -> None:
-    """List the runs of an adapter."""
-    wanted = parse_adapter(name)
-    columns = ["run", "state", "dataset", "base", "rank", "final loss", "version", "started"]
+@app.verb(
+    "list",
+    "ringi runs list risk/answers",
+    "ringi runs list risk --filter dataset=questions --filter metrics.final_loss --sort metrics.final_loss",
+)
+def list_runs(name: AdapterOrProject, asked: Asked, limit: Limit = 50) -> None:
+    """List the runs of an adapter, or of all adapters of a project."""
+    columns = ["run", "adapter", "state", "dataset", "base", "rank", "final loss", "version", "started"]
     with connect() as client:
+        if "/" in name:
+            wanted = parse_adapter(name)
+            listed = client.training.all(wanted.project, wanted.name, **asked)
+        else:
+            listed = client.training.all_of_project(check_name(name, what="project"), **asked)
         emit_list(
-            client.training.all(wanted.project, wanted.name), limit=limit,
+            listed, limit=limit,
             render=lambda found: table(columns, [
-                (one.id, one.state, one.dataset, one.base, one.spec.rank, one.metrics.final_loss if one.metrics else None, one.version, one.created_at)
+                (one.id, one.adapter, one.state, one.dataset, one.base, one.spec.rank, one.metrics.final_loss if one.metrics else None, one.version, one.created_at)
                 for one in found
             ]),
         )  # fmt: skip

@@ -1,0 +1,310 @@
+"""Two organisations full of things to list, written by models: what a filter should find is then known exactly.
+
+Organisation `acme` has the projects `risk` and `secret`; `aiko` contributes to `risk` alone, `otto` audits all. `rival` has a project `risk` too.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+import httpx
+from sqlalchemy import create_engine, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from ringi.adapters.models import Adapter, AdapterVersion, ChannelHead
+from ringi.adapters.schemas import VersionSource
+from ringi.approvals.models import ApprovalGrant, ApprovalPolicy, ApprovalRequest
+from ringi.approvals.schemas import RequestState
+from ringi.base_models.models import BaseModel, BaseRevision
+from ringi.base_models.schemas import RevisionState
+from ringi.cli.client import RingiClient
+from ringi.datasets.models import Dataset, DatasetVersion
+from ringi.evaluation.models import Evaluation
+from ringi.identity import service as identity
+from ringi.identity.models import Organization, User
+from ringi.identity.schemas import Role, UserKind
+from ringi.jobs.contracts import JobKind, TrainMetrics, as_document
+from ringi.jobs.models import Job
+from ringi.jobs.schemas import JobState
+from ringi.kit.actor import Actor, ActorKind
+from ringi.kit.digests import sha256_bytes
+from ringi.kit.ids import uuid7
+from ringi.releases.models import Channel, Release
+from ringi.releases.schemas import ReleaseAction
+from ringi.storage import blobs
+from ringi.storage.blobs import StoredBlob
+from ringi.training.models import TrainingRun
+from ringi.training.schemas import TrainingPlan
+from support.postgres import DatabaseUrls
+
+_ADMIN = frozenset({"project:read", "organization:read", "identity:read", "identity:manage"})
+_numbers = count(1)
+
+
+def digest() -> str:
+    """A digest that nothing else has."""
+    return sha256_bytes(str(next(_numbers)).encode())
+
+
+@dataclass
+class Tenant:
+    """One organisation: its people's tokens, its projects, and makers of rows."""
+
+    sessions: sessionmaker[Session]
+    name: str
+    url: str
+    admin: Actor
+    projects: dict[str, UUID] = field(default_factory=dict)
+    people: dict[str, UUID] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
+    clients: dict[str, RingiClient] = field(default_factory=dict)
+
+    def as_(self, user: str) -> RingiClient:
+        """The typed client of a user."""
+        if user not in self.clients:
+            self.clients[user] = RingiClient(self.url, self.tokens[user])
+        return self.clients[user]
+
+    def close(self) -> None:
+        """Give the sockets back."""
+        for client in self.clients.values():
+            client.close()
+        self.clients.clear()
+
+    def get(self, user: str, path: str, *pairs: tuple[str, str]) -> httpx.Response:
+        """A plain GET below /api/v1; parameters may repeat."""
+        return httpx.get(
+            f"{self.url}/api/v1{path}", params=list(pairs), headers={"Authorization": f"Bearer {self.tokens[user]}"}, timeout=60
+        )
+
+    def found(self, user: str, path: str, *pairs: tuple[str, str], by: str = "name") -> list[Any]:
+        """One field of every item that the list shows."""
+        answer = self.get(user, path, *pairs)
+        assert answer.status_code == 200, answer.text
+        return [item[by] for item in answer.json()["items"]]
+
+    def refusal(self, user: str, path: str, *pairs: tuple[str, str]) -> tuple[int, str]:
+        """Status and code of what is refused."""
+        answer = self.get(user, path, *pairs)
+        return answer.status_code, answer.json()["code"]
+
+    # --- makers -------------------------------------------------------------------------------------------------------
+
+    def job(self, session: Session, kind: JobKind, *, state: JobState = JobState.SUCCEEDED, subject: str = "応答", **fields: Any) -> Job:
+        """A job of a project, or of none."""
+        job = Job(
+            organization_id=self.admin.organization_id, kind=kind, queue="cpu", subject=subject, state=state, payload={}, created_by=self.admin.id,
+            **fields,
+        )  # fmt: skip
+        session.add(job)
+        session.flush()
+        return job
+
+    def base(self, session: Session, name: str, *, revisions: int = 1) -> BaseModel:
+        """A base model with sealed revisions."""
+        base = BaseModel(organization_id=self.admin.organization_id, name=name, description=f"{name} の説明")
+        session.add(base)
+        session.flush()
+        for number in range(1, revisions + 1):
+            session.add(
+                BaseRevision(
+                    organization_id=self.admin.organization_id, base_model_id=base.id, number=number, state=RevisionState.SEALED, digest=digest(),
+                    files=[], parts={"F1": "f1", "F2": "f2"}, facts=None, job_id=self.job(session, JobKind.FINGERPRINT).id, created_by=self.admin.id,
+                )
+            )  # fmt: skip
+        session.flush()
+        return base
+
+    def dataset(self, session: Session, name: str, *, project: str = "risk", rows: int = 100) -> DatasetVersion:
+        """A dataset with one version."""
+        dataset = Dataset(project_id=self.projects[project], name=name, description=f"{name} の質問と応答")
+        session.add(dataset)
+        session.flush()
+        parts = [digest() for _ in range(3)]
+        for part in parts:
+            blobs.register(session, StoredBlob(part, 1))
+        report = {
+            "rows": rows, "unique_pairs": rows, "empty_rows": 0, "duplicate_rows": 0, "duplicated_pairs": 0, "conflicting_prompts": 0, "leakage_prevented": 0,
+            "train_rows": rows - 10, "validation_rows": 10, "characters": 1, "categories": {}, "examples": {},
+        }  # fmt: skip
+        version = DatasetVersion(
+            project_id=dataset.project_id, dataset_id=dataset.id, number=1, digest=digest(), source_digest=parts[0], split={"seed": 0},
+            train_digest=parts[1], train_size=1, validation_digest=parts[2], validation_size=1, report=report, created_by=self.admin.id,
+        )  # fmt: skip
+        session.add(version)
+        session.flush()
+        return version
+
+    def adapter(
+        self, session: Session, name: str, base: BaseModel, *, project: str = "risk", description: str = "", owner: str = "aiko"
+    ) -> Adapter:
+        """An adapter without versions."""
+        adapter = Adapter(
+            project_id=self.projects[project], name=name, base_model_id=base.id, description=description, created_by=self.people[owner]
+        )
+        session.add(adapter)
+        session.flush()
+        return adapter
+
+    def version(self, session: Session, adapter: Adapter, *, rank: int = 8, method: str = "LORA", **fields: Any) -> AdapterVersion:
+        """The adapter's next version, on the first revision of its base."""
+        numbers = session.scalars(select(AdapterVersion.number).where(AdapterVersion.adapter_id == adapter.id)).all()
+        revision = session.scalars(
+            select(BaseRevision.id).where(BaseRevision.base_model_id == adapter.base_model_id).order_by(BaseRevision.number)
+        ).first()
+        facts = {
+            "peft_type": method, "task_type": None, "rank": rank, "alpha": 2.0 * rank, "use_rslora": False, "use_dora": False, "target_modules": ["q_proj"],
+            "adapted_modules": ["q_proj"], "unmatched_tensors": [], "unfilled_tensors": [], "replaced_tensors": [], "non_finite_tensors": [],
+            "tensors": [], "parameters": 1000 * rank,
+        }  # fmt: skip
+        effect = {"prompts": 2, "probe_digest": digest(), "change": 0.5, "noise": None, "dtype": "float32"}
+        version = AdapterVersion(
+            project_id=adapter.project_id, adapter_id=adapter.id, number=len(numbers) + 1, source=VersionSource.TRAINED, manifest_digest=digest(),
+            manifest=b"{}", files=[], base_revision_id=revision, facts=facts, effect=effect, runtime={},
+            job_id=self.job(session, JobKind.TRAIN, project_id=adapter.project_id).id, created_by=self.people["aiko"], **fields,
+        )  # fmt: skip
+        session.add(version)
+        session.flush()
+        return version
+
+    def run(
+        self,
+        session: Session,
+        version: AdapterVersion,
+        dataset: DatasetVersion,
+        *,
+        loss: float | None,
+        state: JobState = JobState.SUCCEEDED,
+    ) -> TrainingRun:
+        """The run that sealed a version; `loss` None where none was measured."""
+        metrics = TrainMetrics(
+            steps=10,
+            rows=90,
+            skipped_rows=0,
+            first_loss=3.0,
+            final_loss=loss,
+            label_tokens=100,
+            tokens_per_s=None,
+            seconds=1.5,
+            resumed_from_step=0,
+        )
+        run = TrainingRun(
+            project_id=version.project_id, adapter_id=version.adapter_id, dataset_version_id=dataset.id, base_revision_id=version.base_revision_id,
+            spec=as_document(TrainingPlan(rank=8).resolved()), job_id=self.job(session, JobKind.TRAIN, state=state, project_id=version.project_id).id,
+            version_id=version.id, metrics=as_document(metrics), started_by=self.people["aiko"],
+        )  # fmt: skip
+        session.add(run)
+        session.flush()
+        return run
+
+    def evaluation(self, session: Session, version: AdapterVersion, dataset: DatasetVersion, *, improvement: float | None) -> Evaluation:
+        """A completed evaluation; `improvement` None where nothing was scored."""
+        verdict = "insufficient" if improvement is None else "better" if improvement > 0 else "worse"
+        nothing: dict[str, Any] = dict.fromkeys(
+            ("candidate_nll", "baseline_nll", "improvement_interval", "candidate_match_rate", "baseline_match_rate", "match_difference", "match_difference_interval")
+        )  # fmt: skip
+        summary = nothing | {
+            "verdict": verdict, "regressed": None, "reasons": [], "n": 120, "scored": 0 if improvement is None else 120, "unscored": 120 if improvement is None else 0,
+            "minimum_items": 100, "resamples": 2000, "improvement": improvement, "matched": 0, "negative_flips": [], "positive_flips": [], "slices": [],
+        }  # fmt: skip
+        evaluation = Evaluation(
+            project_id=version.project_id, version_id=version.id, base_revision_id=version.base_revision_id, baseline="base",
+            dataset_version_id=dataset.id, job_id=self.job(session, JobKind.EVALUATE, project_id=version.project_id).id, summary=summary,
+            evidence={}, evidence_digest=digest(), requested_by=self.people["aiko"], completed_at=datetime.now(UTC),
+        )  # fmt: skip
+        session.add(evaluation)
+        session.flush()
+        return evaluation
+
+    def channel(self, session: Session, name: str, *, project: str = "risk", environment: str = "production") -> Channel:
+        """A channel that serves nothing yet."""
+        channel = Channel(project_id=self.projects[project], name=name, environment=environment, description="本番のチャネル")
+        session.add(channel)
+        session.flush()
+        return channel
+
+    def release(self, session: Session, channel: Channel, version: AdapterVersion, at: datetime) -> Release:
+        """A move of the channel at a time of the past."""
+        before = session.scalars(
+            select(Release)
+            .where(Release.channel_id == channel.id, Release.adapter_id == version.adapter_id)
+            .order_by(Release.sequence.desc())
+        ).first()
+        release = Release(
+            id=uuid7(), project_id=channel.project_id, channel_id=channel.id, adapter_id=version.adapter_id, version_id=version.id,
+            previous_version_id=before.version_id if before else None, grant_id=self._grant(session, version, channel.environment),
+            sequence=before.sequence + 1 if before else 1, action=ReleaseAction.PUBLISH, reason="応答の品質を確認した", released_by=self.people["aiko"],
+            created_at=at,
+        )  # fmt: skip
+        session.add(release)
+        where = (ChannelHead.adapter_id == version.adapter_id, ChannelHead.channel == channel.name)
+        head = session.scalars(select(ChannelHead).where(*where)).one_or_none()
+        if head is None:
+            head = ChannelHead(
+                project_id=channel.project_id, channel=channel.name, adapter_id=version.adapter_id, version_id=version.id, sequence=1
+            )
+            session.add(head)
+        head.version_id, head.sequence = version.id, release.sequence
+        session.flush()
+        return release
+
+    def _grant(self, session: Session, version: AdapterVersion, environment: str) -> UUID:
+        policy = session.scalars(select(ApprovalPolicy).where(ApprovalPolicy.project_id == version.project_id)).first()
+        if policy is None:
+            policy = ApprovalPolicy(project_id=version.project_id, number=1, digest=digest(), document={}, created_by=self.admin.id)
+            session.add(policy)
+            session.flush()
+        now, nothing = datetime.now(UTC), digest()
+        request = ApprovalRequest(
+            project_id=version.project_id, version_id=version.id, environment=environment, state=RequestState.APPROVED, policy_id=policy.id,
+            manifest_digest=version.manifest_digest, policy_digest=nothing, evidence_digest=nothing, evidence=[], requester_id=self.people["aiko"],
+            expires_at=now + timedelta(days=1),
+        )  # fmt: skip
+        session.add(request)
+        session.flush()
+        grant = ApprovalGrant(
+            project_id=version.project_id, request_id=request.id, version_id=version.id, manifest_digest=version.manifest_digest, base_parts={},
+            environment=environment, evidence=[], policy_digest=nothing, valid_from=now, expires_at=now + timedelta(days=30), audit_event_id=uuid7(),
+        )  # fmt: skip
+        session.add(grant)
+        session.flush()
+        return grant.id
+
+
+def tenant(sessions: sessionmaker[Session], url: str, name: str) -> Tenant:
+    """An organisation with its people; `aiko` contributes to `risk`, `hana` to `secret`, `dana` deploys in `risk`, `vera` only looks."""
+    with sessions.begin() as session:
+        organization = Organization(name=name, display_name="検証株式会社")
+        session.add(organization)
+        session.flush()
+        first = User(organization_id=organization.id, name="admin", kind=UserKind.HUMAN)
+        session.add(first)
+        session.flush()
+        admin = Actor(ActorKind.USER, first.id, "admin", organization.id, organization_permissions=_ADMIN)
+        made = Tenant(sessions, name, url, admin)
+        for project, shown in (("risk", "リスク管理部"), ("secret", "機密")):
+            made.projects[project] = identity.create_project(session, admin, name=project, display_name=shown).id
+        roles = {
+            "aiko": (Role.CONTRIBUTOR, "risk"), "hana": (Role.CONTRIBUTOR, "secret"), "dana": (Role.DEPLOYER, "risk"), "vera": (Role.VIEWER, "risk"),
+            "otto": (Role.AUDITOR, None), "sys": (Role.SYSTEM_ADMIN, None), "idun": (Role.IDENTITY_ADMIN, None),
+        }  # fmt: skip
+        for user, (role, where) in roles.items():
+            person = identity.create_user(session, admin, name=user, display_name=f"{user} さん", kind=UserKind.HUMAN)
+            identity.grant_role(session, admin, user=user, role=role, project=where, days=None)
+            made.people[user] = person.id
+            made.tokens[user], _ = identity.issue_token(session, admin, user=person, name=f"token of {user}", days=30)
+    return made
+
+
+@contextmanager
+def application(urls: DatabaseUrls) -> Iterator[sessionmaker[Session]]:
+    """Sessions as the application."""
+    engine = create_engine(urls.app_url)
+    try:
+        yield sessionmaker(engine, expire_on_commit=False)
+    finally:
+        engine.dispose()
