@@ -58,6 +58,7 @@ class AdapterOut(Schema):
     base: str
     description: str
     created_at: datetime
+    row_version: int
 
 
 class VersionOut(Schema):
@@ -78,6 +79,7 @@ class VersionOut(Schema):
     effect: EffectFacts
     created_by: UUID
     created_at: datetime
+    row_version: int
 
 
 class VersionAccepted(Schema):

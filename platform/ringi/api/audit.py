@@ -43,10 +43,11 @@ from ringi.settings import get_settings
 from ringi.training.models import TrainingRun
 from ringi.web.errors import responses
 from ringi.web.paging import Paging, decode_cursor, encode_cursor, paging
+from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
-router = APIRouter(tags=["audit"], responses=responses(Unauthenticated, Forbidden, NotFound))
+router = APIRouter(route_class=ApiRoute, tags=["audit"], responses=responses(Unauthenticated, Forbidden, NotFound))
 PageDep = Annotated[Paging, Depends(paging)]
 Auditor = Annotated[Actor, allowed(Permission.AUDIT_READ)]
 

@@ -16,10 +16,11 @@ from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.uploads.service import NotUploaded
 from ringi.web.errors import responses
 from ringi.web.paging import Paging, page_of, paging
+from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
-router = APIRouter(prefix="/bases", tags=["base models"], responses=responses(Unauthenticated, Forbidden, NotFound))
+router = APIRouter(route_class=ApiRoute, prefix="/bases", tags=["base models"], responses=responses(Unauthenticated, Forbidden, NotFound))
 Reader = Annotated[Actor, allowed(Permission.ORGANIZATION_READ)]
 Writer = Annotated[Actor, allowed(Permission.BASE_REGISTER)]
 PageDep = Annotated[Paging, Depends(paging)]

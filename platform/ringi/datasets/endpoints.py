@@ -16,10 +16,16 @@ from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.uploads.service import NotUploaded
 from ringi.web.errors import responses
 from ringi.web.paging import Paging, page_of, paging
+from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
-router = APIRouter(prefix="/projects/{project}/datasets", tags=["datasets"], responses=responses(Unauthenticated, Forbidden, NotFound))
+router = APIRouter(
+    route_class=ApiRoute,
+    prefix="/projects/{project}/datasets",
+    tags=["datasets"],
+    responses=responses(Unauthenticated, Forbidden, NotFound),
+)
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Writer = Annotated[InProject, allowed_in_project(Permission.DATASET_WRITE)]
 PageDep = Annotated[Paging, Depends(paging)]
@@ -28,8 +34,9 @@ PageDep = Annotated[Paging, Depends(paging)]
 def dataset_out(dataset: Dataset) -> DatasetOut:
     """A dataset with its project's name."""
     return DatasetOut(
-        id=dataset.id, project=dataset.project.name, name=dataset.name, description=dataset.description, created_at=dataset.created_at
-    )
+        id=dataset.id, project=dataset.project.name, name=dataset.name, description=dataset.description, created_at=dataset.created_at,
+        row_version=dataset.row_version,
+    )  # fmt: skip
 
 
 def version_out(version: DatasetVersion, project: str) -> DatasetVersionOut:

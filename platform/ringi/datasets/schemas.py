@@ -36,6 +36,7 @@ class DatasetOut(Schema):
     name: str
     description: str
     created_at: datetime
+    row_version: int
 
 
 class DatasetVersionOut(Schema):

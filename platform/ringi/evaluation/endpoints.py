@@ -21,11 +21,12 @@ from ringi.jobs.schemas import JobError
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.web.errors import responses
 from ringi.web.paging import Paging, page_of, paging
+from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(
-    prefix="/projects/{project}/adapters/{adapter}/versions/{selector}/evaluations", tags=["evaluation"],
+    route_class=ApiRoute, prefix="/projects/{project}/adapters/{adapter}/versions/{selector}/evaluations", tags=["evaluation"],
     responses=responses(Unauthenticated, Forbidden, NotFound),
 )  # fmt: skip
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]

@@ -32,7 +32,13 @@ Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 def current_actor(request: Request, session: SessionDep, credentials: Bearer) -> Actor:
     """The caller; 401 without a valid token."""
-    return service.authenticate(session, credentials.credentials if credentials else None, request_id=request.state.request_id)
+    return _known(request, session, credentials)
+
+
+def _known(request: Request, session: Session, credentials: HTTPAuthorizationCredentials | None) -> Actor:
+    actor = service.authenticate(session, credentials.credentials if credentials else None, request_id=request.state.request_id)
+    request.state.actor = actor
+    return actor
 
 
 CurrentActor = Annotated[Actor, Depends(current_actor)]
@@ -72,7 +78,7 @@ def allowed_beforehand(permission: Permission) -> Any:
 
     def check(request: Request, credentials: Bearer) -> Actor:
         with transaction() as session:
-            actor = service.authenticate(session, credentials.credentials if credentials else None, request_id=request.state.request_id)
+            actor = _known(request, session, credentials)
         return _allowed_anywhere(None, actor, permission)
 
     return Depends(_declared(check, permission))
@@ -96,13 +102,14 @@ def allowed_in_project(permission: Permission) -> Any:
     return Depends(_declared(check, permission))
 
 
-def setup_actor(credentials: Bearer) -> Actor:
+def setup_actor(request: Request, credentials: Bearer) -> Actor:
     """The operator who may create organisations, by the setup key of this deployment; compared in constant time."""
     expected = get_settings().setup_key
     given = credentials.credentials if credentials else ""
     if not expected or not hmac.compare_digest(given.encode(), expected.encode()):
         raise Unauthenticated("Creating an organisation needs this deployment's setup key.", reason="setup_key")
-    return system_actor("setup")
+    request.state.actor = system_actor("setup")
+    return request.state.actor  # type: ignore[no-any-return]  # as just set
 
 
 def _declared(check: Check, permission: Permission) -> Check:

@@ -31,10 +31,12 @@ from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.web.errors import responses
 from ringi.web.paging import Paging, page_of, paging
+from ringi.web.preconditions import IfMatch, PreconditionFailed
+from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
-router = APIRouter(tags=["identity"], responses=responses(Unauthenticated, Forbidden, NotFound))
+router = APIRouter(route_class=ApiRoute, tags=["identity"], responses=responses(Unauthenticated, Forbidden, NotFound))
 PageDep = Annotated[Paging, Depends(paging)]
 
 
@@ -48,6 +50,7 @@ def membership_out(membership: Membership) -> MembershipOut:
         project=project,
         expires_at=membership.expires_at,
         created_at=membership.created_at,
+        row_version=membership.row_version,
     )
 
 
@@ -112,6 +115,12 @@ def create_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission.
     return UserOut.model_validate(service.create_user(session, actor, name=body.name, display_name=body.display_name, kind=body.kind))
 
 
+@router.get("/users/{user}")
+def get_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_READ)], user: str) -> UserOut:
+    """One user."""
+    return UserOut.model_validate(service.find_user(session, actor, user))
+
+
 @router.get("/users")
 def list_users(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_READ)], page: PageDep) -> Page[UserOut]:
     """Users of the organisation."""
@@ -137,9 +146,18 @@ def list_memberships(session: SessionDep, actor: Annotated[Actor, allowed(Permis
     return page_of(session, query, key=Membership.id, listing="memberships", page=page, render=membership_out)
 
 
-@router.delete("/memberships/{membership_id}")
-def revoke_role(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], membership_id: UUID) -> MembershipOut:
+@router.get("/memberships/{membership_id}")
+def get_membership(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_READ)], membership_id: UUID) -> MembershipOut:
+    """One role that is not revoked."""
+    return membership_out(service.find_membership(session, actor, membership_id))
+
+
+@router.delete("/memberships/{membership_id}", responses=responses(PreconditionFailed))
+def revoke_role(
+    session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], membership_id: UUID, match: IfMatch
+) -> MembershipOut:
     """End a role now."""
+    match.check(session, service.find_membership(session, actor, membership_id))
     return membership_out(service.revoke_role(session, actor, membership_id=membership_id))
 
 
@@ -158,15 +176,17 @@ def issue_token(
 @router.get("/tokens")
 def list_tokens(session: SessionDep, actor: CurrentActor, page: PageDep) -> Page[TokenOut]:
     """The caller's tokens; an identity_admin sees the organisation's, a narrowed token only itself."""
-    query = visible(actor, Token).options(joinedload(Token.user))
-    if not actor.may(Permission.IDENTITY_READ):
-        query = query.where(Token.user_id == actor.id)
-    if actor.scopes is not None:
-        query = query.where(Token.id == actor.token_id)
-    return page_of(session, query, key=Token.id, listing="tokens", page=page, render=token_out)
+    return page_of(session, service.tokens_in_sight(actor), key=Token.id, listing="tokens", page=page, render=token_out)
 
 
-@router.delete("/tokens/{token_id}")
-def revoke_token(session: SessionDep, actor: CurrentActor, token_id: UUID) -> TokenOut:
+@router.get("/tokens/{token_id}")
+def get_token(session: SessionDep, actor: CurrentActor, token_id: UUID) -> TokenOut:
+    """One token, without its secret."""
+    return token_out(service.find_token(session, actor, token_id))
+
+
+@router.delete("/tokens/{token_id}", responses=responses(PreconditionFailed))
+def revoke_token(session: SessionDep, actor: CurrentActor, token_id: UUID, match: IfMatch) -> TokenOut:
     """End a token now."""
+    match.check(session, service.find_token(session, actor, token_id))
     return token_out(service.revoke_token(session, actor, token_id=token_id))

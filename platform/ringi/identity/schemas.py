@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from ringi.web.schemas import Name, Schema, Text
+from ringi.web.schemas import Name, Schema, Secret, Text
 
 # The form of a permission; which ones there are is said by permissions.py, which stands above this module.
 Scope = Annotated[str, StringConstraints(pattern=r"^[a-z_]+:[a-z_]+$", max_length=64)]
@@ -98,6 +98,7 @@ class ProjectOut(Schema):
     name: str
     display_name: str
     created_at: datetime
+    row_version: int
 
 
 class UserOut(Schema):
@@ -108,6 +109,7 @@ class UserOut(Schema):
     display_name: str
     kind: UserKind
     created_at: datetime
+    row_version: int
 
 
 class MembershipOut(Schema):
@@ -119,6 +121,7 @@ class MembershipOut(Schema):
     project: str | None
     expires_at: datetime | None
     created_at: datetime
+    row_version: int
 
 
 class TokenOut(Schema):
@@ -134,12 +137,13 @@ class TokenOut(Schema):
     expires_at: datetime
     revoked_at: datetime | None
     last_used_at: datetime | None
+    row_version: int
 
 
 class IssuedToken(Schema):
     """The only answer that ever holds the secret."""
 
-    token: str
+    token: Secret
     details: TokenOut
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, String, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from ringi.db.base import Base, Identified, OwnedByOrganization
+from ringi.db.base import Base, OwnedByOrganization, Versioned
 from ringi.identity.models import Project
 from ringi.jobs.contracts import JobKind
 from ringi.jobs.schemas import JobState
@@ -15,7 +15,7 @@ from ringi.jobs.schemas import JobState
 _OPEN = text("state IN ('queued', 'running')")
 
 
-class Job(Identified, OwnedByOrganization, Base):
+class Job(Versioned, OwnedByOrganization, Base):
     """A piece of work. `exclusive_key` lets at most one open job exist for a thing; `checkpoint` is where a next attempt goes on."""
 
     __tablename__ = "jobs"

@@ -16,6 +16,8 @@ class RingiError(Exception):
     status: ClassVar[int] = 500
     # A worker retries an error only when trying again could end otherwise.
     retryable: ClassVar[bool] = False
+    # The header Retry-After of its answer, in seconds; None when no time would mend it.
+    retry_after_s: int | None = None
 
     def __init__(self, message: str, *, next_step: str = "", details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)

@@ -84,6 +84,7 @@ class ChannelOut(Schema):
     description: str
     live: list[LiveOut]
     created_at: datetime
+    row_version: int
 
 
 class GateOut(Schema):

@@ -20,11 +20,15 @@ from ringi.training.models import TrainingRun
 from ringi.training.schemas import RunOut, StartRun
 from ringi.web.errors import responses
 from ringi.web.paging import Paging, page_of, paging
+from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(
-    prefix="/projects/{project}/adapters/{adapter}/runs", tags=["training"], responses=responses(Unauthenticated, Forbidden, NotFound)
+    route_class=ApiRoute,
+    prefix="/projects/{project}/adapters/{adapter}/runs",
+    tags=["training"],
+    responses=responses(Unauthenticated, Forbidden, NotFound),
 )
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Starter = Annotated[InProject, allowed_in_project(Permission.TRAINING_START)]

@@ -22,6 +22,7 @@ from ringi.kit.errors import RingiError
 
 log = logging.getLogger("ringi.api")
 PROBLEM = "application/problem+json"
+DATABASE_RETRY_S = 1
 # No answer, a broken connection, or none free in the pool for its whole timeout.
 DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 
@@ -32,7 +33,14 @@ def cause(error: SQLAlchemyError) -> object:
 
 
 def problem(
-    request: Request, *, status: int, code: str, detail: str, next_step: str = "", details: Mapping[str, Any] | None = None
+    request: Request,
+    *,
+    status: int,
+    code: str,
+    detail: str,
+    next_step: str = "",
+    details: Mapping[str, Any] | None = None,
+    retry_after_s: int | None = None,
 ) -> JSONResponse:
     """One problem document."""
     body = {
@@ -45,10 +53,20 @@ def problem(
         "request_id": getattr(request.state, "request_id", None),
     }
     headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(retry_after_s)
     if body["request_id"]:
         # The answer to an unforeseen error is made outside of RequestId, which sets it on all others.
         headers["X-Request-Id"] = str(body["request_id"])
     return JSONResponse(body | ({"details": dict(details)} if details else {}), status_code=status, media_type=PROBLEM, headers=headers)
+
+
+def refusal_answer(request: Request, error: RingiError) -> JSONResponse:
+    """The answer to a refusal."""
+    return problem(
+        request, status=error.status, code=error.code, detail=error.message, next_step=error.next_step, details=error.details,
+        retry_after_s=error.retry_after_s,
+    )  # fmt: skip
 
 
 def responses(*errors: type[RingiError]) -> dict[int | str, dict[str, Any]]:
@@ -61,7 +79,10 @@ def responses(*errors: type[RingiError]) -> dict[int | str, dict[str, Any]]:
 
 
 class RequestId:
-    """An id for every request: in the audit events it causes, in its problem document, and in the header `X-Request-Id`."""
+    """An id for every request: in the audit events it causes, in its problem document, and in the header `X-Request-Id`.
+
+    `request.state.answer_headers` go onto every answer too, also onto refusals.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -72,11 +93,12 @@ class RequestId:
             await self.app(scope, receive, send)
             return
         request_id = str(uuid4())
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"], state["answer_headers"] = request_id, {}
 
         async def with_header(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                MutableHeaders(scope=message).update({"X-Request-Id": request_id, **state["answer_headers"]})
             await send(message)
 
         await self.app(scope, receive, with_header)
@@ -90,9 +112,7 @@ def install(app: FastAPI) -> None:
     def refused(request: Request, error: RingiError) -> JSONResponse:
         if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("%s %s: %s", request.method, request.url.path, error)
-        return problem(
-            request, status=error.status, code=error.code, detail=error.message, next_step=error.next_step, details=error.details
-        )
+        return refusal_answer(request, error)
 
     @app.exception_handler(RequestValidationError)
     def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -118,7 +138,8 @@ def install(app: FastAPI) -> None:
         log.error("database: %s", cause(error))
         return problem(
             request, status=503, code="database_unavailable", detail="The database did not answer.",
-            next_step="Read the state again before repeating a change.",
+            next_step="Send it again in a moment. A change with an Idempotency-Key is never done twice; without one, read the state first.",
+            retry_after_s=DATABASE_RETRY_S,
         )  # fmt: skip
 
     @app.exception_handler(DataError)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 Item = TypeVar("Item")
 
@@ -22,6 +22,9 @@ Reason = Annotated[str, StringConstraints(min_length=10, max_length=2000, strip_
 
 # What names a version or a revision: `v2`, `r1`, `latest`, a digest, a commit. ASCII alone, so that it can be stored and compared.
 Selector = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,80}$")]
+
+# A secret in an answer: shown once, and where the answer is kept for a repeated request, it is kept encrypted (web/route.py).
+Secret = Annotated[str, Field(json_schema_extra={"format": "password"})]
 
 
 class Schema(BaseModel):
