@@ -27,6 +27,7 @@ class Alone:
     def superuser(self) -> Iterator[psycopg.Connection]:
         """What only tests may do: hold locks, and look."""
         with self.database.connect(self.processes.urls.name) as connection:
+            connection.autocommit = False
             yield connection
 
 

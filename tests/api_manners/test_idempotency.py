@@ -188,10 +188,10 @@ def test_a_key_ends_after_a_day_of_the_databases_clock(platform: Platform) -> No
     assert post(platform, "contributor", DATASETS, body, mine).status_code == 201
     with superuser(platform) as database:
         age = "UPDATE idempotency_keys SET created_at = clock_timestamp() - interval '%s' WHERE key = %%s"
-        database.execute(age % "23 hours 59 minutes", [mine])  # type: ignore[arg-type]
+        database.execute(age % "23 hours 59 minutes", [mine])
         database.commit()
         assert post(platform, "contributor", DATASETS, body, mine).headers["Idempotent-Replayed"] == "true"
-        database.execute(age % "24 hours 1 second", [mine])  # type: ignore[arg-type]
+        database.execute(age % "24 hours 1 second", [mine])
         database.commit()
     # Not yet purged, or purged a moment ago: a new request either way.
     new = post(platform, "contributor", DATASETS, {"name": "other"}, mine)

@@ -24,9 +24,9 @@ class JobCalls:
         """One job with its live progress."""
         return self._http.get(route("jobs", str(job_id)), JobOut)
 
-    def cancel(self, job_id: UUID) -> JobOut:
+    def cancel(self, job_id: UUID, *, if_match: str | None = None) -> JobOut:
         """Ask it to stop."""
-        return self._http.post(route("jobs", str(job_id), "cancel"), JobOut)
+        return self._http.post(route("jobs", str(job_id), "cancel"), JobOut, if_match=if_match)
 
 
 class TrainingCalls:
