@@ -126,7 +126,9 @@ def test_a_role_is_ended_by_one_of_many_on_the_same_reading(platform: Platform) 
     held = platform.as_("admin").identity.grant_role("viewer", Role.EVALUATOR, project=PROJECT)
     path, headers = f"/memberships/{held.id}", {"If-Match": f'"{held.row_version}"'}
     answers = every(6, lambda: platform.call("admin", "DELETE", path, headers=headers).status_code)
-    assert sorted(answers) == [200, 404, 404, 404, 404, 404]
+    # The others find it changed, or, when they came later, not there any more.
+    assert answers.count(200) == 1
+    assert set(answers) <= {200, 404, 412}
 
 
 def test_a_job_is_cancelled_as_it_was_read(ground: Ground) -> None:

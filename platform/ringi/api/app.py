@@ -19,6 +19,7 @@ from ringi.jobs.endpoints import router as jobs
 from ringi.releases.endpoints import router as releases
 from ringi.training.endpoints import router as training
 from ringi.uploads.endpoints import router as uploads
+from ringi.usage.endpoints import router as limits
 from ringi.web import errors
 from ringi.web.body_limit import BodyLimit
 
@@ -27,6 +28,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     identity,
     uploads,
     jobs,
+    limits,
     datasets,
     base_models,
     adapters,

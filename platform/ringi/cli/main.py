@@ -55,6 +55,8 @@ COMMANDS: dict[str, Entry] = {
     "retire": Entry(_SHIP, "adapters", "verbs", True, "End a version's service in good order."),
     "revoke": Entry(_SHIP, "adapters", "verbs", True, "Stop a version at once and for ever."),
     "jobs": Entry(_WATCH, "jobs", "app", False, "Jobs: list, follow, cancel."),
+    "quotas": Entry(_WATCH, "limits", "app", False, "Limits of projects."),
+    "usage": Entry(_WATCH, "limits", "verbs", True, "What is used of the limits."),
     "audit": Entry(_WATCH, "audit", "app", False, "The audit log: read, export, verify offline."),
 }
 

@@ -23,6 +23,7 @@ from ringi.identity.permissions import Permission
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.errors import Forbidden, Unauthenticated
 from ringi.settings import get_settings
+from ringi.web.rate import RateLimited, get_counter
 from ringi.web.session import SessionDep
 
 _bearer = HTTPBearer(auto_error=False, description="A token of this platform: hf_rgi…")
@@ -37,7 +38,13 @@ def current_actor(request: Request, session: SessionDep, credentials: Bearer) ->
 
 def _known(request: Request, session: Session, credentials: HTTPAuthorizationCredentials | None) -> Actor:
     actor = service.authenticate(session, credentials.credentials if credentials else None, request_id=request.state.request_id)
-    request.state.actor = actor
+    request.state.actor, request.state.rate = actor, None
+    limit = get_settings().requests_per_minute if actor.requests_per_minute is None else actor.requests_per_minute
+    if limit:
+        rate = request.state.rate = get_counter().take(str(actor.token_id), limit)
+        request.state.answer_headers.update(rate.headers())
+        if not rate.allowed:
+            raise RateLimited(limit, rate.retry_after_s)
     return actor
 
 

@@ -18,6 +18,7 @@ from ringi.identity.schemas import (
     GrantRole,
     IssuedToken,
     IssueToken,
+    LimitToken,
     MembershipOut,
     OrganizationCreated,
     OrganizationOut,
@@ -183,6 +184,16 @@ def list_tokens(session: SessionDep, actor: CurrentActor, page: PageDep) -> Page
 def get_token(session: SessionDep, actor: CurrentActor, token_id: UUID) -> TokenOut:
     """One token, without its secret."""
     return token_out(service.find_token(session, actor, token_id))
+
+
+@router.put("/tokens/{token_id}/limits", responses=responses(PreconditionFailed))
+def limit_token(
+    session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], token_id: UUID, body: LimitToken, match: IfMatch
+) -> TokenOut:
+    """Set how many requests a minute a token may send."""
+    token = service.find_token(session, actor, token_id)
+    match.check(session, token)
+    return token_out(service.limit_token(session, actor, token=token, requests_per_minute=body.requests_per_minute))
 
 
 @router.delete("/tokens/{token_id}", responses=responses(PreconditionFailed))

@@ -72,5 +72,7 @@ class Token(Versioned, OwnedByOrganization, Base):
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+    # None: the deployment's default; 0: no limit.
+    requests_per_minute: Mapped[int | None]
 
     user: Mapped[User] = relationship(lazy="raise")

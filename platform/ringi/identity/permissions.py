@@ -37,6 +37,7 @@ class Permission(StrEnum):
     RELEASE_PUBLISH = "release:publish"
     RELEASE_PULL = "release:pull"
     JOB_CANCEL = "job:cancel"
+    QUOTA_SET = "quota:set"
     AUDIT_READ = "audit:read"
     AUDIT_EXPORT = "audit:export"
 
@@ -67,7 +68,7 @@ PROJECT_ROLES: dict[Role, frozenset[Permission]] = {
 ORGANIZATION_ROLES: dict[Role, frozenset[Permission]] = {
     Role.POLICY_ADMIN: frozenset({P.ORGANIZATION_READ, P.PROJECT_READ, P.POLICY_WRITE}),
     Role.IDENTITY_ADMIN: frozenset({P.ORGANIZATION_READ, P.PROJECT_READ, P.IDENTITY_READ, P.IDENTITY_MANAGE}),
-    Role.SYSTEM_ADMIN: frozenset({P.ORGANIZATION_READ, P.PROJECT_READ, P.UPLOAD, P.BASE_REGISTER, P.JOB_CANCEL}),
+    Role.SYSTEM_ADMIN: frozenset({P.ORGANIZATION_READ, P.PROJECT_READ, P.UPLOAD, P.BASE_REGISTER, P.JOB_CANCEL, P.QUOTA_SET}),
     Role.AUDITOR: frozenset({P.ORGANIZATION_READ, P.PROJECT_READ, P.IDENTITY_READ, P.AUDIT_READ, P.AUDIT_EXPORT}),
 }
 

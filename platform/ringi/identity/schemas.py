@@ -82,6 +82,12 @@ class IssueToken(Schema):
     environment: Name | None = None
 
 
+class LimitToken(Schema):
+    """How many requests a minute a token may send: null is the deployment's default, 0 is no limit."""
+
+    requests_per_minute: Annotated[int, Field(ge=0, le=10_000_000)] | None
+
+
 class OrganizationOut(Schema):
     """An organisation."""
 
@@ -137,6 +143,7 @@ class TokenOut(Schema):
     expires_at: datetime
     revoked_at: datetime | None
     last_used_at: datetime | None
+    requests_per_minute: int | None
     row_version: int
 
 

@@ -218,6 +218,21 @@ def revoke_token(session: Session, actor: Actor, *, token_id: UUID) -> Token:
     return session.scalars(select(Token).where(Token.id == token.id).options(joinedload(Token.user))).one()
 
 
+def limit_token(session: Session, actor: Actor, *, token: Token, requests_per_minute: int | None) -> Token:
+    """Set how many requests a minute a token may send."""
+    token.requests_per_minute = requests_per_minute
+    session.flush()  # the answer shows the new row version
+    audit.record(
+        session,
+        actor,
+        AuditAction.TOKEN_LIMIT,
+        object_type="token",
+        object_id=token.id,
+        details={"requests_per_minute": requests_per_minute},
+    )
+    return token
+
+
 def authenticate(session: Session, secret: str | None, *, request_id: str | None = None) -> Actor:
     """The Actor behind a token; Unauthenticated says whether it is missing, invalid, expired or revoked."""
     if secret is None:
@@ -263,4 +278,5 @@ def _actor_of(session: Session, token: Token, request_id: str | None) -> Actor:
         id=token.user_id, name=token.user.name, organization_id=token.organization_id, token_id=token.id, environment=token.environment,
         organization_permissions=frozenset(in_organization), project_permissions={key: frozenset(value) for key, value in in_projects.items()},
         scopes=scopes, request_id=request_id,
+        requests_per_minute=token.requests_per_minute,
     )  # fmt: skip

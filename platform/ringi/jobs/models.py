@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String, func, text
+from sqlalchemy import BigInteger, ForeignKey, Index, String, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ringi.db.base import Base, OwnedByOrganization, Versioned
@@ -44,6 +44,8 @@ class Job(Versioned, OwnedByOrganization, Base):
     lease_owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
+    # What it will seal, as far as that is known when it is asked for; counts as stored while the job is open.
+    reserved_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     created_by: Mapped[UUID]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

@@ -63,10 +63,12 @@ def problem(
 
 def refusal_answer(request: Request, error: RingiError) -> JSONResponse:
     """The answer to a refusal."""
-    return problem(
+    answer = problem(
         request, status=error.status, code=error.code, detail=error.message, next_step=error.next_step, details=error.details,
         retry_after_s=error.retry_after_s,
     )  # fmt: skip
+    answer.headers.update(error.answer_headers)
+    return answer
 
 
 def responses(*errors: type[RingiError]) -> dict[int | str, dict[str, Any]]:
@@ -98,7 +100,11 @@ class RequestId:
 
         async def with_header(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update({"X-Request-Id": request_id, **state["answer_headers"]})
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                for name, value in state["answer_headers"].items():
+                    # Structured lists (RFC 9651): the limit that refused stands beside the one that every request counts against.
+                    headers[name] = f"{headers[name]}, {value}" if name in headers else value
             await send(message)
 
         await self.app(scope, receive, with_header)

@@ -11,6 +11,7 @@ from ringi.identity.schemas import (
     GrantRole,
     IssuedToken,
     IssueToken,
+    LimitToken,
     MembershipOut,
     OrganizationCreated,
     ProjectOut,
@@ -95,6 +96,11 @@ class IdentityCalls:
     def token(self, token_id: UUID) -> TokenOut:
         """One token, without its secret."""
         return self._http.get(route("tokens", str(token_id)), TokenOut)
+
+    def limit_token(self, token_id: UUID, requests_per_minute: int | None, *, if_match: str | None = None) -> TokenOut:
+        """Set how many requests a minute a token may send: None is the deployment's default, 0 no limit."""
+        path, body = route("tokens", str(token_id), "limits"), LimitToken(requests_per_minute=requests_per_minute)
+        return self._http.put(path, TokenOut, body, if_match=if_match)
 
     def revoke_token(self, token_id: UUID, *, if_match: str | None = None) -> TokenOut:
         """End a token now."""

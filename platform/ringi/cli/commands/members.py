@@ -158,3 +158,22 @@ def revoke_token(
     with connect() as client:
         ended = client.identity.revoke_token(token, if_match=if_match)
     emit(ended, lambda: facts([("ended", f"token '{ended.name}' of {ended.user}"), ("at", ended.revoked_at)]))
+
+
+@tokens.verb(
+    "limit",
+    "ringi tokens limit 0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e --requests-per-minute 600",
+    "ringi tokens limit 0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e",
+)
+def limit_token(
+    token: Annotated[UUID, typer.Argument(help="The id that ringi tokens list shows, not the secret.")],
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=0, help="0 is no limit; left out, the deployment's default.", show_default=False)
+    ] = None,
+    if_match: IfMatch = None,
+) -> None:
+    """Set how many requests a minute a token may send."""
+    with connect() as client:
+        found = client.identity.limit_token(token, requests_per_minute, if_match=if_match)
+    limit = "the default" if found.requests_per_minute is None else found.requests_per_minute or "none"
+    emit(found, lambda: facts([("token", f"'{found.name}' of {found.user}"), ("requests a minute", limit)]))
