@@ -50,6 +50,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_id", "key", name=op.f("pk_idempotency_keys")),
     )
     op.create_index(op.f("ix_idempotency_keys_created_at"), "idempotency_keys", ["created_at"], unique=False)
+    op.execute(f"REVOKE ALL ON idempotency_keys FROM {ddl.APPLICATION_ROLE}")
     op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO {ddl.APPLICATION_ROLE}")
     op.execute(
         "CREATE FUNCTION count_row_version() RETURNS trigger LANGUAGE plpgsql AS "

@@ -61,6 +61,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("project_id", "digest", name=op.f("uq_project_bytes_project_id_digest")),
     )
     op.create_index(op.f("ix_project_bytes_project_id"), "project_bytes", ["project_id"], unique=False)
+    op.execute(f"REVOKE ALL ON project_quotas, project_bytes FROM {ddl.APPLICATION_ROLE}")
     op.execute(f"GRANT SELECT, INSERT, UPDATE ON project_quotas TO {ddl.APPLICATION_ROLE}")
     op.execute(f"GRANT SELECT, INSERT ON project_bytes TO {ddl.APPLICATION_ROLE}")
     op.execute(

@@ -26,6 +26,7 @@ from ringi.identity.permissions import Permission, visible
 from ringi.jobs.contracts import AdapterFacts, EffectFacts, FileRef
 from ringi.jobs.service import AlreadyRunning
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.quotas.refusals import QUOTAS
 from ringi.uploads.service import NotUploaded
 from ringi.web.errors import responses
 from ringi.web.paging import Paging, page_of, paging
@@ -89,7 +90,9 @@ def get_adapter(session: SessionDep, caller: Reader, adapter: str) -> AdapterOut
     return adapter_out(service.find(session, caller.actor, project=caller.project, name=adapter))
 
 
-@router.post("/{adapter}/versions", status_code=202, responses=responses(NotUploaded, AlreadyRunning, RevisionNotSealed, AdapterRefused))
+@router.post(
+    "/{adapter}/versions", status_code=202, responses=responses(NotUploaded, AlreadyRunning, RevisionNotSealed, AdapterRefused, *QUOTAS)
+)
 def register_version(session: SessionDep, caller: Writer, adapter: str, body: RegisterVersion) -> VersionAccepted:
     """Register a PEFT folder trained elsewhere: the job inspects it and seals a version, or fails with the reasons."""
     found = service.find(session, caller.actor, project=caller.project, name=adapter)

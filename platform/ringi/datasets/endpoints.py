@@ -13,6 +13,7 @@ from ringi.identity.permissions import Permission, visible
 from ringi.jobs.contracts import DatasetReport, SplitSpec
 from ringi.jobs.service import AlreadyRunning
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.quotas.refusals import QUOTAS
 from ringi.uploads.service import NotUploaded
 from ringi.web.errors import responses
 from ringi.web.paging import Paging, page_of, paging
@@ -67,7 +68,7 @@ def get_dataset(session: SessionDep, caller: Reader, dataset: str) -> DatasetOut
     return dataset_out(service.find(session, caller.actor, project=caller.project, name=dataset))
 
 
-@router.post("/{dataset}/versions", status_code=202, responses=responses(NotUploaded, AlreadyRunning))
+@router.post("/{dataset}/versions", status_code=202, responses=responses(NotUploaded, AlreadyRunning, *QUOTAS))
 def add_version(session: SessionDep, caller: Writer, dataset: str, body: AddDatasetVersion, response: Response) -> DatasetVersionAccepted:
     """202 with a job for new bytes; 200 with the sealed version for bytes that are known."""
     found = service.find(session, caller.actor, project=caller.project, name=dataset)

@@ -19,6 +19,7 @@ from ringi.identity.permissions import Permission
 from ringi.jobs.contracts import ItemRecord, Progress
 from ringi.jobs.schemas import JobError
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.quotas.refusals import QUOTAS
 from ringi.web.errors import responses
 from ringi.web.paging import Paging, page_of, paging
 from ringi.web.route import ApiRoute
@@ -54,7 +55,7 @@ def _version(session: SessionDep, caller: InProject, adapter: str, selector: str
     return adapters.find_version(session, caller.actor, adapter=found, selector=selector)
 
 
-@router.post("", status_code=202, responses=responses(RevisionNotSealed, service.NothingToCompare))
+@router.post("", status_code=202, responses=responses(RevisionNotSealed, service.NothingToCompare, *QUOTAS))
 def request_evaluation(session: SessionDep, caller: Requester, adapter: str, selector: str, body: RequestEvaluation) -> EvaluationOut:
     """Start an evaluation; its job brings the records, the platform judges them."""
     version = _version(session, caller, adapter, selector)

@@ -38,14 +38,20 @@ def current_actor(request: Request, session: SessionDep, credentials: Bearer) ->
 
 def _known(request: Request, session: Session, credentials: HTTPAuthorizationCredentials | None) -> Actor:
     actor = service.authenticate(session, credentials.credentials if credentials else None, request_id=request.state.request_id)
-    request.state.actor, request.state.rate = actor, None
+    request.state.actor = actor
+    count_request(request, actor)
+    return actor
+
+
+def count_request(request: Request, actor: Actor) -> None:
+    """Count the request against its token's minute, and say on the answer what is left. Raises RateLimited."""
+    request.state.rate = None
     limit = get_settings().requests_per_minute if actor.requests_per_minute is None else actor.requests_per_minute
     if limit:
         rate = request.state.rate = get_counter().take(str(actor.token_id), limit)
         request.state.answer_headers.update(rate.headers())
         if not rate.allowed:
             raise RateLimited(limit, rate.retry_after_s)
-    return actor
 
 
 CurrentActor = Annotated[Actor, Depends(current_actor)]

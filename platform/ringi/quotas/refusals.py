@@ -48,3 +48,7 @@ class BytesUsedUp(QuotaExceeded):
     """The project would hold more bytes than it may."""
 
     code, name = "quota_stored_bytes", "stored_bytes"
+
+
+# What starting a job may be refused for.
+QUOTAS = (TooManyOpenJobs, TooManyJobsToday, GpuHoursUsedUp, BytesUsedUp)

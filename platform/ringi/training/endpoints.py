@@ -15,6 +15,7 @@ from ringi.identity.permissions import Permission
 from ringi.jobs.contracts import LoraSpec, Progress, TrainMetrics
 from ringi.jobs.schemas import JobError
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.quotas.refusals import QUOTAS
 from ringi.training import service
 from ringi.training.models import TrainingRun
 from ringi.training.schemas import RunOut, StartRun
@@ -47,7 +48,7 @@ def run_out(run: TrainingRun, adapter: Adapter) -> RunOut:
     )  # fmt: skip
 
 
-@router.post("", status_code=202, responses=responses(service.RunInProgress, RevisionNotSealed))
+@router.post("", status_code=202, responses=responses(service.RunInProgress, RevisionNotSealed, *QUOTAS))
 def start_run(session: SessionDep, caller: Starter, adapter: str, body: StartRun) -> RunOut:
     """Start a training run; its job seals a new version."""
     found = adapters.find(session, caller.actor, project=caller.project, name=adapter)

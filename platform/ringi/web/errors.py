@@ -71,13 +71,27 @@ def refusal_answer(request: Request, error: RingiError) -> JSONResponse:
     return answer
 
 
-def responses(*errors: type[RingiError]) -> dict[int | str, dict[str, Any]]:
+Documented = dict[int | str, dict[str, Any]]
+AWAY: Documented = {503: {"description": "`database_unavailable`", "content": {PROBLEM: {}}}}
+
+
+def responses(*errors: type[RingiError]) -> Documented:
     """What a route may refuse, for its OpenAPI document."""
-    by_status: dict[int | str, dict[str, Any]] = {}
+    by_status: Documented = {}
     for error in errors:
         known = by_status.setdefault(error.status, {"description": "", "content": {PROBLEM: {}}})
         known["description"] = ", ".join(filter(None, [known["description"], f"`{error.code}`"]))
     return by_status
+
+
+def documented(known: Documented, *more: Documented) -> Documented:
+    """Refusals of a route together with those of every route, status by status."""
+    merged = dict(known)
+    for status, answer in (item for one in more for item in one.items()):
+        mine = merged.get(status)
+        described = ", ".join([mine["description"], answer["description"]]) if mine and mine.get("description") else answer["description"]
+        merged[status] = {**answer, **(mine or {}), "description": described}
+    return merged
 
 
 class RequestId:

@@ -21,13 +21,28 @@ from starlette.responses import FileResponse, StreamingResponse
 from ringi.db.session import get_sessionmaker
 from ringi.kit.errors import RingiError
 from ringi.web import idempotency, preconditions
-from ringi.web.errors import refusal_answer
+from ringi.web.errors import AWAY, documented, refusal_answer, responses
+from ringi.web.rate import RateLimited
 
 Endpoint = Callable[..., Any]
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # A refusal by the domain is the answer to its request. These are not: the caller, the load or the moment was refused, not the request.
 _PASSING = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
+_WRITE_ANSWERS = (responses(idempotency.InvalidKey, idempotency.KeyInFlight, idempotency.SealedForAnotherToken, RateLimited), AWAY)
+_READ_ANSWERS = (
+    responses(preconditions.InvalidPrecondition, preconditions.PreconditionFailed, RateLimited),
+    AWAY,
+    {304: {"description": "Not changed."}},
+)
+_KEY_PARAMETER = {
+    "name": idempotency.HEADER, "in": "header", "required": False, "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "The same key gives the same answer for 24 hours and is executed once.",
+}  # fmt: skip
+_KNOWN_PARAMETER = {
+    "name": preconditions.IF_NONE_MATCH, "in": "header", "required": False, "schema": {"type": "string"},
+    "description": "An ETag that the client has; 304 if it is still the same.",
+}  # fmt: skip
 _request: ContextVar[Request] = ContextVar("ringi_request")
 
 
@@ -35,6 +50,11 @@ class ApiRoute(APIRoute):
     """A route whose writes may be repeated safely and whose reads carry an `ETag`."""
 
     def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
+        writes = bool(WRITES.intersection(options.get("methods") or ()))
+        options["responses"] = documented(options.get("responses") or {}, *(_WRITE_ANSWERS if writes else _READ_ANSWERS))
+        extra = options.get("openapi_extra") or {}
+        parameters = [*extra.get("parameters", []), _KEY_PARAMETER if writes else _KNOWN_PARAMETER]
+        options["openapi_extra"] = {**extra, "parameters": parameters}
         super().__init__(path, _attended(endpoint), **options)
 
     def get_route_handler(self) -> Handler:
