@@ -112,6 +112,29 @@ def test_what_the_previous_head_holds_survives_the_step_to_the_head_and_back(url
     assert contents(urls, of=before) == before
 
 
+def test_what_was_sealed_before_there_were_quotas_is_counted(urls: DatabaseUrls) -> None:
+    migrate(urls, "0004")
+    fill(urls)
+    source, train, validation = ("sha256:" + one * 64 for one in "abc")
+    with connect(urls.app_url) as connection:
+        (project,) = connection.execute("SELECT id FROM projects").fetchone() or (None,)
+        connection.execute("INSERT INTO blobs (digest, size) VALUES (%s, 20), (%s, 5)", (train, validation))
+        for number in (1, 2):
+            dataset = uuid4()
+            connection.execute(
+                "INSERT INTO datasets (id, project_id, name, description) VALUES (%s, %s, %s, '')", (dataset, project, f"faq{number}")
+            )
+            connection.execute(
+                """INSERT INTO dataset_versions (id, project_id, dataset_id, number, digest, source_digest, split, train_digest, train_size,
+                validation_digest, validation_size, report, created_by) VALUES (%s, %s, %s, 1, 'd', %s, '{}', %s, 20, %s, 5, '{}', %s)""",
+                (uuid4(), project, dataset, source, train, validation, uuid4()),
+            )
+    migrate(urls, "0005")
+    with connect(urls.app_url) as connection:
+        held = connection.execute("SELECT digest, size FROM project_bytes ORDER BY digest").fetchall()
+    assert held == [(source, 3), (train, 20), (validation, 5)]
+
+
 def fill(urls: DatabaseUrls) -> None:
     """An organisation with a project, a user, a stored blob, a job, a message and an audit event, written as the application would."""
     organization, project, user, job = (str(uuid4()) for _ in range(4))

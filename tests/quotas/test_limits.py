@@ -6,6 +6,7 @@ import subprocess
 import sys
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from ringi.cli.client import RingiClient
@@ -157,3 +158,13 @@ def test_the_command_line_sets_one_limit_and_leaves_the_others(platform: Platfor
     assert ringi("quotas", "set", PROJECT, "--open-jobs", "many")["code"] == "bad_value"
     assert ringi("quotas", "set", PROJECT)["code"] == "usage"
     assert ringi("usage", PROJECT)["stored_bytes"] == {"used": 0, "limit": 1000, "remaining": 1000}
+
+
+def test_a_pull_is_counted_like_any_request_of_its_token(platform: Platform) -> None:
+    token = next(one for one in platform.as_("admin").identity.tokens() if one.user == "viewer")
+    platform.as_("admin").identity.limit_token(token.id, 2)
+    headers = {"Authorization": f"Bearer {platform.tokens['viewer']}"}
+    answers = [httpx.get(f"{platform.server}/hf/live/api/whoami-v2", headers=headers) for _ in range(3)]
+    assert [one.status_code for one in answers] == [200, 200, 429]
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 30
+    assert answers[-1].headers["RateLimit"].startswith('"token";r=0;t=')

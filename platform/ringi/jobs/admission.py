@@ -15,7 +15,7 @@ from ringi.quotas import refusals
 from ringi.quotas import service as quotas
 
 
-class Usage(NamedTuple):
+class Used(NamedTuple):
     """What a project uses now. `reserved_bytes` are those that its open jobs will seal; `day_ends_s`, `month_ends_s` count from now."""
 
     open_jobs: int
@@ -27,7 +27,7 @@ class Usage(NamedTuple):
     month_ends_s: int
 
 
-def usage_of(session: Session, project_id: UUID) -> Usage:
+def usage_of(session: Session, project_id: UUID) -> Used:
     """Count, by the database's clock; days and months are those of UTC."""
     now: datetime = session.scalars(select(func.clock_timestamp())).one()
     day, month = func.date_trunc("day", now, "UTC"), func.date_trunc("month", now, "UTC")
@@ -46,7 +46,7 @@ def usage_of(session: Session, project_id: UUID) -> Usage:
             extract("epoch", func.date_trunc("month", now, "UTC") + func.make_interval(0, 1) - now).label("month_s"),
         ).where(Job.project_id == project_id, or_(is_open, Job.created_at >= day, Job.finished_at >= month))
     ).one()
-    return Usage(
+    return Used(
         open_jobs=row.open_jobs, jobs_today=row.jobs_today, gpu_hours=float(row.gpu_s) / 3600, stored_bytes=quotas.bytes_of(session, project_id),
         reserved_bytes=int(row.reserved), day_ends_s=max(1, math.ceil(row.day_s)), month_ends_s=max(1, math.ceil(row.month_s)),
     )  # fmt: skip
