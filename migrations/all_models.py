@@ -10,11 +10,13 @@ import ringi.evaluation.models
 import ringi.events.models
 import ringi.identity.models
 import ringi.jobs.models
+import ringi.quotas.models
 import ringi.releases.models
 import ringi.storage.models
 import ringi.tags.models
 import ringi.training.models
-import ringi.uploads.models  # noqa: F401  # importing registers the tables
+import ringi.uploads.models
+import ringi.web.models  # noqa: F401  # importing registers the tables
 from ringi.db.base import Base
 
 metadata = Base.metadata

@@ -12,7 +12,7 @@ from alembic import op
 from ringi.audit import ddl
 
 revision = "0009"
-down_revision = "0002"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 

@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(default=5.0, gt=0)
     # A queued job that nobody came for is nudged again after this time: the broker may have lost the first message.
     renudge_s: float = Field(default=60.0, gt=0)
+    # Requests a minute of one token, unless it has a limit of its own; 0 is no limit.
+    requests_per_minute: int = Field(default=30_000, ge=0)
+    # Where requests are counted; the broker's Valkey by default.
+    rate_limit_url: str | None = None
     # Bytes of one upload; large base models are sharded far below it.
     max_upload_bytes: int = Field(default=64 * 1024**3, ge=1)
 

@@ -91,6 +91,16 @@ def test_an_answer_has_a_shape(operation: Operation) -> None:
 
 
 @each
+def test_a_secret_in_an_answer_is_declared_as_one(operation: Operation) -> None:
+    """Answers with a declared secret are kept encrypted; one that is not declared would lie in the database for a day."""
+    for status, answer in operation.entry["responses"].items():
+        for name in closure(answer) if status.startswith("2") else ():
+            for field, schema in SCHEMAS[name].get("properties", {}).items():
+                if field in {"token", "secret", "password", "signing_secret", "private_key"} and schema.get("type") == "string":
+                    assert schema.get("format") == "password", f"{name}.{field}: use web.schemas.Secret"
+
+
+@each
 def test_long_work_answers_202_and_names_its_job(operation: Operation) -> None:
     answer = operation.entry["responses"].get("202")
     if answer is not None:

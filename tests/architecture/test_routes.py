@@ -11,7 +11,10 @@ from fastapi.security.base import SecurityBase
 from ringi.api import health
 from ringi.api.app import API_PREFIX, create_app
 from ringi.hub import endpoints as hub
+from ringi.identity.dependencies import current_actor, setup_actor
 from ringi.identity.permissions import Permission
+from ringi.web.route import ApiRoute
+from ringi.web.session import get_session
 
 # Answer without a token.
 PUBLIC = {
@@ -27,8 +30,12 @@ ANY_USER = {
     f"GET {API_PREFIX}/whoami": "a caller may know who they are",
     f"GET {API_PREFIX}/roles": "what the roles allow is no secret inside",
     f"GET {API_PREFIX}/tokens": "a caller's own tokens; the service shows more to an identity_admin",
+    f"GET {API_PREFIX}/usage": "what the caller's own token has used",
+    f"GET {API_PREFIX}/tokens/{{token_id}}": "a caller's own token; the service shows the others to an identity_admin",
     f"DELETE {API_PREFIX}/tokens/{{token_id}}": "a caller's own token; the service lets an identity_admin end the others",
 }
+# Their body is read as it comes, and named by its digest: sending it again changes nothing.
+STREAMED_IN = {f"POST {API_PREFIX}/uploads": "content-addressed"}
 
 
 class Declared(NamedTuple):
@@ -44,6 +51,7 @@ class Route(NamedTuple):
     name: str
     path: str
     dependant: Dependant | None
+    original: object
 
     def calls(self) -> Iterator[object]:
         """Every function that runs for the route."""
@@ -62,7 +70,7 @@ class Route(NamedTuple):
 def routes() -> list[Route]:
     contexts = list(iter_route_contexts(create_app().routes))
     return [
-        Route(f"{method} {context.path}", str(context.path), getattr(context, "dependant", None))
+        Route(f"{method} {context.path}", str(context.path), getattr(context, "dependant", None), context.original_route)
         for context in contexts
         for method in sorted(context.methods or {"GET"})
     ]
@@ -100,9 +108,20 @@ def test_only_listed_routes_answer_without_a_token(route: Route) -> None:
     assert reads_the_token == (route.path not in PUBLIC)
 
 
+@named
+def test_a_write_can_be_repeated_with_a_key_and_a_read_has_a_tag(route: Route) -> None:
+    if not route.path.startswith(API_PREFIX):
+        return
+    assert isinstance(route.original, ApiRoute), "its router needs route_class=ApiRoute (web/route.py)"
+    if not route.name.startswith("GET ") and route.name not in STREAMED_IN:
+        calls = list(route.calls())
+        assert get_session in calls, "its answer is kept in the transaction of its change: take SessionDep"
+        assert {current_actor, setup_actor} & set(calls), "an answer is kept for its caller"
+
+
 def test_the_lists_name_no_route_that_is_gone() -> None:
     assert set(PUBLIC) <= {route.path for route in ROUTES}
-    assert set(ANY_USER) <= {route.name for route in ROUTES}
+    assert set(ANY_USER) | set(STREAMED_IN) <= {route.name for route in ROUTES}
 
 
 def test_reading_never_needs_a_permission_to_write() -> None:

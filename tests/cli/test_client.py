@@ -53,6 +53,7 @@ class Handler(BaseHTTPRequestHandler):
             digest.update(piece)
             left -= len(piece)
         state["digest"] = self.headers.get("X-Content-Digest")
+        state["keys"] = [*state.get("keys", []), self.headers.get("Idempotency-Key")]
         self.serve(json.dumps({"digest": "sha256:" + digest.hexdigest(), "size": size}).encode())
 
     def serve(self, good):
@@ -75,7 +76,7 @@ class Moody:
         self.url = f"http://127.0.0.1:{port}"
 
     def be(self, status: int, times: int, body: str = "") -> None:
-        httpx.put(f"{self.url}/set", json={"GET": 0, "POST": 0, "status": status, "times": times, "body": body})
+        httpx.put(f"{self.url}/set", json={"GET": 0, "POST": 0, "keys": [], "status": status, "times": times, "body": body})
 
     def state(self) -> dict[str, object]:
         found: dict[str, object] = json.loads(httpx.get(f"{self.url}/state").content)
@@ -124,8 +125,29 @@ def test_a_refusal_is_not_repeated(moody: Moody, status: int) -> None:
     assert moody.state()["GET"] == 1
 
 
-def test_a_write_is_never_repeated(moody: Moody) -> None:
-    moody.be(503, times=1)
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_write_is_repeated_with_the_key_that_it_had(moody: Moody, status: int) -> None:
+    moody.be(status, times=2)
+    with RingiClient(moody.url, "t") as client, pytest.raises(AnswerNotUnderstood):
+        client.identity.create_project("risk")
+    state = moody.state()
+    assert state["POST"] == 3
+    keys = state["keys"]
+    assert isinstance(keys, list)
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+    assert keys[0]
+
+
+def test_a_write_whose_first_attempt_still_runs_waits_for_its_answer(moody: Moody) -> None:
+    moody.be(409, times=1, body='{"detail": "x", "code": "idempotency_key_in_flight"}')
+    with RingiClient(moody.url, "t") as client, pytest.raises(AnswerNotUnderstood):
+        client.identity.create_project("risk")
+    assert moody.state()["POST"] == 2
+
+
+def test_a_write_that_is_refused_is_not_repeated(moody: Moody) -> None:
+    moody.be(409, times=9, body='{"detail": "x", "code": "name_taken"}')
     with RingiClient(moody.url, "t") as client, pytest.raises(ApiError):
         client.identity.create_project("risk")
     assert moody.state()["POST"] == 1

@@ -29,7 +29,8 @@ def answers_to(error: Exception) -> TestClient:
 def test_a_database_that_does_not_answer_is_unavailable_and_nothing_is_promised(error: Exception) -> None:
     answer = answers_to(error).get("/")
     assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
-    assert "Read the state again" in answer.json()["next_step"]
+    assert "read the state first" in answer.json()["next_step"]
+    assert answer.headers["Retry-After"] == "1"
     assert "SELECT" not in answer.text
 
 

@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg import sql
 from psycopg.rows import dict_row
 from sqlalchemy import create_engine, make_url
 
@@ -103,20 +104,35 @@ def test_what_the_previous_head_holds_survives_the_step_to_the_head_and_back(url
     fill(urls)
     before = contents(urls)
     migrate(urls)
-    assert kept(contents(urls), before) == before
+    assert contents(urls, of=before) == before
     back = alembic(urls, "downgrade", "-1")
     assert back.returncode == 0, back.stderr
     assert contents(urls) == before
     migrate(urls)
-    assert kept(contents(urls), before) == before
+    assert contents(urls, of=before) == before
 
 
-Rows = dict[str, list[dict[str, object]]]
-
-
-def kept(now: Rows, before: Rows) -> Rows:
-    """Of `now`, the tables and columns that there were before."""
-    return {table: [{name: row[name] for name in rows[0]} for row in now[table]] for table, rows in before.items()}
+def test_what_was_sealed_before_there_were_quotas_is_counted(urls: DatabaseUrls) -> None:
+    migrate(urls, "0004")
+    fill(urls)
+    source, train, validation = ("sha256:" + one * 64 for one in "abc")
+    with connect(urls.app_url) as connection:
+        (project,) = connection.execute("SELECT id FROM projects").fetchone() or (None,)
+        connection.execute("INSERT INTO blobs (digest, size) VALUES (%s, 20), (%s, 5)", (train, validation))
+        for number in (1, 2):
+            dataset = uuid4()
+            connection.execute(
+                "INSERT INTO datasets (id, project_id, name, description) VALUES (%s, %s, %s, '')", (dataset, project, f"faq{number}")
+            )
+            connection.execute(
+                """INSERT INTO dataset_versions (id, project_id, dataset_id, number, digest, source_digest, split, train_digest, train_size,
+                validation_digest, validation_size, report, created_by) VALUES (%s, %s, %s, 1, 'd', %s, '{}', %s, 20, %s, 5, '{}', %s)""",
+                (uuid4(), project, dataset, source, train, validation, uuid4()),
+            )
+    migrate(urls, "0005")
+    with connect(urls.app_url) as connection:
+        held = connection.execute("SELECT digest, size FROM project_bytes ORDER BY digest").fetchall()
+    assert held == [(source, 3), (train, 20), (validation, 5)]
 
 
 def fill(urls: DatabaseUrls) -> None:
@@ -144,25 +160,30 @@ def fill(urls: DatabaseUrls) -> None:
             connection.execute(statement, values)
 
 
-def contents(urls: DatabaseUrls) -> Rows:
-    """Every row of every table that a user's action fills."""
+Contents = dict[str, list[dict[str, object]]]
+
+
+def contents(urls: DatabaseUrls, *, of: Contents | None = None) -> Contents:
+    """Every row of every table that a user's action fills; with `of` only the tables and columns that were there then."""
     own = {"alembic_version", "audit_head"}
     with connect(urls.superuser_url) as connection:
+        connection.row_factory = dict_row  # type: ignore[assignment]  # the connection is typed for tuples
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1").fetchall()
-        rows = {
-            name: connection.cursor(row_factory=dict_row).execute(f'SELECT * FROM "{name}" ORDER BY 1').fetchall()
-            for (name,) in tables
-            if name not in own
-        }
-    return {name: found for name, found in rows.items() if found}
+        names = {str(dict(one)["tablename"]) for one in tables} - own
+        rows: Contents = {name: [dict(one) for one in connection.execute(f'SELECT * FROM "{name}" ORDER BY 1')] for name in names}
+    found = {name: rows[name] for name in sorted(rows) if rows[name]}
+    if of is None:
+        return found
+    return {name: [{column: row[column] for column in of[name][0]} for row in found[name]] for name in of}
 
 
 def test_a_migration_gives_up_on_a_locked_table_and_changes_nothing(urls: DatabaseUrls) -> None:
     migrate(urls)
     before, revision = shape(urls), revision_of(urls)
     with connect(urls.app_url) as reader:
-        # A reader in the middle of a long query is all that it takes.
-        reader.execute("LOCK TABLE audit_event IN ACCESS SHARE MODE")
+        # A reader in the middle of a long query is all that it takes, of whichever table the newest step changes.
+        tables = sql.SQL(", ").join(sql.Identifier(name) for name in metadata.tables)
+        reader.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(tables))
         started = time.monotonic()
         refused = alembic(urls, "downgrade", "0001")  # its rights and guards concern that table
         waited_s = time.monotonic() - started

@@ -1,4 +1,5 @@
-"""What must happen by itself: jobs of silent workers go back to the queue, lost nudges are sent again, sent messages are removed.
+"""What must happen by itself: jobs of silent workers go back to the queue, lost nudges are sent again, sent messages and answers kept for
+repeated requests are removed.
 
 Run by the relay.
 """
@@ -10,6 +11,7 @@ from ringi.db.session import transaction
 from ringi.events import outbox
 from ringi.jobs import service as jobs
 from ringi.settings import get_settings
+from ringi.web import idempotency
 
 KEPT_AFTER_SENDING = timedelta(days=1)
 log = logging.getLogger("ringi.housekeeping")
@@ -23,5 +25,7 @@ def sweep() -> None:
         renudged = jobs.renudge(session, older_than_s=get_settings().renudge_s)
     with transaction() as session:
         outbox.purge(session, sent_before=KEPT_AFTER_SENDING)
+    with transaction() as session:
+        idempotency.purge(session)
     if silent or renudged:
         log.info("%d jobs of silent workers, %d nudged again", silent, renudged)

@@ -28,12 +28,20 @@ from ringi.identity.permissions import Permission
 from ringi.jobs.contracts import AdapterFacts, EffectFacts, FileRef
 from ringi.jobs.service import AlreadyRunning
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.quotas.refusals import QUOTAS
 from ringi.tags.lists import with_tags
 from ringi.uploads.service import NotUploaded
 from ringi.web.errors import responses
+from ringi.web.preconditions import IfMatch, Match, PreconditionFailed
+from ringi.web.route import ApiRoute
 from ringi.web.session import SessionDep
 
-router = APIRouter(prefix="/projects/{project}/adapters", tags=["adapters"], responses=responses(Unauthenticated, Forbidden, NotFound))
+router = APIRouter(
+    route_class=ApiRoute,
+    prefix="/projects/{project}/adapters",
+    tags=["adapters"],
+    responses=responses(Unauthenticated, Forbidden, NotFound),
+)
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Writer = Annotated[InProject, allowed_in_project(Permission.ADAPTER_WRITE)]
 Retirer = Annotated[InProject, allowed_in_project(Permission.VERSION_RETIRE)]
@@ -44,7 +52,7 @@ def adapter_out(adapter: Adapter) -> AdapterOut:
     """An adapter with its reference."""
     return AdapterOut(
         id=adapter.id, reference=adapter.reference, project=adapter.project.name, name=adapter.name, base=adapter.base_model.name,
-        description=adapter.description, created_at=adapter.created_at,
+        description=adapter.description, created_at=adapter.created_at, row_version=adapter.row_version,
     )  # fmt: skip
 
 
@@ -55,7 +63,7 @@ def version_out(version: AdapterVersion) -> VersionOut:
         state_reason=version.state_reason, source=version.source, manifest_digest=version.manifest_digest, commit=version.commit,
         base=version.adapter.base_model.name, base_revision=version.base_revision.number, files=[FileRef.model_validate(file) for file in version.files],
         facts=AdapterFacts.model_validate(version.facts), effect=EffectFacts.model_validate(version.effect), created_by=version.created_by,
-        created_at=version.created_at,
+        created_at=version.created_at, row_version=version.row_version,
     )  # fmt: skip
 
 
@@ -74,7 +82,9 @@ def get_adapter(session: SessionDep, caller: Reader, adapter: str) -> AdapterOut
     return with_tags(session, adapter_out(service.find(session, caller.actor, project=caller.project, name=adapter)))
 
 
-@router.post("/{adapter}/versions", status_code=202, responses=responses(NotUploaded, AlreadyRunning, RevisionNotSealed, AdapterRefused))
+@router.post(
+    "/{adapter}/versions", status_code=202, responses=responses(NotUploaded, AlreadyRunning, RevisionNotSealed, AdapterRefused, *QUOTAS)
+)
 def register_version(session: SessionDep, caller: Writer, adapter: str, body: RegisterVersion) -> VersionAccepted:
     """Register a PEFT folder trained elsewhere: the job inspects it and seals a version, or fails with the reasons."""
     found = service.find(session, caller.actor, project=caller.project, name=adapter)
@@ -98,25 +108,28 @@ def get_manifest(session: SessionDep, caller: Reader, adapter: str, selector: st
     return ManifestOut(manifest_digest=version.manifest_digest, manifest=json.loads(version.manifest))
 
 
-def _advance(session: SessionDep, caller: InProject, adapter: str, selector: str, to: VersionState, body: ChangeState) -> VersionOut:
+def _advance(
+    session: SessionDep, caller: InProject, adapter: str, selector: str, to: VersionState, body: ChangeState, match: Match
+) -> VersionOut:
     found = service.find(session, caller.actor, project=caller.project, name=adapter)
     version = service.find_version(session, caller.actor, adapter=found, selector=selector)
+    match.check(session, version)
     return with_tags(session, version_out(lifecycle.advance(session, caller.actor, version, to=to, reason=body.reason)))
 
 
-@router.post("/{adapter}/versions/{selector}/deprecate", responses=responses(lifecycle.VersionMoved))
-def deprecate_version(session: SessionDep, caller: Retirer, adapter: str, selector: str, body: ChangeState) -> VersionOut:
+@router.post("/{adapter}/versions/{selector}/deprecate", responses=responses(lifecycle.VersionMoved, PreconditionFailed))
+def deprecate_version(session: SessionDep, caller: Retirer, adapter: str, selector: str, body: ChangeState, match: IfMatch) -> VersionOut:
     """Warn whoever pulls it; it goes on serving."""
-    return _advance(session, caller, adapter, selector, VersionState.DEPRECATED, body)
+    return _advance(session, caller, adapter, selector, VersionState.DEPRECATED, body, match)
 
 
-@router.post("/{adapter}/versions/{selector}/retire", responses=responses(lifecycle.VersionMoved))
-def retire_version(session: SessionDep, caller: Retirer, adapter: str, selector: str, body: ChangeState) -> VersionOut:
+@router.post("/{adapter}/versions/{selector}/retire", responses=responses(lifecycle.VersionMoved, PreconditionFailed))
+def retire_version(session: SessionDep, caller: Retirer, adapter: str, selector: str, body: ChangeState, match: IfMatch) -> VersionOut:
     """End its service in good order."""
-    return _advance(session, caller, adapter, selector, VersionState.RETIRED, body)
+    return _advance(session, caller, adapter, selector, VersionState.RETIRED, body, match)
 
 
-@router.post("/{adapter}/versions/{selector}/revoke", responses=responses(lifecycle.VersionMoved))
-def revoke_version(session: SessionDep, caller: Revoker, adapter: str, selector: str, body: ChangeState) -> VersionOut:
+@router.post("/{adapter}/versions/{selector}/revoke", responses=responses(lifecycle.VersionMoved, PreconditionFailed))
+def revoke_version(session: SessionDep, caller: Revoker, adapter: str, selector: str, body: ChangeState, match: IfMatch) -> VersionOut:
     """The kill switch: one person, one reason, at once, for ever."""
-    return _advance(session, caller, adapter, selector, VersionState.REVOKED, body)
+    return _advance(session, caller, adapter, selector, VersionState.REVOKED, body, match)

@@ -53,6 +53,7 @@ def advance(session: Session, actor: Actor, version: AdapterVersion, *, to: Vers
         .where(AdapterVersion.id == version.id, AdapterVersion.state.in_(MOVES[to]))
         .values(state=to, state_reason=reason)
         .returning(AdapterVersion)
+        .execution_options(populate_existing=True)
     ).one_or_none()
     if moved is None:
         raise VersionMoved(version, to)

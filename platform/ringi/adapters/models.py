@@ -8,11 +8,11 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ringi.adapters.schemas import VersionSource, VersionState
 from ringi.base_models.models import BaseModel, BaseRevision
-from ringi.db.base import Base, Identified, OwnedByProject, search_column
+from ringi.db.base import Base, Identified, OwnedByProject, Versioned, search_column
 from ringi.identity.models import Project
 
 
-class Adapter(Identified, OwnedByProject, Base):
+class Adapter(Versioned, OwnedByProject, Base):
     """A named series of versions over one base model; the hub serves it as `<project>/<name>`."""
 
     __tablename__ = "adapters"
@@ -33,7 +33,7 @@ class Adapter(Identified, OwnedByProject, Base):
         return f"{self.project.name}/{self.name}"
 
 
-class AdapterVersion(Identified, OwnedByProject, Base):
+class AdapterVersion(Versioned, OwnedByProject, Base):
     """Sealed files under a manifest. Only `state` ever changes, by `lifecycle.advance`."""
 
     __tablename__ = "adapter_versions"

@@ -58,6 +58,7 @@ class AdapterOut(Tagged):
     base: str
     description: str
     created_at: datetime
+    row_version: int
 
 
 class VersionOut(Tagged):
@@ -77,6 +78,7 @@ class VersionOut(Tagged):
     effect: EffectFacts
     created_by: UUID
     created_at: datetime
+    row_version: int
 
 
 class VersionAccepted(Schema):

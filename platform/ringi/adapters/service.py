@@ -37,6 +37,7 @@ from ringi.jobs.models import Job
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.errors import Conflict, NotFound
 from ringi.kit.ids import uuid7
+from ringi.quotas import service as quotas
 from ringi.storage import blobs
 from ringi.storage.blobs import StoredBlob
 from ringi.uploads import service as uploads
@@ -147,7 +148,7 @@ def register(session: Session, actor: Actor, *, adapter: Adapter, files: Sequenc
     payload = InspectPayload(adapter_id=adapter.id, adapter_name=adapter.reference, base=base, files=refs)
     return jobs.enqueue(
         session, actor, JobKind.INSPECT, payload, subject=f"adapter {adapter.reference}", project_id=adapter.project_id,
-        exclusive_key=f"inspect:{adapter.id}",
+        exclusive_key=f"inspect:{adapter.id}", adds_bytes=sum(ref.size for ref in refs),
     )  # fmt: skip
 
 
@@ -190,6 +191,7 @@ def register_version(  # a version is made of exactly these
         return existing
     for ref in files:
         blobs.register(session, StoredBlob(ref.digest, ref.size))
+    quotas.note_bytes(session, job.project_id, ((ref.digest, ref.size) for ref in files))
     # Two bases of an organisation may hold the same bytes, so the digest alone is not enough.
     revision = session.scalars(
         select(BaseRevision)

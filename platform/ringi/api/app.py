@@ -23,6 +23,7 @@ from ringi.releases.endpoints import router as releases
 from ringi.training.endpoints import project_router as runs
 from ringi.training.endpoints import router as training
 from ringi.uploads.endpoints import router as uploads
+from ringi.usage.endpoints import router as limits
 from ringi.web import errors
 from ringi.web.body_limit import BodyLimit
 from ringi.web.document import describe
@@ -32,6 +33,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     identity,
     uploads,
     jobs,
+    limits,
     datasets,
     base_models,
     adapters,

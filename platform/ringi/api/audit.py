@@ -44,10 +44,11 @@ from ringi.settings import get_settings
 from ringi.training.models import TrainingRun
 from ringi.web.errors import responses
 from ringi.web.paging import Ask, asking, rows_of
+from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
-router = APIRouter(tags=["audit"], responses=responses(Unauthenticated, Forbidden, NotFound))
+router = APIRouter(route_class=ApiRoute, tags=["audit"], responses=responses(Unauthenticated, Forbidden, NotFound))
 Auditor = Annotated[Actor, allowed(Permission.AUDIT_READ)]
 
 Row = TypeVar("Row", bound=OwnedByProject)

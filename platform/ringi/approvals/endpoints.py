@@ -30,10 +30,14 @@ from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.tags.lists import with_tags
 from ringi.web.errors import responses
 from ringi.web.paging import Ask, asking, page_of
+from ringi.web.preconditions import IfMatch, PreconditionFailed
+from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
-router = APIRouter(prefix="/projects/{project}", tags=["approvals"], responses=responses(Unauthenticated, Forbidden, NotFound))
+router = APIRouter(
+    route_class=ApiRoute, prefix="/projects/{project}", tags=["approvals"], responses=responses(Unauthenticated, Forbidden, NotFound)
+)
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Requester = Annotated[InProject, allowed_in_project(Permission.APPROVAL_REQUEST)]
 Voter = Annotated[InProject, allowed_in_project(Permission.APPROVAL_VOTE)]
@@ -61,6 +65,7 @@ def approval_out(session: Session, request: ApprovalRequest) -> ApprovalOut:
         ],
         requirements=[RequirementOut(code=r.code, satisfied=r.satisfied, message=r.message) for r in decision.requirements],
         grant=GrantOut.model_validate(grant) if grant else None, created_at=request.created_at, expires_at=request.expires_at,
+        row_version=request.row_version,
     )  # fmt: skip
 
 
@@ -105,39 +110,42 @@ def get_approval(session: SessionDep, caller: Reader, request_id: UUID) -> Appro
 @router.post(
     "/approvals/{request_id}/votes", status_code=201,
     responses=responses(
-        refusals.RequestEnded, refusals.RequestOverdue, refusals.StaleSubject, refusals.SelfApproval, refusals.NotAPerson, refusals.NoSeat
+        refusals.RequestEnded, refusals.RequestOverdue, refusals.StaleSubject, refusals.SelfApproval, refusals.NotAPerson, refusals.NoSeat,
+        PreconditionFailed,
     ),
 )  # fmt: skip
-def vote(session: SessionDep, caller: Voter, request_id: UUID, body: CastVote) -> ApprovalOut:
+def vote(session: SessionDep, caller: Voter, request_id: UUID, body: CastVote, match: IfMatch) -> ApprovalOut:
     """Approve, return, reject or acknowledge, with a reason."""
-    _found(session, caller, request_id)
+    match.check(session, _found(session, caller, request_id))
     return with_tags(session, approval_out(session, service.vote(session, caller.actor, request_id=request_id, ballot=body)))
 
 
-@router.post("/approvals/{request_id}/withdraw", responses=responses(refusals.NotRequester, refusals.RequestEnded))
-def withdraw(session: SessionDep, caller: Requester, request_id: UUID, body: Withdraw) -> ApprovalOut:
+@router.post("/approvals/{request_id}/withdraw", responses=responses(refusals.NotRequester, refusals.RequestEnded, PreconditionFailed))
+def withdraw(session: SessionDep, caller: Requester, request_id: UUID, body: Withdraw, match: IfMatch) -> ApprovalOut:
     """Take the request back."""
-    _found(session, caller, request_id)
+    match.check(session, _found(session, caller, request_id))
     return with_tags(session, approval_out(session, service.withdraw(session, caller.actor, request_id=request_id, reason=body.reason)))
 
 
-def policy_out(policy: ApprovalPolicy) -> PolicyOut:
+def policy_out(session: Session, policy: ApprovalPolicy) -> PolicyOut:
     """A policy version."""
     return PolicyOut(
         id=policy.id, number=policy.number, environment=policy.environment, digest=policy.digest, document=PolicyDocument.model_validate(policy.document),
-        created_at=policy.created_at,
+        created_at=policy.created_at, row_version=policies.count(session, policy.project_id),
     )  # fmt: skip
 
 
 @router.get("/policies/{environment}")
 def get_policy(session: SessionDep, caller: Reader, environment: str) -> PolicyOut:
     """The policy that decides in an environment now."""
-    return policy_out(policies.current(session, caller.project.id, environment=environment))
+    return policy_out(session, policies.current(session, caller.project.id, environment=environment))
 
 
-@router.post("/policies", status_code=201)
-def set_policy(session: SessionDep, caller: PolicyWriter, body: SetPolicy) -> PolicyOut:
-    """A new policy version."""
+@router.post("/policies", status_code=201, responses=responses(PreconditionFailed))
+def set_policy(session: SessionDep, caller: PolicyWriter, body: SetPolicy, match: IfMatch) -> PolicyOut:
+    """A new policy version; with If-Match only if no policy of the project has changed."""
+    if match.versions is not None:
+        match.require(policies.count(session, caller.project.id, lock=True))
     return policy_out(
-        policies.create(session, caller.actor, project_id=caller.project.id, environment=body.environment, document=body.document)
+        session, policies.create(session, caller.actor, project_id=caller.project.id, environment=body.environment, document=body.document)
     )

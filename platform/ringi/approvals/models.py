@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ringi.adapters.models import AdapterVersion
 from ringi.approvals.schemas import RequestState, VoteDecision
-from ringi.db.base import Base, Identified, OwnedByProject
+from ringi.db.base import Base, Identified, OwnedByProject, Versioned
 from ringi.identity.models import User
 from ringi.identity.schemas import Role
 
@@ -27,7 +27,7 @@ class ApprovalPolicy(Identified, OwnedByProject, Base):
     created_by: Mapped[UUID]
 
 
-class ApprovalRequest(Identified, OwnedByProject, Base):
+class ApprovalRequest(Versioned, OwnedByProject, Base):
     """A proposal (稟議) to deploy a version in an environment, bound to the digests of manifest, policy and evidence."""
 
     __tablename__ = "approval_requests"

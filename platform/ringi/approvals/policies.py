@@ -30,6 +30,15 @@ def _newest(session: Session, project_id: UUID, environment: str | None) -> Appr
     return session.scalars(query.order_by(ApprovalPolicy.number.desc()).limit(1)).one_or_none()
 
 
+def count(session: Session, project_id: UUID, *, lock: bool = False) -> int:
+    """How many policy versions the project has, in all its environments: grows with every change. `lock`: and nobody adds one meanwhile."""
+    if lock:
+        # unscoped: the caller has been let into the project already.
+        session.execute(select(Project.id).where(Project.id == project_id).with_for_update(key_share=True))
+    # unscoped: as above.
+    return session.scalar(select(func.count(ApprovalPolicy.id)).where(ApprovalPolicy.project_id == project_id)) or 0
+
+
 def create(
     session: Session, actor: Actor, *, project_id: UUID, environment: str | None, document: PolicyDocument, only_if_none: bool = False
 ) -> ApprovalPolicy:

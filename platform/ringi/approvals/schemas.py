@@ -109,6 +109,7 @@ class ApprovalOut(Tagged):
     grant: GrantOut | None
     created_at: datetime
     expires_at: datetime
+    row_version: int
 
 
 class SetPolicy(Schema):
@@ -127,3 +128,4 @@ class PolicyOut(Schema):
     digest: Digest
     document: PolicyDocument
     created_at: datetime
+    row_version: int

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm.attributes import flag_modified
 
 from ringi.adapters.lifecycle import USABLE
 from ringi.adapters.models import Adapter, AdapterVersion
@@ -131,6 +132,8 @@ def _vote(session: Session, actor: Actor, *, request_id: UUID, ballot: CastVote)
     decision = standing(session, subject, now=now, evaluations=evaluations)
     if decision.outcome is not None:
         subject.state = RequestState(decision.outcome)
+    # Every vote changes the request, also one that decides nothing yet: its row version counts them.
+    flag_modified(subject, "state")
     if decision.outcome == "approved":
         _grant(session, actor, subject, document, now)
     session.flush()

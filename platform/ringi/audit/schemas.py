@@ -28,6 +28,8 @@ class AuditAction(StrEnum):
     MEMBERSHIP_REVOKE = "membership.revoke"
     TOKEN_ISSUE = "token.issue"  # noqa: S105  # an action's name, not a secret
     TOKEN_REVOKE = "token.revoke"  # noqa: S105  # an action's name, not a secret
+    TOKEN_LIMIT = "token.limit"  # noqa: S105  # an action's name, not a secret
+    QUOTA_SET = "quota.set"
     UPLOAD_STORE = "upload.store"
     BASE_MODEL_CREATE = "base_model.create"
     BASE_MODEL_REVISION_REGISTER = "base_model.revision.register"

@@ -18,10 +18,11 @@ from ringi.tags.lists import with_tags
 from ringi.uploads.service import NotUploaded
 from ringi.web.errors import responses
 from ringi.web.paging import Ask, asking, page_of
+from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
-router = APIRouter(prefix="/bases", tags=["base models"], responses=responses(Unauthenticated, Forbidden, NotFound))
+router = APIRouter(route_class=ApiRoute, prefix="/bases", tags=["base models"], responses=responses(Unauthenticated, Forbidden, NotFound))
 Reader = Annotated[Actor, allowed(Permission.ORGANIZATION_READ)]
 Writer = Annotated[Actor, allowed(Permission.BASE_REGISTER)]
 

@@ -7,13 +7,13 @@ from sqlalchemy import ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ringi.base_models.schemas import RevisionState
-from ringi.db.base import Base, Identified, OwnedByOrganization
+from ringi.db.base import Base, Identified, OwnedByOrganization, Versioned
 from ringi.jobs.models import Job
 
 NOT_MEASURED = ("F3", "F4", "F5", "F6", "F7", "F8")
 
 
-class BaseModel(Identified, OwnedByOrganization, Base):
+class BaseModel(Versioned, OwnedByOrganization, Base):
     """A named series of revisions; the hub serves it as `bases/<name>`."""
 
     __tablename__ = "base_models"

@@ -40,6 +40,7 @@ class BaseModelOut(Tagged):
     repository: str
     description: str
     created_at: datetime
+    row_version: int
 
 
 class FingerprintParts(Schema):

@@ -13,7 +13,7 @@ from ringi.cli.calls.artifacts import AdapterCalls, BaseCalls, DatasetCalls
 from ringi.cli.calls.governance import ApprovalCalls, AuditCalls, CompatibilityCalls, ReleaseCalls
 from ringi.cli.calls.identity import IdentityCalls
 from ringi.cli.calls.tags import TagCalls
-from ringi.cli.calls.work import EvaluationCalls, JobCalls, TrainingCalls
+from ringi.cli.calls.work import EvaluationCalls, JobCalls, LimitCalls, TrainingCalls
 from ringi.cli.connection import Connection, OnBytes
 from ringi.cli.errors import JobFailed, Unreachable
 from ringi.jobs.schemas import OPEN, JobOut, JobState
@@ -35,6 +35,7 @@ class RingiClient:
         self.bases = BaseCalls(self._http)
         self.adapters = AdapterCalls(self._http)
         self.jobs = JobCalls(self._http)
+        self.limits = LimitCalls(self._http)
         self.training = TrainingCalls(self._http)
         self.evaluations = EvaluationCalls(self._http)
         self.compatibility = CompatibilityCalls(self._http)

@@ -1,6 +1,7 @@
 """Requests and answers: the one place where the client speaks HTTP.
 
-Reads (GET) are repeated with back-off when the connection fails or the answer is 502, 503 or 504; writes never are.
+A request is repeated with back-off when the connection fails or the answer is 502, 503 or 504: a read as it is, a write with the
+`Idempotency-Key` that it had the first time, so that the platform does it once. A streamed upload is not repeated here.
 """
 
 import json
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
 from urllib.parse import quote
+from uuid import uuid4
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -23,7 +25,11 @@ API = "/api/v1"
 PAGE_SIZE = 100
 BACK_OFF_S = (0.2, 0.5, 1.0)
 RETRIED = frozenset({502, 503, 504})
-_FAILED = 400
+# The first attempt may still be running where its answer was lost.
+IN_FLIGHT = "idempotency_key_in_flight"
+_FAILED, _CONFLICT, _TOO_MANY = 400, 409, 429
+# A longer `Retry-After` is the caller's decision.
+LONGEST_WAIT_S = 5.0
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 # An export is written whole before its first byte is sent.
 _LONG = httpx.Timeout(3600.0, connect=5.0)
@@ -124,20 +130,21 @@ class Connection:
         found: Page[Model] = self._read(path, page_model[model], self._get(path, query))
         return found
 
-    def post(self, path: str, model: type[Model], body: BaseModel | None = None) -> Model:
-        """Write: `body` is sent as JSON, without what was left at its default."""
-        content = None if body is None else body.model_dump_json(exclude_unset=True).encode()
-        headers = {} if content is None else {"Content-Type": "application/json"}
-        return self._read(path, model, self._answer("POST", path, content=content, headers=headers))
+    def post(self, path: str, model: type[Model], body: BaseModel | None = None, *, if_match: str | None = None) -> Model:
+        """Write: `body` is sent as JSON, without what was left at its default; with `if_match` only if the thing is still that."""
+        return self._read(path, model, self._write("POST", path, body, if_match))
 
-    def put(self, path: str, model: type[Model], body: BaseModel) -> Model:
-        """Set something to a value."""
-        content = body.model_dump_json(exclude_unset=True).encode()
-        return self._read(path, model, self._answer("PUT", path, content=content, headers={"Content-Type": "application/json"}))
+    def put(self, path: str, model: type[Model], body: BaseModel, *, if_match: str | None = None) -> Model:
+        """Set something as a whole."""
+        return self._read(path, model, self._write("PUT", path, body, if_match))
 
-    def delete(self, path: str, model: type[Model]) -> Model:
+    def delete(self, path: str, model: type[Model], *, if_match: str | None = None) -> Model:
         """End something."""
-        return self._read(path, model, self._answer("DELETE", path))
+        return self._read(path, model, self._write("DELETE", path, None, if_match))
+
+    def etag(self, path: str) -> str:
+        """The entity tag of one thing."""
+        return str(self._get(path, {}).headers["etag"])
 
     def upload(self, file: Path, *, on_bytes: OnBytes | None = None) -> UploadOut:
         """Send a file's content in pieces, under its digest: what arrives is what was read here, or it is refused."""
@@ -186,17 +193,28 @@ class Connection:
         return size
 
     def _get(self, path: str, query: dict[str, Any]) -> httpx.Response:
-        given = {name: _written(value) for name, value in query.items() if value is not None}
+        return self._repeated("GET", path, params={name: _written(value) for name, value in query.items() if value is not None})
+
+    def _write(self, method: str, path: str, body: BaseModel | None, if_match: str | None) -> httpx.Response:
+        content = None if body is None else body.model_dump_json(exclude_unset=True).encode()
+        headers = {"Idempotency-Key": str(uuid4())}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        if if_match is not None:
+            headers["If-Match"] = quoted_tag(if_match)
+        return self._repeated(method, path, content=content, headers=headers)
+
+    def _repeated(self, method: str, path: str, **request: Any) -> httpx.Response:
         for pause in BACK_OFF_S:
             try:
-                answer = self._http.get(path, params=given)
+                answer = self._http.request(method, path, **request)
             except httpx.TransportError:
                 time.sleep(pause)
                 continue
-            if answer.status_code not in RETRIED:
+            if answer.status_code not in RETRIED and not _passing(answer):
                 return self._checked(answer)
-            time.sleep(pause)
-        return self._answer("GET", path, params=given)
+            time.sleep(max(pause, _asked_to_wait_s(answer)))
+        return self._answer(method, path, **request)
 
     def _answer(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
@@ -239,6 +257,23 @@ def _written(value: Any) -> str | list[str]:
     if isinstance(value, bool):
         return str(value).lower()
     return [str(one) for one in value] if isinstance(value, list | tuple) else str(value)
+
+
+def quoted_tag(tag: str) -> str:
+    """An `If-Match` value: an ETag or `*` as it is, a bare row version such as 7 with its quotes."""
+    return tag if tag == "*" or '"' in tag else f'"{tag}"'
+
+
+def _passing(answer: httpx.Response) -> bool:
+    """Whether a refusal passes by itself within the time that a caller waits anyway."""
+    if answer.status_code == _CONFLICT:
+        return IN_FLIGHT in answer.text
+    return answer.status_code == _TOO_MANY and 0 < _asked_to_wait_s(answer) <= LONGEST_WAIT_S
+
+
+def _asked_to_wait_s(answer: httpx.Response) -> float:
+    asked = answer.headers.get("retry-after", "")
+    return min(float(asked), LONGEST_WAIT_S + 1) if asked.isascii() and asked.isdigit() else 0.0
 
 
 def _shifted(on_bytes: OnBytes, offset: int, total: int) -> OnBytes:

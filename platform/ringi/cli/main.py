@@ -60,6 +60,8 @@ COMMANDS: dict[str, Entry] = {
     "revoke": Entry(_SHIP, "adapters", "verbs", True, "Stop a version at once and for ever."),
     "tags": Entry(_WATCH, "tags", "app", False, "Tags of everything: set, remove, list."),
     "jobs": Entry(_WATCH, "jobs", "app", False, "Jobs: list, follow, cancel."),
+    "quotas": Entry(_WATCH, "limits", "app", False, "Limits of projects."),
+    "usage": Entry(_WATCH, "limits", "verbs", True, "What is used of the limits."),
     "audit": Entry(_WATCH, "audit", "app", False, "The audit log: read, export, verify offline."),
 }
 

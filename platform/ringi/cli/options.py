@@ -30,3 +30,7 @@ Version = Annotated[
         autocompletion=completion.adapters,
     ),
 ]
+IfMatch = Annotated[
+    str | None,
+    typer.Option("--if-match", metavar="VERSION", help="Only if its row_version (see --json) is still this.", show_default=False),
+]

@@ -17,10 +17,11 @@ from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.web.errors import responses
 from ringi.web.paging import Ask, asking, page_of
+from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
-router = APIRouter(tags=["compatibility"], responses=responses(Unauthenticated, Forbidden, NotFound))
+router = APIRouter(route_class=ApiRoute, tags=["compatibility"], responses=responses(Unauthenticated, Forbidden, NotFound))
 
 
 def assessment_out(row: CompatibilityAssessment) -> AssessmentOut:

@@ -14,14 +14,21 @@ from ringi.identity.permissions import Permission, visible
 from ringi.jobs.contracts import DatasetReport, SplitSpec
 from ringi.jobs.service import AlreadyRunning
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.quotas.refusals import QUOTAS
 from ringi.tags.lists import with_tags
 from ringi.uploads.service import NotUploaded
 from ringi.web.errors import responses
 from ringi.web.paging import Ask, asking, page_of
+from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
-router = APIRouter(prefix="/projects/{project}/datasets", tags=["datasets"], responses=responses(Unauthenticated, Forbidden, NotFound))
+router = APIRouter(
+    route_class=ApiRoute,
+    prefix="/projects/{project}/datasets",
+    tags=["datasets"],
+    responses=responses(Unauthenticated, Forbidden, NotFound),
+)
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Writer = Annotated[InProject, allowed_in_project(Permission.DATASET_WRITE)]
 
@@ -29,8 +36,9 @@ Writer = Annotated[InProject, allowed_in_project(Permission.DATASET_WRITE)]
 def dataset_out(dataset: Dataset) -> DatasetOut:
     """A dataset with its project's name."""
     return DatasetOut(
-        id=dataset.id, project=dataset.project.name, name=dataset.name, description=dataset.description, created_at=dataset.created_at
-    )
+        id=dataset.id, project=dataset.project.name, name=dataset.name, description=dataset.description, created_at=dataset.created_at,
+        row_version=dataset.row_version,
+    )  # fmt: skip
 
 
 def version_out(version: DatasetVersion, project: str) -> DatasetVersionOut:
@@ -61,7 +69,7 @@ def get_dataset(session: SessionDep, caller: Reader, dataset: str) -> DatasetOut
     return with_tags(session, dataset_out(service.find(session, caller.actor, project=caller.project, name=dataset)))
 
 
-@router.post("/{dataset}/versions", status_code=202, responses=responses(NotUploaded, AlreadyRunning))
+@router.post("/{dataset}/versions", status_code=202, responses=responses(NotUploaded, AlreadyRunning, *QUOTAS))
 def add_version(session: SessionDep, caller: Writer, dataset: str, body: AddDatasetVersion, response: Response) -> DatasetVersionAccepted:
     """202 with a job for new bytes; 200 with the sealed version for bytes that are known."""
     found = service.find(session, caller.actor, project=caller.project, name=dataset)

@@ -6,11 +6,11 @@ from uuid import UUID
 from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from ringi.db.base import Base, Identified, OwnedByProject, search_column
+from ringi.db.base import Base, Identified, OwnedByProject, Versioned, search_column
 from ringi.identity.models import Project
 
 
-class Dataset(Identified, OwnedByProject, Base):
+class Dataset(Versioned, OwnedByProject, Base):
     """A named series of versions."""
 
     __tablename__ = "datasets"

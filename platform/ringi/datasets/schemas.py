@@ -36,6 +36,7 @@ class DatasetOut(Tagged):
     name: str
     description: str
     created_at: datetime
+    row_version: int
 
 
 class DatasetVersionOut(Tagged):

@@ -14,8 +14,10 @@ from ringi.jobs.models import Job
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.digests import Digest, sha256_json
 from ringi.kit.errors import Conflict, NotFound
+from ringi.quotas import service as quotas
 from ringi.storage import blobs
 from ringi.storage.blobs import StoredBlob
+from ringi.storage.models import Blob
 from ringi.uploads import service as uploads
 from ringi.uploads.schemas import UploadedFile
 from ringi.web.as_of import past
@@ -71,7 +73,7 @@ def find_version(session: Session, actor: Actor, *, dataset: Dataset, selector: 
 
 def add_version(session: Session, actor: Actor, *, dataset: Dataset, source: Digest, split: SplitSpec) -> Job | DatasetVersion:
     """The sealed version of the same bytes and split when there is one, else the job that validates and seals."""
-    uploads.claim_files(session, actor, [UploadedFile(path="source", digest=source)])
+    (uploaded,) = uploads.claim_files(session, actor, [UploadedFile(path="source", digest=source)])
     same = visible(actor, DatasetVersion).where(
         DatasetVersion.dataset_id == dataset.id,
         DatasetVersion.source_digest == source,
@@ -84,7 +86,8 @@ def add_version(session: Session, actor: Actor, *, dataset: Dataset, source: Dig
     )
     return jobs.enqueue(
         session, actor, JobKind.VALIDATE_DATASET, payload, subject=f"dataset {dataset.project.name}/{dataset.name}", project_id=dataset.project_id,
-        exclusive_key=f"dataset:{dataset.id}",
+        # Its source, and the two parts that it is split into, which together are about as large.
+        exclusive_key=f"dataset:{dataset.id}", adds_bytes=2 * uploaded.size,
     )  # fmt: skip
 
 
@@ -113,6 +116,9 @@ def complete(session: Session, job: Job, result: ValidateDatasetResult) -> None:
         validation_size=result.validation.size, report=result.report.model_dump(mode="json"), created_by=job.created_by,
     )  # fmt: skip
     session.add(version)
+    source_size = session.scalars(select(Blob.size).where(Blob.digest == payload.source)).one()
+    parts = ((result.train.digest, result.train.size), (result.validation.digest, result.validation.size))
+    quotas.note_bytes(session, job.project_id, ((payload.source, source_size), *parts))
     session.flush()  # version.id goes into the audit event
     job.produced = f"{payload.version_name}:v{version.number}"
     audit.record(

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Computed, DateTime, ForeignKey, MetaData, Text, func
+from sqlalchemy import Computed, DateTime, FetchedValue, ForeignKey, MetaData, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
 
@@ -43,6 +43,12 @@ class Identified:
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class Versioned(Identified):
+    """Identified rows that are changed in place: a trigger counts the changes (migration 0004), whoever makes them and by whatever statement."""
+
+    row_version: Mapped[int] = mapped_column(server_default=text("1"), server_onupdate=FetchedValue())
 
 
 class OwnedByOrganization:

@@ -20,15 +20,17 @@ from ringi.identity.permissions import Permission
 from ringi.jobs.contracts import ItemRecord, Progress
 from ringi.jobs.schemas import JobError
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.quotas.refusals import QUOTAS
 from ringi.tags.lists import with_tags
 from ringi.web.errors import responses
 from ringi.web.paging import Ask, asking, page_of
 from ringi.web.positions import Paging, paging
+from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(
-    prefix="/projects/{project}/adapters/{adapter}/versions/{selector}/evaluations", tags=["evaluation"],
+    route_class=ApiRoute, prefix="/projects/{project}/adapters/{adapter}/versions/{selector}/evaluations", tags=["evaluation"],
     responses=responses(Unauthenticated, Forbidden, NotFound),
 )  # fmt: skip
 project_router = APIRouter(prefix="/projects/{project}", tags=["evaluation"], responses=responses(Unauthenticated, Forbidden, NotFound))
@@ -57,7 +59,7 @@ def _version(session: SessionDep, caller: InProject, adapter: str, selector: str
     return adapters.find_version(session, caller.actor, adapter=found, selector=selector)
 
 
-@router.post("", status_code=202, responses=responses(RevisionNotSealed, service.NothingToCompare))
+@router.post("", status_code=202, responses=responses(RevisionNotSealed, service.NothingToCompare, *QUOTAS))
 def request_evaluation(session: SessionDep, caller: Requester, adapter: str, selector: str, body: RequestEvaluation) -> EvaluationOut:
     """Start an evaluation; its job brings the records, the platform judges them."""
     version = _version(session, caller, adapter, selector)

@@ -24,6 +24,7 @@ from ringi.kit.actor import Actor, system_actor
 from ringi.kit.digests import sha256_json
 from ringi.kit.errors import InvalidInput, NotFound
 from ringi.kit.ids import uuid7
+from ringi.quotas import service as quotas
 from ringi.storage import blobs
 from ringi.storage.blobs import StoredBlob
 
@@ -88,6 +89,7 @@ def complete(session: Session, job: Job, result: EvaluateResult) -> None:
     records = list(item_records.read(result.records.digest))
     summary = verdict.judge(records, minimum_items=MINIMUM_ITEMS)
     blobs.register(session, StoredBlob(result.records.digest, result.records.size))
+    quotas.note_bytes(session, job.project_id, [(result.records.digest, result.records.size)])
     # unscoped: the platform itself completes what was authorised when it was requested.
     evaluation = session.scalars(select(Evaluation).where(Evaluation.id == payload.evaluation_id)).one()
     candidate, baseline = payload.candidate, payload.baseline

@@ -78,7 +78,10 @@ def _refused(error: RingiError) -> Response:
     status = max(error.status, 500) if error.code.startswith("blob_") else error.status
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("%s", error)
-    return answer(Refusal(status, None, str(error), error.code))
+    refused = answer(Refusal(status, None, str(error), error.code))
+    if error.retry_after_s is not None:
+        refused.headers["Retry-After"] = str(error.retry_after_s)
+    return refused
 
 
 class HubRoute(APIRoute):

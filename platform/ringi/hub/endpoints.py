@@ -25,7 +25,7 @@ from ringi.hub.base_repository import BaseRepository
 from ringi.hub.documents import Snapshot
 from ringi.hub.paths import MAIN, Target
 from ringi.identity import service as identity
-from ringi.identity.dependencies import Bearer
+from ringi.identity.dependencies import Bearer, count_request
 from ringi.identity.models import Organization
 from ringi.identity.permissions import Permission
 from ringi.jobs.contracts import FileRef
@@ -47,9 +47,11 @@ def hub_actor(request: Request, session: SessionDep, credentials: Bearer) -> Act
     """The caller; without a valid token, the two 401 answers that hub clients tell apart."""
     try:
         secret = credentials.credentials if credentials else None
-        return identity.authenticate(session, secret, request_id=getattr(request.state, "request_id", None))
+        actor = identity.authenticate(session, secret, request_id=getattr(request.state, "request_id", None))
     except Unauthenticated as error:
         raise HubRefused(ANONYMOUS if error.details["reason"] == "missing" else BAD_TOKEN) from None
+    count_request(request, actor)
+    return actor
 
 
 # The declared action of every route here; what it allows is asked per repository.

@@ -23,6 +23,7 @@ from ringi.identity.permissions import Permission
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.errors import Forbidden, Unauthenticated
 from ringi.settings import get_settings
+from ringi.web.rate import RateLimited, get_counter
 from ringi.web.session import SessionDep
 
 _bearer = HTTPBearer(auto_error=False, description="A token of this platform: hf_rgi…")
@@ -32,7 +33,25 @@ Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 def current_actor(request: Request, session: SessionDep, credentials: Bearer) -> Actor:
     """The caller; 401 without a valid token."""
-    return service.authenticate(session, credentials.credentials if credentials else None, request_id=request.state.request_id)
+    return _known(request, session, credentials)
+
+
+def _known(request: Request, session: Session, credentials: HTTPAuthorizationCredentials | None) -> Actor:
+    actor = service.authenticate(session, credentials.credentials if credentials else None, request_id=request.state.request_id)
+    request.state.actor = actor
+    count_request(request, actor)
+    return actor
+
+
+def count_request(request: Request, actor: Actor) -> None:
+    """Count the request against its token's minute, and say on the answer what is left. Raises RateLimited."""
+    request.state.rate = None
+    limit = get_settings().requests_per_minute if actor.requests_per_minute is None else actor.requests_per_minute
+    if limit:
+        rate = request.state.rate = get_counter().take(str(actor.token_id), limit)
+        request.state.answer_headers.update(rate.headers())
+        if not rate.allowed:
+            raise RateLimited(limit, rate.retry_after_s)
 
 
 CurrentActor = Annotated[Actor, Depends(current_actor)]
@@ -72,7 +91,7 @@ def allowed_beforehand(permission: Permission) -> Any:
 
     def check(request: Request, credentials: Bearer) -> Actor:
         with transaction() as session:
-            actor = service.authenticate(session, credentials.credentials if credentials else None, request_id=request.state.request_id)
+            actor = _known(request, session, credentials)
         return _allowed_anywhere(None, actor, permission)
 
     return Depends(_declared(check, permission))
@@ -96,13 +115,14 @@ def allowed_in_project(permission: Permission) -> Any:
     return Depends(_declared(check, permission))
 
 
-def setup_actor(credentials: Bearer) -> Actor:
+def setup_actor(request: Request, credentials: Bearer) -> Actor:
     """The operator who may create organisations, by the setup key of this deployment; compared in constant time."""
     expected = get_settings().setup_key
     given = credentials.credentials if credentials else ""
     if not expected or not hmac.compare_digest(given.encode(), expected.encode()):
         raise Unauthenticated("Creating an organisation needs this deployment's setup key.", reason="setup_key")
-    return system_actor("setup")
+    request.state.actor = system_actor("setup")
+    return request.state.actor  # type: ignore[no-any-return]  # as just set
 
 
 def _declared(check: Check, permission: Permission) -> Check:

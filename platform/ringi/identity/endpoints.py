@@ -19,6 +19,7 @@ from ringi.identity.schemas import (
     GrantRole,
     IssuedToken,
     IssueToken,
+    LimitToken,
     MembershipOut,
     OrganizationCreated,
     OrganizationOut,
@@ -33,10 +34,12 @@ from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.tags.lists import with_tags
 from ringi.web.errors import responses
 from ringi.web.paging import Ask, asking, page_of
+from ringi.web.preconditions import IfMatch, PreconditionFailed
+from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
-router = APIRouter(tags=["identity"], responses=responses(Unauthenticated, Forbidden, NotFound))
+router = APIRouter(route_class=ApiRoute, tags=["identity"], responses=responses(Unauthenticated, Forbidden, NotFound))
 
 
 def membership_out(membership: Membership) -> MembershipOut:
@@ -49,6 +52,7 @@ def membership_out(membership: Membership) -> MembershipOut:
         project=project,
         expires_at=membership.expires_at,
         created_at=membership.created_at,
+        row_version=membership.row_version,
     )
 
 
@@ -115,6 +119,12 @@ def create_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission.
     return UserOut.model_validate(service.create_user(session, actor, name=body.name, display_name=body.display_name, kind=body.kind))
 
 
+@router.get("/users/{user}")
+def get_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_READ)], user: str) -> UserOut:
+    """One user."""
+    return UserOut.model_validate(service.find_user(session, actor, user))
+
+
 @router.get("/users")
 def list_users(
     session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_READ)], ask: Annotated[Ask, asking(USERS)]
@@ -144,9 +154,18 @@ def list_memberships(
     return page_of(session, query, ask, membership_out)
 
 
-@router.delete("/memberships/{membership_id}")
-def revoke_role(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], membership_id: UUID) -> MembershipOut:
+@router.get("/memberships/{membership_id}")
+def get_membership(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_READ)], membership_id: UUID) -> MembershipOut:
+    """One role that is not revoked."""
+    return membership_out(service.find_membership(session, actor, membership_id))
+
+
+@router.delete("/memberships/{membership_id}", responses=responses(PreconditionFailed))
+def revoke_role(
+    session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], membership_id: UUID, match: IfMatch
+) -> MembershipOut:
     """End a role now."""
+    match.check(session, service.find_membership(session, actor, membership_id))
     return membership_out(service.revoke_role(session, actor, membership_id=membership_id))
 
 
@@ -165,15 +184,27 @@ def issue_token(
 @router.get("/tokens")
 def list_tokens(session: SessionDep, actor: CurrentActor, ask: Annotated[Ask, asking(TOKENS)]) -> Page[TokenOut]:
     """The caller's tokens; an identity_admin sees the organisation's, a narrowed token only itself."""
-    query = visible(actor, Token).options(joinedload(Token.user))
-    if not actor.may(Permission.IDENTITY_READ):
-        query = query.where(Token.user_id == actor.id)
-    if actor.scopes is not None:
-        query = query.where(Token.id == actor.token_id)
-    return page_of(session, query, ask, token_out)
+    return page_of(session, service.tokens_in_sight(actor), ask, token_out)
 
 
-@router.delete("/tokens/{token_id}")
-def revoke_token(session: SessionDep, actor: CurrentActor, token_id: UUID) -> TokenOut:
+@router.get("/tokens/{token_id}")
+def get_token(session: SessionDep, actor: CurrentActor, token_id: UUID) -> TokenOut:
+    """One token, without its secret."""
+    return token_out(service.find_token(session, actor, token_id))
+
+
+@router.put("/tokens/{token_id}/limits", responses=responses(PreconditionFailed))
+def limit_token(
+    session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], token_id: UUID, body: LimitToken, match: IfMatch
+) -> TokenOut:
+    """Set how many requests a minute a token may send."""
+    token = service.find_token(session, actor, token_id)
+    match.check(session, token)
+    return token_out(service.limit_token(session, actor, token=token, requests_per_minute=body.requests_per_minute))
+
+
+@router.delete("/tokens/{token_id}", responses=responses(PreconditionFailed))
+def revoke_token(session: SessionDep, actor: CurrentActor, token_id: UUID, match: IfMatch) -> TokenOut:
     """End a token now."""
+    match.check(session, service.find_token(session, actor, token_id))
     return token_out(service.revoke_token(session, actor, token_id=token_id))

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from ringi.db.base import Base, Identified, OwnedByOrganization
+from ringi.db.base import Base, Identified, OwnedByOrganization, Versioned
 from ringi.identity.schemas import Role, UserKind
 
 
@@ -20,7 +20,7 @@ class Organization(Identified, Base):
     display_name: Mapped[str] = mapped_column(default="")
 
 
-class Project(Identified, OwnedByOrganization, Base):
+class Project(Versioned, OwnedByOrganization, Base):
     """Where adapters live; its name is the first half of every adapter's hub repository."""
 
     __tablename__ = "projects"
@@ -30,7 +30,7 @@ class Project(Identified, OwnedByOrganization, Base):
     display_name: Mapped[str] = mapped_column(default="")
 
 
-class User(Identified, OwnedByOrganization, Base):
+class User(Versioned, OwnedByOrganization, Base):
     """A person or a service account of one organisation."""
 
     __tablename__ = "users"
@@ -42,7 +42,7 @@ class User(Identified, OwnedByOrganization, Base):
     disabled_at: Mapped[datetime | None]
 
 
-class Membership(Identified, OwnedByOrganization, Base):
+class Membership(Versioned, OwnedByOrganization, Base):
     """One role of one user, in one project or in the organisation. Ended by `revoked_at`, never deleted: it explains old votes."""
 
     __tablename__ = "memberships"
@@ -58,7 +58,7 @@ class Membership(Identified, OwnedByOrganization, Base):
     project: Mapped[Project | None] = relationship(lazy="raise")
 
 
-class Token(Identified, OwnedByOrganization, Base):
+class Token(Versioned, OwnedByOrganization, Base):
     """An access token; only the SHA-256 of its secret is kept."""
 
     __tablename__ = "tokens"
@@ -72,5 +72,7 @@ class Token(Identified, OwnedByOrganization, Base):
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+    # None: the deployment's default; 0: no limit.
+    requests_per_minute: Mapped[int | None]
 
     user: Mapped[User] = relationship(lazy="raise")

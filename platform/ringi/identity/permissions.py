@@ -38,6 +38,7 @@ class Permission(StrEnum):
     RELEASE_PULL = "release:pull"
     JOB_CANCEL = "job:cancel"
     TAG_WRITE = "tag:write"
+    QUOTA_SET = "quota:set"
     AUDIT_READ = "audit:read"
     AUDIT_EXPORT = "audit:export"
 
@@ -68,7 +69,7 @@ PROJECT_ROLES: dict[Role, frozenset[Permission]] = {
 ORGANIZATION_ROLES: dict[Role, frozenset[Permission]] = {
     Role.POLICY_ADMIN: frozenset({P.ORGANIZATION_READ, P.PROJECT_READ, P.POLICY_WRITE}),
     Role.IDENTITY_ADMIN: frozenset({P.ORGANIZATION_READ, P.PROJECT_READ, P.IDENTITY_READ, P.IDENTITY_MANAGE}),
-    Role.SYSTEM_ADMIN: frozenset({P.ORGANIZATION_READ, P.PROJECT_READ, P.UPLOAD, P.BASE_REGISTER, P.JOB_CANCEL, P.TAG_WRITE}),
+    Role.SYSTEM_ADMIN: frozenset({P.ORGANIZATION_READ, P.PROJECT_READ, P.UPLOAD, P.BASE_REGISTER, P.JOB_CANCEL, P.TAG_WRITE, P.QUOTA_SET}),
     Role.AUDITOR: frozenset({P.ORGANIZATION_READ, P.PROJECT_READ, P.IDENTITY_READ, P.AUDIT_READ, P.AUDIT_EXPORT}),
 }
 

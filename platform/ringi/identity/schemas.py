@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from ringi.tags.schemas import Tagged
-from ringi.web.schemas import Name, Schema, Text
+from ringi.web.schemas import Name, Schema, Secret, Text
 
 # The form of a permission; which ones there are is said by permissions.py, which stands above this module.
 Scope = Annotated[str, StringConstraints(pattern=r"^[a-z_]+:[a-z_]+$", max_length=64)]
@@ -83,6 +83,12 @@ class IssueToken(Schema):
     environment: Name | None = None
 
 
+class LimitToken(Schema):
+    """How many requests a minute a token may send: null is the deployment's default, 0 is no limit."""
+
+    requests_per_minute: Annotated[int, Field(ge=0, le=10_000_000)] | None
+
+
 class OrganizationOut(Schema):
     """An organisation."""
 
@@ -98,6 +104,7 @@ class ProjectOut(Tagged):
     name: str
     display_name: str
     created_at: datetime
+    row_version: int
 
 
 class UserOut(Schema):
@@ -108,6 +115,7 @@ class UserOut(Schema):
     display_name: str
     kind: UserKind
     created_at: datetime
+    row_version: int
 
 
 class MembershipOut(Schema):
@@ -119,6 +127,7 @@ class MembershipOut(Schema):
     project: str | None
     expires_at: datetime | None
     created_at: datetime
+    row_version: int
 
 
 class TokenOut(Schema):
@@ -134,12 +143,14 @@ class TokenOut(Schema):
     expires_at: datetime
     revoked_at: datetime | None
     last_used_at: datetime | None
+    requests_per_minute: int | None
+    row_version: int
 
 
 class IssuedToken(Schema):
     """The only answer that ever holds the secret."""
 
-    token: str
+    token: Secret
     details: TokenOut
 
 

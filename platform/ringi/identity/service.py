@@ -4,7 +4,7 @@ from collections import defaultdict
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, func, or_, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from ringi.audit import service as audit
@@ -84,6 +84,33 @@ def find_project(session: Session, actor: Actor, name: str) -> Project:
     return project
 
 
+def find_membership(session: Session, actor: Actor, membership_id: UUID) -> Membership:
+    """A role of the caller's organisation that is not revoked."""
+    query = visible(actor, Membership).where(Membership.id == membership_id, Membership.revoked_at.is_(None))
+    membership = session.scalars(query.options(joinedload(Membership.user), joinedload(Membership.project))).one_or_none()
+    if membership is None:
+        raise NotFound("membership", membership_id)
+    return membership
+
+
+def tokens_in_sight(actor: Actor) -> Select[Token]:
+    """The caller's tokens; an identity_admin sees the organisation's, a narrowed token only itself."""
+    query = visible(actor, Token).options(joinedload(Token.user))
+    if not actor.may(Permission.IDENTITY_READ):
+        query = query.where(Token.user_id == actor.id)
+    if actor.scopes is not None:
+        query = query.where(Token.id == actor.token_id)
+    return query
+
+
+def find_token(session: Session, actor: Actor, token_id: UUID) -> Token:
+    """A token in sight."""
+    token = session.scalars(tokens_in_sight(actor).where(Token.id == token_id)).one_or_none()
+    if token is None:
+        raise NotFound("token", token_id)
+    return token
+
+
 def current_roles(user_id: UUID) -> list[ColumnElement[bool]]:
     """Conditions of the roles that count now: not revoked, not expired by database time."""
     return [
@@ -140,6 +167,7 @@ def revoke_role(session: Session, actor: Actor, *, membership_id: UUID) -> Membe
         .where(Membership.id == membership_id, Membership.organization_id == actor.organization_id, Membership.revoked_at.is_(None))
         .values(revoked_at=func.clock_timestamp())
         .returning(Membership)
+        .execution_options(populate_existing=True)
     ).one_or_none()
     if ended is None:
         raise NotFound("membership", membership_id)
@@ -166,7 +194,7 @@ def issue_token(
     )  # fmt: skip
     session.add(token)
     session.flush()  # token.id goes into the audit event
-    session.refresh(token, ["expires_at", "created_at"])
+    session.refresh(token, ["expires_at", "created_at", "row_version"])
     audit.record(
         session, actor, AuditAction.TOKEN_ISSUE, object_type="token", object_id=token.id, organization_id=user.organization_id,
         details={"user": str(user.id), "days": days},
@@ -181,12 +209,28 @@ def revoke_token(session: Session, actor: Actor, *, token_id: UUID) -> Token:
         query = query.where(Token.user_id == actor.id)
     if actor.scopes is not None:
         query = query.where(Token.id == actor.token_id)
-    token = session.scalars(query.values(revoked_at=func.clock_timestamp()).returning(Token)).one_or_none()
+    ended = query.values(revoked_at=func.clock_timestamp()).returning(Token).execution_options(populate_existing=True)
+    token = session.scalars(ended).one_or_none()
     if token is None:
         raise NotFound("token", token_id)
     audit.record(session, actor, AuditAction.TOKEN_REVOKE, object_type="token", object_id=token.id)
     # unscoped: the row that was just ended, in the caller's organisation.
     return session.scalars(select(Token).where(Token.id == token.id).options(joinedload(Token.user))).one()
+
+
+def limit_token(session: Session, actor: Actor, *, token: Token, requests_per_minute: int | None) -> Token:
+    """Set how many requests a minute a token may send."""
+    token.requests_per_minute = requests_per_minute
+    session.flush()  # the answer shows the new row version
+    audit.record(
+        session,
+        actor,
+        AuditAction.TOKEN_LIMIT,
+        object_type="token",
+        object_id=token.id,
+        details={"requests_per_minute": requests_per_minute},
+    )
+    return token
 
 
 def authenticate(session: Session, secret: str | None, *, request_id: str | None = None) -> Actor:
@@ -234,4 +278,5 @@ def _actor_of(session: Session, token: Token, request_id: str | None) -> Actor:
         id=token.user_id, name=token.user.name, organization_id=token.organization_id, token_id=token.id, environment=token.environment,
         organization_permissions=frozenset(in_organization), project_permissions={key: frozenset(value) for key, value in in_projects.items()},
         scopes=scopes, request_id=request_id,
+        requests_per_minute=token.requests_per_minute,
     )  # fmt: skip

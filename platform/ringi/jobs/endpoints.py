@@ -17,10 +17,12 @@ from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.tags.lists import with_tags
 from ringi.web.errors import responses
 from ringi.web.paging import Ask, asking, page_of
+from ringi.web.preconditions import IfMatch, PreconditionFailed
+from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
-router = APIRouter(tags=["jobs"], responses=responses(Unauthenticated, Forbidden, NotFound))
+router = APIRouter(route_class=ApiRoute, tags=["jobs"], responses=responses(Unauthenticated, Forbidden, NotFound))
 
 
 def job_out(job: Job) -> JobOut:
@@ -29,6 +31,7 @@ def job_out(job: Job) -> JobOut:
         id=job.id, kind=job.kind, state=job.state, subject=job.subject, produced=job.produced, project=job.project.name if job.project else None, attempt=job.attempt,
         max_attempts=job.max_attempts, progress=Progress.model_validate(job.progress) if job.progress else None, error=JobError.model_validate(job.error) if job.error else None, cancel_requested=job.cancel_requested_at is not None,
         lease_owner=job.lease_owner, created_at=job.created_at, started_at=job.started_at, finished_at=job.finished_at,
+        row_version=job.row_version,
     )  # fmt: skip
 
 
@@ -55,10 +58,11 @@ def get_job(session: SessionDep, actor: Annotated[Actor, allowed(Permission.PROJ
     return with_tags(session, job_out(service.find(session, actor, job_id)))
 
 
-@router.post("/jobs/{job_id}/cancel")
-def cancel_job(session: SessionDep, actor: Annotated[Actor, allowed(Permission.JOB_CANCEL)], job_id: UUID) -> JobOut:
+@router.post("/jobs/{job_id}/cancel", responses=responses(service.JobEnded, PreconditionFailed))
+def cancel_job(session: SessionDep, actor: Annotated[Actor, allowed(Permission.JOB_CANCEL)], job_id: UUID, match: IfMatch) -> JobOut:
     """Ask a queued or running job to stop."""
     job = service.find(session, actor, job_id)
     if not actor.may(Permission.JOB_CANCEL, job.project_id):
         raise deny(session, actor, Permission.JOB_CANCEL, job.project_id)
+    match.check(session, job)
     return with_tags(session, job_out(service.cancel(session, actor, job_id=job_id)))

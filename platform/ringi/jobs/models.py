@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String, func, text
+from sqlalchemy import BigInteger, ForeignKey, Index, String, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from ringi.db.base import Base, Identified, OwnedByOrganization, search_column
+from ringi.db.base import Base, OwnedByOrganization, Versioned, search_column
 from ringi.identity.models import Project
 from ringi.jobs.contracts import JobKind
 from ringi.jobs.schemas import JobState
@@ -15,7 +15,7 @@ from ringi.jobs.schemas import JobState
 _OPEN = text("state IN ('queued', 'running')")
 
 
-class Job(Identified, OwnedByOrganization, Base):
+class Job(Versioned, OwnedByOrganization, Base):
     """A piece of work. `exclusive_key` lets at most one open job exist for a thing; `checkpoint` is where a next attempt goes on."""
 
     __tablename__ = "jobs"
@@ -45,6 +45,8 @@ class Job(Identified, OwnedByOrganization, Base):
     lease_owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
+    # What it will seal, as far as that is known when it is asked for; counts as stored while the job is open.
+    reserved_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     created_by: Mapped[UUID]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

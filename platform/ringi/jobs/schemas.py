@@ -48,3 +48,4 @@ class JobOut(Tagged):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    row_version: int

@@ -18,6 +18,7 @@ from ringi.audit.schemas import AuditAction
 from ringi.events import outbox
 from ringi.events.schemas import Topic
 from ringi.identity.permissions import visible, visible_projects
+from ringi.jobs import admission
 from ringi.jobs.contracts import CONTRACTS, Contract, JobKind, Progress, as_document
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import OPEN, JobState
@@ -65,11 +66,17 @@ def enqueue(
     subject: str,
     project_id: UUID | None,
     exclusive_key: str | None = None,
+    adds_bytes: int = 0,
 ) -> Job:
-    """A job row and its nudge in the caller's transaction; raises AlreadyRunning when `exclusive_key` has an open job."""
+    """A job row and its nudge in the caller's transaction; raises AlreadyRunning when `exclusive_key` has an open job, QuotaExceeded.
+
+    `adds_bytes`: what it will seal in the project, as far as that is known.
+    """
+    if project_id is not None:
+        admission.admit(session, project_id, queue=CONTRACTS[kind].queue, adds_bytes=adds_bytes)
     job = Job(
         organization_id=actor.organization_id, project_id=project_id, kind=kind, queue=CONTRACTS[kind].queue, subject=subject,
-        exclusive_key=exclusive_key, payload=as_document(payload), created_by=actor.id,
+        exclusive_key=exclusive_key, payload=as_document(payload), created_by=actor.id, reserved_bytes=adds_bytes,
     )  # fmt: skip
     try:
         # A savepoint, so that losing the race for the key leaves the caller's transaction usable.

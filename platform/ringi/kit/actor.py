@@ -32,6 +32,8 @@ class Actor:
     organization_permissions: frozenset[str] = frozenset()
     project_permissions: dict[UUID, frozenset[str]] = field(default_factory=dict)
     request_id: str | None = None
+    # How many requests a minute this token may send; None means the deployment's default.
+    requests_per_minute: int | None = None
 
     def may(self, permission: str, project_id: UUID | None = None) -> bool:
         """Whether a role of this actor allows `permission` in the project (or in the organisation as a whole)."""

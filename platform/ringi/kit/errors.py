@@ -6,6 +6,7 @@ service that raises them, e.g. `training.service.RunInProgress`. `status` is the
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 
@@ -16,6 +17,10 @@ class RingiError(Exception):
     status: ClassVar[int] = 500
     # A worker retries an error only when trying again could end otherwise.
     retryable: ClassVar[bool] = False
+    # The header Retry-After of its answer, in seconds; None when no time would mend it.
+    retry_after_s: int | None = None
+    # More headers of its answer.
+    answer_headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, message: str, *, next_step: str = "", details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)

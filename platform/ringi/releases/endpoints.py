@@ -23,10 +23,14 @@ from ringi.tags.lists import with_tags
 from ringi.web.as_of import BadAsOf, past
 from ringi.web.errors import responses
 from ringi.web.paging import Ask, asking, page_of
+from ringi.web.preconditions import IfMatch, PreconditionFailed
+from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
-router = APIRouter(prefix="/projects/{project}", tags=["releases"], responses=responses(Unauthenticated, Forbidden, NotFound))
+router = APIRouter(
+    route_class=ApiRoute, prefix="/projects/{project}", tags=["releases"], responses=responses(Unauthenticated, Forbidden, NotFound)
+)
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Creator = Annotated[InProject, allowed_in_project(Permission.CHANNEL_CREATE)]
 Releaser = Annotated[InProject, allowed_in_project(Permission.RELEASE_PUBLISH)]
@@ -45,14 +49,15 @@ def live_out(session: Session, head: ChannelHead) -> LiveOut:
 
 def channel_out(session: Session, caller: InProject, channel: Channel) -> ChannelOut:
     """A channel with what it serves."""
-    live = [live_out(session, head) for head in session.scalars(service.heads(caller.actor, channel))]
+    heads = session.scalars(service.heads(caller.actor, channel)).all()
     return ChannelOut(
         id=channel.id,
         name=channel.name,
         environment=channel.environment,
         description=channel.description,
-        live=live,
+        live=[live_out(session, head) for head in heads],
         created_at=channel.created_at,
+        row_version=service.version_of(channel, heads),
     )
 
 
@@ -92,11 +97,12 @@ def get_channel(session: SessionDep, caller: Reader, channel: str) -> ChannelOut
 
 @router.post(
     "/channels/{channel}/adapters/{adapter}/releases", status_code=201,
-    responses=responses(service.ReleaseRefused, service.AlreadyLive, service.ChannelMoved),
+    responses=responses(service.ReleaseRefused, service.AlreadyLive, service.ChannelMoved, PreconditionFailed),
 )  # fmt: skip
-def publish(session: SessionDep, caller: Releaser, channel: str, adapter: str, body: Publish) -> ReleaseOut:
+def publish(session: SessionDep, caller: Releaser, channel: str, adapter: str, body: Publish, match: IfMatch) -> ReleaseOut:
     """Let the channel serve a version, if every gate passes."""
     found = service.find_channel(session, caller.actor, project=caller.project, name=channel)
+    service.require_unmoved(session, match, channel=found)
     one = adapters.find(session, caller.actor, project=caller.project, name=adapter)
     version = adapters.find_version(session, caller.actor, adapter=one, selector=body.version)
     with _refusals_noted(session, caller, channel):
@@ -105,11 +111,12 @@ def publish(session: SessionDep, caller: Releaser, channel: str, adapter: str, b
 
 @router.post(
     "/channels/{channel}/adapters/{adapter}/rollback", status_code=201,
-    responses=responses(service.ReleaseRefused, service.NothingToRollBackTo, service.ChannelMoved),
+    responses=responses(service.ReleaseRefused, service.NothingToRollBackTo, service.ChannelMoved, PreconditionFailed),
 )  # fmt: skip
-def roll_back(session: SessionDep, caller: Releaser, channel: str, adapter: str, body: RollBack) -> ReleaseOut:
+def roll_back(session: SessionDep, caller: Releaser, channel: str, adapter: str, body: RollBack, match: IfMatch) -> ReleaseOut:
     """Return to what was served before, or to a named earlier version."""
     found = service.find_channel(session, caller.actor, project=caller.project, name=channel)
+    service.require_unmoved(session, match, channel=found)
     one = adapters.find(session, caller.actor, project=caller.project, name=adapter)
     to = adapters.find_version(session, caller.actor, adapter=one, selector=body.to) if body.to else None
     with _refusals_noted(session, caller, channel):

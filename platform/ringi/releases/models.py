@@ -7,12 +7,12 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ringi.adapters.models import AdapterVersion
 from ringi.approvals.models import ApprovalGrant
-from ringi.db.base import Base, Identified, OwnedByProject
+from ringi.db.base import Base, Identified, OwnedByProject, Versioned
 from ringi.identity.models import User
 from ringi.releases.schemas import ReleaseAction
 
 
-class Channel(Identified, OwnedByProject, Base):
+class Channel(Versioned, OwnedByProject, Base):
     """A name under which clients pull; bound to one environment for ever."""
 
     __tablename__ = "channels"

@@ -84,6 +84,7 @@ class ChannelOut(Tagged):
     description: str
     live: list[LiveOut]
     created_at: datetime
+    row_version: int
 
 
 class GateOut(Schema):

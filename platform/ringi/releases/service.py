@@ -23,6 +23,7 @@ from ringi.releases.gates import Gate
 from ringi.releases.models import Channel, Release
 from ringi.releases.schemas import ReleaseAction
 from ringi.releases.standing import gates_of
+from ringi.web.preconditions import Match
 
 
 class ChannelExists(Conflict):
@@ -98,6 +99,22 @@ def find_channel(session: Session, actor: Actor, *, project: Project, name: str)
     if channel is None:
         raise NotFound("channel", f"{project.name}:{name}")
     return channel
+
+
+def version_of(channel: Channel, heads: Sequence[ChannelHead]) -> int:
+    """How often the channel has changed: every move of a head raises that head's sequence by one, and heads are never removed."""
+    return channel.row_version + sum(head.sequence for head in heads)
+
+
+def require_unmoved(session: Session, match: Match, *, channel: Channel) -> None:
+    """Hold the channel and its heads as they are, when the request says what they must be. Raises PreconditionFailed."""
+    if match.versions is None:
+        return
+    # unscoped: the caller holds the channel already.
+    session.execute(select(Channel.id).where(Channel.id == channel.id).with_for_update(key_share=True))
+    heads = select(ChannelHead).where(ChannelHead.project_id == channel.project_id, ChannelHead.channel == channel.name)
+    ordered = heads.order_by(ChannelHead.id).with_for_update(key_share=True).execution_options(populate_existing=True)
+    match.require(version_of(channel, session.scalars(ordered).all()))
 
 
 def publish(
@@ -179,6 +196,8 @@ def _head(session: Session, channel: Channel, adapter_id: UUID) -> ChannelHead |
 
 def _move(session: Session, channel: Channel, head: ChannelHead | None, release: Release) -> None:
     if head is None:
+        # unscoped: the caller holds the channel already. Who said what the channel must be holds this row (`require_unmoved`).
+        session.execute(select(Channel.id).where(Channel.id == channel.id).with_for_update(key_share=True))
         first = insert(ChannelHead).values(
             id=uuid7(),
             project_id=channel.project_id,

@@ -14,6 +14,7 @@ from ringi.identity.permissions import Permission
 from ringi.jobs.contracts import LoraSpec, Progress, TrainMetrics
 from ringi.jobs.schemas import JobError
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.quotas.refusals import QUOTAS
 from ringi.tags.lists import with_tags
 from ringi.training import service
 from ringi.training.lists import RUNS
@@ -21,11 +22,15 @@ from ringi.training.models import TrainingRun
 from ringi.training.schemas import RunOut, StartRun
 from ringi.web.errors import responses
 from ringi.web.paging import Ask, asking, page_of
+from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
 router = APIRouter(
-    prefix="/projects/{project}/adapters/{adapter}/runs", tags=["training"], responses=responses(Unauthenticated, Forbidden, NotFound)
+    route_class=ApiRoute,
+    prefix="/projects/{project}/adapters/{adapter}/runs",
+    tags=["training"],
+    responses=responses(Unauthenticated, Forbidden, NotFound),
 )
 project_router = APIRouter(prefix="/projects/{project}", tags=["training"], responses=responses(Unauthenticated, Forbidden, NotFound))
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
@@ -45,7 +50,7 @@ def run_out(run: TrainingRun) -> RunOut:
     )  # fmt: skip
 
 
-@router.post("", status_code=202, responses=responses(service.RunInProgress, RevisionNotSealed))
+@router.post("", status_code=202, responses=responses(service.RunInProgress, RevisionNotSealed, *QUOTAS))
 def start_run(session: SessionDep, caller: Starter, adapter: str, body: StartRun) -> RunOut:
     """Start a training run; its job seals a new version."""
     found = adapters.find(session, caller.actor, project=caller.project, name=adapter)

@@ -16,8 +16,11 @@ from ringi.storage.blobs import DigestMismatch, StoredBlob, StoreFull, UploadToo
 from ringi.uploads import service
 from ringi.uploads.schemas import UploadOut
 from ringi.web.errors import responses
+from ringi.web.route import ApiRoute
 
-router = APIRouter(tags=["uploads"], responses=responses(Unauthenticated, Forbidden, DigestMismatch, UploadTooLarge, StoreFull))
+router = APIRouter(
+    route_class=ApiRoute, tags=["uploads"], responses=responses(Unauthenticated, Forbidden, DigestMismatch, UploadTooLarge, StoreFull)
+)
 
 
 async def _received(request: Request, expected: Digest | None) -> StoredBlob:

@@ -26,6 +26,7 @@ from ringi.kit.errors import RingiError
 
 log = logging.getLogger("ringi.api")
 PROBLEM = "application/problem+json"
+DATABASE_RETRY_S = 1
 # No answer, a broken connection, or none free in the pool for its whole timeout.
 DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 
@@ -36,7 +37,14 @@ def cause(error: SQLAlchemyError) -> object:
 
 
 def problem(
-    request: Request, *, status: int, code: str, detail: str, next_step: str = "", details: Mapping[str, Any] | None = None
+    request: Request,
+    *,
+    status: int,
+    code: str,
+    detail: str,
+    next_step: str = "",
+    details: Mapping[str, Any] | None = None,
+    retry_after_s: int | None = None,
 ) -> JSONResponse:
     """One problem document."""
     body = {
@@ -49,23 +57,52 @@ def problem(
         "request_id": getattr(request.state, "request_id", None),
     }
     headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(retry_after_s)
     if body["request_id"]:
         # The answer to an unforeseen error is made outside of RequestId, which sets it on all others.
         headers["X-Request-Id"] = str(body["request_id"])
     return JSONResponse(body | ({"details": dict(details)} if details else {}), status_code=status, media_type=PROBLEM, headers=headers)
 
 
-def responses(*errors: type[RingiError]) -> dict[int | str, dict[str, Any]]:
+def refusal_answer(request: Request, error: RingiError) -> JSONResponse:
+    """The answer to a refusal."""
+    answer = problem(
+        request, status=error.status, code=error.code, detail=error.message, next_step=error.next_step, details=error.details,
+        retry_after_s=error.retry_after_s,
+    )  # fmt: skip
+    answer.headers.update(error.answer_headers)
+    return answer
+
+
+Documented = dict[int | str, dict[str, Any]]
+AWAY: Documented = {503: {"description": "`database_unavailable`", "content": {PROBLEM: {}}}}
+
+
+def responses(*errors: type[RingiError]) -> Documented:
     """What a route may refuse, for its OpenAPI document."""
-    by_status: dict[int | str, dict[str, Any]] = {}
+    by_status: Documented = {}
     for error in errors:
         known = by_status.setdefault(error.status, {"description": "", "content": {PROBLEM: {}}})
         known["description"] = ", ".join(filter(None, [known["description"], f"`{error.code}`"]))
     return by_status
 
 
+def documented(known: Documented, *more: Documented) -> Documented:
+    """Refusals of a route together with those of every route, status by status."""
+    merged = dict(known)
+    for status, answer in (item for one in more for item in one.items()):
+        mine = merged.get(status)
+        described = ", ".join([mine["description"], answer["description"]]) if mine and mine.get("description") else answer["description"]
+        merged[status] = {**answer, **(mine or {}), "description": described}
+    return merged
+
+
 class RequestId:
-    """An id for every request: in the audit events it causes, in its problem document, and in the header `X-Request-Id`."""
+    """An id for every request: in the audit events it causes, in its problem document, and in the header `X-Request-Id`.
+
+    `request.state.answer_headers` go onto every answer too, also onto refusals.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -76,11 +113,16 @@ class RequestId:
             await self.app(scope, receive, send)
             return
         request_id = str(uuid4())
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"], state["answer_headers"] = request_id, {}
 
         async def with_header(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                for name, value in state["answer_headers"].items():
+                    # Structured lists (RFC 9651): the limit that refused stands beside the one that every request counts against.
+                    headers[name] = f"{headers[name]}, {value}" if name in headers else value
             await send(message)
 
         await self.app(scope, receive, with_header)
@@ -94,9 +136,7 @@ def install(app: FastAPI) -> None:
     def refused(request: Request, error: RingiError) -> JSONResponse:
         if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("%s %s: %s", request.method, request.url.path, error)
-        return problem(
-            request, status=error.status, code=error.code, detail=error.message, next_step=error.next_step, details=error.details
-        )
+        return refusal_answer(request, error)
 
     @app.exception_handler(RequestValidationError)
     def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -122,7 +162,8 @@ def install(app: FastAPI) -> None:
         log.error("database: %s", cause(error))
         return problem(
             request, status=503, code="database_unavailable", detail="The database did not answer.",
-            next_step="Read the state again before repeating a change.",
+            next_step="Send it again in a moment. A change with an Idempotency-Key is never done twice; without one, read the state first.",
+            retry_after_s=DATABASE_RETRY_S,
         )  # fmt: skip
 
     @app.exception_handler(DataError)

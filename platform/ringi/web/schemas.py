@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 Item = TypeVar("Item")
 
@@ -23,6 +23,9 @@ Reason = Annotated[str, StringConstraints(min_length=10, max_length=2000, strip_
 # What names a version or a revision: `v2`, `r1`, `latest`, a digest, a commit, a channel; `production@2026-11-01T00:00Z` is what the channel
 # served then. ASCII alone, so that it can be stored and compared.
 Selector = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,80}(@[0-9TZ:.+-]{10,32})?$")]
+
+# A secret in an answer: shown once, and where the answer is kept for a repeated request, it is kept encrypted (web/route.py).
+Secret = Annotated[str, Field(json_schema_extra={"format": "password"})]
 
 
 class Schema(BaseModel):

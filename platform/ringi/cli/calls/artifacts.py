@@ -144,9 +144,10 @@ class AdapterCalls:
         """The canonical manifest of a version."""
         return self._http.get(_in(project, "adapters", name, "versions", selector, "manifest"), ManifestOut)
 
-    def advance(self, project: str, name: str, selector: str, *, to: VersionState, reason: str) -> VersionOut:
+    def advance(self, project: str, name: str, selector: str, *, to: VersionState, reason: str, if_match: str | None = None) -> VersionOut:
         """Deprecate, retire or revoke."""
-        return self._http.post(_in(project, "adapters", name, "versions", selector, _MOVES[to]), VersionOut, ChangeState(reason=reason))
+        path = _in(project, "adapters", name, "versions", selector, _MOVES[to])
+        return self._http.post(path, VersionOut, ChangeState(reason=reason), if_match=if_match)
 
 
 def _in(project: str, *segments: str) -> str:

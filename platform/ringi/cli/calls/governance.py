@@ -48,25 +48,29 @@ class ApprovalCalls:
         """One request with its votes and what is still missing."""
         return self._http.get(route("projects", project, "approvals", str(request_id)), ApprovalOut)
 
-    def vote(self, project: str, seen: ApprovalOut, *, decision: VoteDecision, reason: str) -> ApprovalOut:
+    def vote(self, project: str, seen: ApprovalOut, *, decision: VoteDecision, reason: str, if_match: str | None = None) -> ApprovalOut:
         """Vote on the request as it was `seen`: its digests go with the vote, so nothing else can be voted on unknowingly."""
         body = CastVote(
             decision=decision, reason=reason, manifest_digest=seen.manifest_digest, policy_digest=seen.policy_digest,
             evidence_digest=seen.evidence_digest,
         )  # fmt: skip
-        return self._http.post(route("projects", project, "approvals", str(seen.id), "votes"), ApprovalOut, body)
+        return self._http.post(route("projects", project, "approvals", str(seen.id), "votes"), ApprovalOut, body, if_match=if_match)
 
-    def withdraw(self, project: str, request_id: UUID, *, reason: str) -> ApprovalOut:
+    def withdraw(self, project: str, request_id: UUID, *, reason: str, if_match: str | None = None) -> ApprovalOut:
         """Take a request back."""
-        return self._http.post(route("projects", project, "approvals", str(request_id), "withdraw"), ApprovalOut, Withdraw(reason=reason))
+        path = route("projects", project, "approvals", str(request_id), "withdraw")
+        return self._http.post(path, ApprovalOut, Withdraw(reason=reason), if_match=if_match)
 
     def policy(self, project: str, environment: str) -> PolicyOut:
         """The policy that decides in an environment now."""
         return self._http.get(route("projects", project, "policies", environment), PolicyOut)
 
-    def set_policy(self, project: str, document: PolicyDocument, *, environment: str | None = None) -> PolicyOut:
+    def set_policy(
+        self, project: str, document: PolicyDocument, *, environment: str | None = None, if_match: str | None = None
+    ) -> PolicyOut:
         """A new policy version for the project, or for one environment of it."""
-        return self._http.post(route("projects", project, "policies"), PolicyOut, SetPolicy(environment=environment, document=document))
+        body = SetPolicy(environment=environment, document=document)
+        return self._http.post(route("projects", project, "policies"), PolicyOut, body, if_match=if_match)
 
 
 class ReleaseCalls:
@@ -88,15 +92,17 @@ class ReleaseCalls:
         """One channel."""
         return self._http.get(route("projects", project, "channels", name), ChannelOut)
 
-    def publish(self, project: str, adapter: str, *, version: str, channel: str, reason: str) -> ReleaseOut:
+    def publish(self, project: str, adapter: str, *, version: str, channel: str, reason: str, if_match: str | None = None) -> ReleaseOut:
         """Let the channel serve a version, if every gate passes."""
         path = route("projects", project, "channels", channel, "adapters", adapter, "releases")
-        return self._http.post(path, ReleaseOut, Publish(version=version, reason=reason))
+        return self._http.post(path, ReleaseOut, Publish(version=version, reason=reason), if_match=if_match)
 
-    def roll_back(self, project: str, adapter: str, *, channel: str, reason: str, to: str | None = None) -> ReleaseOut:
+    def roll_back(
+        self, project: str, adapter: str, *, channel: str, reason: str, to: str | None = None, if_match: str | None = None
+    ) -> ReleaseOut:
         """Return to what was served before, or to version `to`."""
         path = route("projects", project, "channels", channel, "adapters", adapter, "rollback")
-        return self._http.post(path, ReleaseOut, RollBack(to=to, reason=reason))
+        return self._http.post(path, ReleaseOut, RollBack(to=to, reason=reason), if_match=if_match)
 
     def history(self, project: str, adapter: str, *, channel: str, **asked: Unpack[Asked]) -> Listed[ReleaseOut]:
         """Every move of the channel for the adapter, newest first."""

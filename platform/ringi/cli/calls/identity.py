@@ -12,6 +12,7 @@ from ringi.identity.schemas import (
     GrantRole,
     IssuedToken,
     IssueToken,
+    LimitToken,
     MembershipOut,
     OrganizationCreated,
     ProjectOut,
@@ -58,6 +59,10 @@ class IdentityCalls:
         """A new user without roles."""
         return self._http.post("/users", UserOut, CreateUser(name=name, display_name=display_name, kind=kind))
 
+    def user(self, name: str) -> UserOut:
+        """One user."""
+        return self._http.get(route("users", name), UserOut)
+
     def users(self, **asked: Unpack[Asked]) -> Listed[UserOut]:
         """Users of the organisation."""
         return self._http.items("/users", UserOut, **asked)
@@ -70,9 +75,13 @@ class IdentityCalls:
         """Roles that are not revoked."""
         return self._http.items("/memberships", MembershipOut, **asked)
 
-    def revoke_role(self, membership_id: UUID) -> MembershipOut:
+    def membership(self, membership_id: UUID) -> MembershipOut:
+        """One role that is not revoked."""
+        return self._http.get(route("memberships", str(membership_id)), MembershipOut)
+
+    def revoke_role(self, membership_id: UUID, *, if_match: str | None = None) -> MembershipOut:
         """End a role now."""
-        return self._http.delete(route("memberships", str(membership_id)), MembershipOut)
+        return self._http.delete(route("memberships", str(membership_id)), MembershipOut, if_match=if_match)
 
     def issue_token(
         self, user: str, *, name: str = "token", days: int = 90, scopes: list[str] | None = None, environment: str | None = None
@@ -85,6 +94,15 @@ class IdentityCalls:
         """The caller's tokens, or the organisation's for an identity_admin."""
         return self._http.items("/tokens", TokenOut, **asked)
 
-    def revoke_token(self, token_id: UUID) -> TokenOut:
+    def token(self, token_id: UUID) -> TokenOut:
+        """One token, without its secret."""
+        return self._http.get(route("tokens", str(token_id)), TokenOut)
+
+    def limit_token(self, token_id: UUID, requests_per_minute: int | None, *, if_match: str | None = None) -> TokenOut:
+        """Set how many requests a minute a token may send: None is the deployment's default, 0 no limit."""
+        path, body = route("tokens", str(token_id), "limits"), LimitToken(requests_per_minute=requests_per_minute)
+        return self._http.put(path, TokenOut, body, if_match=if_match)
+
+    def revoke_token(self, token_id: UUID, *, if_match: str | None = None) -> TokenOut:
         """End a token now."""
-        return self._http.delete(route("tokens", str(token_id)), TokenOut)
+        return self._http.delete(route("tokens", str(token_id)), TokenOut, if_match=if_match)

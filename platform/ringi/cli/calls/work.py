@@ -8,6 +8,7 @@ from ringi.cli.connection import Connection, Listed, route
 from ringi.evaluation.schemas import EvaluationOut, RequestEvaluation
 from ringi.jobs.contracts import ItemRecord, JobKind
 from ringi.jobs.schemas import JobOut, JobState
+from ringi.quotas.schemas import ProjectUsage, QuotasOut, SetQuotas, TokenUsage
 from ringi.training.schemas import RunOut, StartRun, TrainingPlan
 
 
@@ -25,9 +26,32 @@ class JobCalls:
         """One job with its live progress."""
         return self._http.get(route("jobs", str(job_id)), JobOut)
 
-    def cancel(self, job_id: UUID) -> JobOut:
+    def cancel(self, job_id: UUID, *, if_match: str | None = None) -> JobOut:
         """Ask it to stop."""
-        return self._http.post(route("jobs", str(job_id), "cancel"), JobOut)
+        return self._http.post(route("jobs", str(job_id), "cancel"), JobOut, if_match=if_match)
+
+
+class LimitCalls:
+    """`client.limits`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def quotas(self, project: str) -> QuotasOut:
+        """The limits of a project."""
+        return self._http.get(route("projects", project, "quotas"), QuotasOut)
+
+    def set_quotas(self, project: str, limits: SetQuotas, *, if_match: str | None = None) -> QuotasOut:
+        """Replace the limits of a project."""
+        return self._http.put(route("projects", project, "quotas"), QuotasOut, limits, if_match=if_match)
+
+    def usage(self, project: str) -> ProjectUsage:
+        """What a project uses of its limits now."""
+        return self._http.get(route("projects", project, "usage"), ProjectUsage)
+
+    def mine(self) -> TokenUsage:
+        """What this token has used of its requests a minute."""
+        return self._http.get("/usage", TokenUsage)
 
 
 class TrainingCalls:

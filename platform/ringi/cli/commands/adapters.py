@@ -10,7 +10,7 @@ from ringi.adapters.schemas import VersionOut, VersionState
 from ringi.cli.asked import Asked
 from ringi.cli.follow import follow, uploading
 from ringi.cli.invocation import Commands, connect, in_project
-from ringi.cli.options import AdapterName, AdapterOrProject, AsOf, Description, Detach, Limit, Reason, Version
+from ringi.cli.options import AdapterName, AdapterOrProject, AsOf, Description, Detach, IfMatch, Limit, Reason, Version
 from ringi.cli.output import emit, emit_list, facts, marks, note, short, table
 from ringi.cli.references import LATEST, as_of, check_name, parse_adapter, parse_base, parse_version
 
@@ -124,29 +124,33 @@ def register(
     emit(version, lambda: drawn(version))
 
 
-def _advance(reference: str, to: VersionState, reason: str) -> None:
+def _advance(reference: str, to: VersionState, reason: str, if_match: str | None) -> None:
     wanted = parse_version(reference)
     with connect() as client:
-        version = client.adapters.advance(wanted.project, wanted.name, wanted.selector or "", to=to, reason=reason)
+        version = client.adapters.advance(wanted.project, wanted.name, wanted.selector or "", to=to, reason=reason, if_match=if_match)
     emit(version, lambda: facts([("version", version.reference), ("state", version.state), ("reason", version.state_reason)]))
 
 
 @verbs.verb("deprecate", "ringi deprecate risk/answers:v1 --reason 'v2 answers better'")
-def deprecate(reference: Version, reason: Reason) -> None:
+def deprecate(reference: Version, reason: Reason, if_match: IfMatch = None) -> None:
     """Warn whoever uses a version; it goes on serving."""
-    _advance(reference, VersionState.DEPRECATED, reason)
+    _advance(reference, VersionState.DEPRECATED, reason, if_match)
 
 
-@verbs.verb("retire", "ringi retire risk/answers:v1 --reason 'nobody uses it any more'")
-def retire(reference: Version, reason: Reason) -> None:
+@verbs.verb(
+    "retire",
+    "ringi retire risk/answers:v1 --reason 'nobody uses it any more'",
+    "ringi retire risk/answers:v1 --reason 利用を終了するため --if-match 2",
+)
+def retire(reference: Version, reason: Reason, if_match: IfMatch = None) -> None:
     """End a version's service in good order."""
-    _advance(reference, VersionState.RETIRED, reason)
+    _advance(reference, VersionState.RETIRED, reason, if_match)
 
 
 @verbs.verb("revoke", "ringi revoke risk/answers:v1 --reason 不適切な回答が確認されたため")
-def revoke(reference: Version, reason: Reason) -> None:
+def revoke(reference: Version, reason: Reason, if_match: IfMatch = None) -> None:
     """Stop a version at once and for ever; nobody can pull it from then on."""
-    _advance(reference, VersionState.REVOKED, reason)
+    _advance(reference, VersionState.REVOKED, reason, if_match)
 
 
 def drawn(version: VersionOut) -> Table:

@@ -13,7 +13,7 @@ from ringi.approvals.schemas import ApprovalOut, RequestState, VoteDecision
 from ringi.cli.asked import Asked
 from ringi.cli.errors import Usage
 from ringi.cli.invocation import Commands, connect, invocation
-from ringi.cli.options import Limit, Reason, Version
+from ringi.cli.options import IfMatch, Limit, Reason, Version
 from ringi.cli.output import console, emit, emit_list, facts, short, table
 from ringi.cli.references import parse_version
 
@@ -78,6 +78,7 @@ def vote(
     return_: Annotated[bool, typer.Option("--return", help="差戻し: back, with changes.", show_default=False)] = False,
     reject: Annotated[bool, typer.Option("--reject", help="却下: no.", show_default=False)] = False,
     acknowledge: Annotated[bool, typer.Option("--acknowledge", help="確認: seen; it does not count.", show_default=False)] = False,
+    if_match: IfMatch = None,
 ) -> None:
     """Vote on a request as it stands now: what is voted on is shown, and its digests go with the vote."""
     given = {
@@ -95,15 +96,15 @@ def vote(
         seen = client.approvals.get(project, request_id)
         if not invocation.as_data:
             console(stderr=True).print(_drawn(seen))
-        after = client.approvals.vote(project, seen, decision=chosen[0], reason=reason)
+        after = client.approvals.vote(project, seen, decision=chosen[0], reason=reason, if_match=if_match)
     emit(after, lambda: _after(after))
 
 
 @app.verb("withdraw", f"ringi approvals withdraw risk {_ID} --reason 'a better version is coming'")
-def withdraw(project: Project, request_id: RequestId, reason: Reason) -> None:
+def withdraw(project: Project, request_id: RequestId, reason: Reason, if_match: IfMatch = None) -> None:
     """Take your own request back."""
     with connect() as client:
-        after = client.approvals.withdraw(project, request_id, reason=reason)
+        after = client.approvals.withdraw(project, request_id, reason=reason, if_match=if_match)
     emit(after, lambda: _after(after))
 
 
@@ -117,12 +118,13 @@ def policy(
     project: Project,
     environment: Annotated[str | None, typer.Option(help="Of this environment only.", show_default=False)] = None,
     set_: Annotated[Path | None, typer.Option("--set", metavar="FILE", help="Set it from a JSON document.", show_default=False)] = None,
+    if_match: IfMatch = None,
 ) -> None:
     """Show the policy that decides, or set a new version of it; open requests then go stale."""
     document = None if set_ is None else _document(set_)
     with connect() as client:
         if document is not None:
-            found = client.approvals.set_policy(project, document, environment=environment)
+            found = client.approvals.set_policy(project, document, environment=environment, if_match=if_match)
         else:
             found = client.approvals.policy(project, environment or "production")
     seats = [(stage.name, f"{seat.people} × {seat.role}") for stage in found.document.stages for seat in stage.seats]

@@ -9,7 +9,7 @@ from rich.table import Table
 from ringi.cli.asked import Asked
 from ringi.cli.follow import follow, measured
 from ringi.cli.invocation import Commands, connect
-from ringi.cli.options import Limit
+from ringi.cli.options import IfMatch, Limit
 from ringi.cli.output import emit, emit_list, facts, table
 from ringi.jobs.contracts import JobKind
 from ringi.jobs.schemas import JobOut, JobState
@@ -61,10 +61,10 @@ def wait(job: JobId) -> None:
 
 
 @app.verb("cancel", f"ringi jobs cancel {_ID}")
-def cancel(job: JobId) -> None:
+def cancel(job: JobId, if_match: IfMatch = None) -> None:
     """Ask a job to stop; a running one stops at its next step."""
     with connect() as client:
-        asked = client.jobs.cancel(job)
+        asked = client.jobs.cancel(job, if_match=if_match)
     emit(asked, lambda: _drawn(asked))
 
 

@@ -10,7 +10,7 @@ from ringi.cli import contexts
 from ringi.cli.asked import Asked
 from ringi.cli.contexts import Profile
 from ringi.cli.invocation import Commands, connect, invocation
-from ringi.cli.options import Limit
+from ringi.cli.options import IfMatch, Limit
 from ringi.cli.output import emit, emit_list, facts, note, table
 from ringi.identity.schemas import Role, UserKind
 
@@ -93,10 +93,10 @@ def grant_role(
 
 
 @roles.verb("revoke", "ringi roles revoke 0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e")
-def revoke_role(membership: Annotated[UUID, typer.Argument(help="The id that ringi roles list shows.")]) -> None:
+def revoke_role(membership: Annotated[UUID, typer.Argument(help="The id that ringi roles list shows.")], if_match: IfMatch = None) -> None:
     """End a role now."""
     with connect() as client:
-        ended = client.identity.revoke_role(membership)
+        ended = client.identity.revoke_role(membership, if_match=if_match)
     emit(ended, lambda: facts([("ended", f"{ended.role} of {ended.user}"), ("project", ended.project or "the organisation")]))
 
 
@@ -152,8 +152,29 @@ def list_tokens(asked: Asked, limit: Limit = 50) -> None:
 
 
 @tokens.verb("revoke", "ringi tokens revoke 0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e")
-def revoke_token(token: Annotated[UUID, typer.Argument(help="The id that ringi tokens list shows, not the secret.")]) -> None:
+def revoke_token(
+    token: Annotated[UUID, typer.Argument(help="The id that ringi tokens list shows, not the secret.")], if_match: IfMatch = None
+) -> None:
     """End a token now."""
     with connect() as client:
-        ended = client.identity.revoke_token(token)
+        ended = client.identity.revoke_token(token, if_match=if_match)
     emit(ended, lambda: facts([("ended", f"token '{ended.name}' of {ended.user}"), ("at", ended.revoked_at)]))
+
+
+@tokens.verb(
+    "limit",
+    "ringi tokens limit 0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e --requests-per-minute 600",
+    "ringi tokens limit 0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e",
+)
+def limit_token(
+    token: Annotated[UUID, typer.Argument(help="The id that ringi tokens list shows, not the secret.")],
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=0, help="0 is no limit; left out, the deployment's default.", show_default=False)
+    ] = None,
+    if_match: IfMatch = None,
+) -> None:
+    """Set how many requests a minute a token may send."""
+    with connect() as client:
+        found = client.identity.limit_token(token, requests_per_minute, if_match=if_match)
+    limit = "the default" if found.requests_per_minute is None else found.requests_per_minute or "none"
+    emit(found, lambda: facts([("token", f"'{found.name}' of {found.user}"), ("requests a minute", limit)]))

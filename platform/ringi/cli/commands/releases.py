@@ -9,7 +9,7 @@ from rich.table import Table
 from ringi.cli.asked import Asked
 from ringi.cli.client import RingiClient
 from ringi.cli.invocation import Commands, connect
-from ringi.cli.options import AdapterName, AsOf, Description, Limit, Reason, Version
+from ringi.cli.options import AdapterName, AsOf, Description, IfMatch, Limit, Reason, Version
 from ringi.cli.output import emit, emit_list, facts, short, table
 from ringi.cli.references import Reference, check_name, parse_adapter, parse_version
 from ringi.releases.schemas import ChannelOut, ReleaseOut, StandingOut
@@ -82,13 +82,19 @@ def show(project: str, name: str) -> None:
     emit(found, lambda: _channel(found))
 
 
-@verbs.verb("release", "ringi release risk/answers:v1 --channel production --reason 'approved on Monday'")
-def release(reference: Version, channel: Channel, reason: Reason) -> None:
+@verbs.verb(
+    "release",
+    "ringi release risk/answers:v1 --channel production --reason 'approved on Monday'",
+    "ringi release risk/answers:v2 --channel production --reason 月曜日に承認済みのため --if-match 4",
+)
+def release(reference: Version, channel: Channel, reason: Reason, if_match: IfMatch = None) -> None:
     """Let a channel serve a version, if every gate passes."""
     wanted = parse_version(reference)
     with connect() as client:
         _await_log(client, wanted, channel)
-        made = client.releases.publish(wanted.project, wanted.name, version=wanted.selector or "", channel=channel, reason=reason)
+        made = client.releases.publish(
+            wanted.project, wanted.name, version=wanted.selector or "", channel=channel, reason=reason, if_match=if_match
+        )
     emit(made, lambda: _release(made, channel))
 
 
@@ -114,11 +120,12 @@ def rollback(
     to: Annotated[
         str | None, typer.Option(metavar="vN", help="The version to return to; the one before unless given.", show_default=False)
     ] = None,
+    if_match: IfMatch = None,
 ) -> None:
     """Return a channel to what it served before."""
     wanted = parse_adapter(name)
     with connect() as client:
-        made = client.releases.roll_back(wanted.project, wanted.name, channel=channel, to=to, reason=reason)
+        made = client.releases.roll_back(wanted.project, wanted.name, channel=channel, to=to, reason=reason, if_match=if_match)
     emit(made, lambda: _release(made, channel))
 
 
