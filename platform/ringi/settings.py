@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(default=5.0, gt=0)
     # A queued job that nobody came for is nudged again after this time: the broker may have lost the first message.
     renudge_s: float = Field(default=60.0, gt=0)
+    # How often an open stream of events proves that it lives, and that its token may still see what it shows.
+    stream_pulse_s: float = Field(default=15.0, gt=0)
+    # Open streams of one API process.
+    max_streams: int = Field(default=2000, ge=1)
     # Bytes of one upload; large base models are sharded far below it.
     max_upload_bytes: int = Field(default=64 * 1024**3, ge=1)
 

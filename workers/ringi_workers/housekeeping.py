@@ -1,4 +1,4 @@
-"""What must happen by itself: jobs of silent workers go back to the queue, lost nudges are sent again, sent messages are removed.
+"""What must happen by itself: jobs of silent workers go back to the queue, lost nudges are sent again, sent messages and old logs are removed.
 
 Run by the relay.
 """
@@ -8,10 +8,12 @@ from datetime import timedelta
 
 from ringi.db.session import transaction
 from ringi.events import outbox
+from ringi.jobs import log as job_log
 from ringi.jobs import service as jobs
 from ringi.settings import get_settings
 
 KEPT_AFTER_SENDING = timedelta(days=1)
+LOG_KEPT_AFTER_THE_END = timedelta(days=30)
 log = logging.getLogger("ringi.housekeeping")
 
 
@@ -23,5 +25,7 @@ def sweep() -> None:
         renudged = jobs.renudge(session, older_than_s=get_settings().renudge_s)
     with transaction() as session:
         outbox.purge(session, sent_before=KEPT_AFTER_SENDING)
+    with transaction() as session:
+        job_log.purge(session, ended_before=LOG_KEPT_AFTER_THE_END)
     if silent or renudged:
         log.info("%d jobs of silent workers, %d nudged again", silent, renudged)

@@ -1,6 +1,8 @@
 """The application: routers in the order of an adapter's life. The process that serves it loads neither torch nor Celery."""
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
@@ -16,6 +18,7 @@ from ringi.evaluation.endpoints import router as evaluation
 from ringi.hub.endpoints import router as hub
 from ringi.identity.endpoints import router as identity
 from ringi.jobs.endpoints import router as jobs
+from ringi.jobs.stream import ended_by_signals
 from ringi.releases.endpoints import router as releases
 from ringi.training.endpoints import router as training
 from ringi.uploads.endpoints import router as uploads
@@ -39,6 +42,13 @@ ROUTERS: tuple[APIRouter, ...] = (
 )
 
 
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    """What holds from the first request to the last."""
+    async with ended_by_signals():
+        yield
+
+
 def create_app() -> FastAPI:
     """A new application; its state is in the database and the blob store only."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -47,6 +57,7 @@ def create_app() -> FastAPI:
         title="Ringi",
         version="1",
         description="The lifecycle of LoRA/PEFT adapters. Errors are problem+json (RFC 9457) with a stable `code` and a `next_step`.",
+        lifespan=lifespan,
     )
     app.add_middleware(BodyLimit, streamed=frozenset({f"{API_PREFIX}/uploads"}))
     errors.install(app)

@@ -1,20 +1,23 @@
-"""Follow and cancel jobs."""
+"""Follow and cancel jobs, and read what they wrote."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
 
-from ringi.identity.dependencies import allowed, deny
+from ringi.identity.dependencies import InProject, allowed, allowed_in_project, deny
 from ringi.identity.permissions import Permission
-from ringi.jobs import service
+from ringi.jobs import log as job_log
+from ringi.jobs import service, stream
 from ringi.jobs.contracts import JobKind, Progress
 from ringi.jobs.models import Job
-from ringi.jobs.schemas import JobError, JobOut, JobState
+from ringi.jobs.schemas import JobError, JobOut, JobState, Level, LogLine
+from ringi.jobs.stream import EVENTS, EventStream, PlaceDep, TooManyStreams, UnknownEventId
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.web.errors import responses
-from ringi.web.paging import Paging, page_of, paging
+from ringi.web.paging import Paging, decode_cursor, encode_cursor, page_of, paging
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
@@ -45,6 +48,73 @@ def list_jobs(
     if kind is not None:
         query = query.where(Job.kind == kind)
     return page_of(session, query, key=Job.id, listing="jobs", page=page, render=job_out)
+
+
+@router.get("/jobs/events", response_class=EventStream, responses=EVENTS | responses(TooManyStreams, UnknownEventId))
+def follow_jobs(
+    session: SessionDep,
+    actor: Annotated[Actor, allowed(Permission.PROJECT_READ)],
+    begin: PlaceDep,
+    level: Annotated[Level | None, Query(description="Also lines, from this level on.")] = None,
+) -> Response:
+    """Follow the jobs in sight as server-sent events: changes of state, progress, and lines where asked for.
+
+    Begins now, or behind `Last-Event-ID`. Events: `state`, `progress`, `log`, and `refused` when the token is no longer valid.
+    """
+    return stream.of_jobs(session, actor, begin, level=level)
+
+
+@router.get("/projects/{project}/jobs/events", response_class=EventStream, responses=EVENTS | responses(TooManyStreams, UnknownEventId))  # noqa: FAST003  # a dependency takes the project
+def follow_project(
+    session: SessionDep,
+    caller: Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)],
+    begin: PlaceDep,
+    level: Annotated[Level | None, Query(description="Also lines, from this level on.")] = None,
+) -> Response:
+    """Follow the jobs of one project as server-sent events, like `GET /jobs/events`."""
+    return stream.of_jobs(session, caller.actor, begin, projects=frozenset({caller.project.id}), level=level)
+
+
+@router.get("/jobs/{job_id}/events", response_class=EventStream, responses=EVENTS | responses(TooManyStreams, UnknownEventId))
+def follow_job(
+    session: SessionDep,
+    actor: Annotated[Actor, allowed(Permission.PROJECT_READ)],
+    job_id: UUID,
+    begin: PlaceDep,
+    level: Annotated[Level, Query(description="Lines from this level on.")] = Level.INFO,
+) -> Response:
+    """Follow one job as server-sent events: its log so far, then what happens, and `end` when it is over.
+
+    A client that comes back with `Last-Event-ID` gets what it missed; where there is nothing more to come, the answer is 204.
+    """
+    return stream.of_job(session, service.find(session, actor, job_id), begin, level=level)
+
+
+@router.get("/jobs/{job_id}/logs")
+def list_lines(
+    session: SessionDep,
+    actor: Annotated[Actor, allowed(Permission.PROJECT_READ)],
+    job_id: UUID,
+    page: Annotated[Paging, Depends(paging)],
+    level: Annotated[Level, Query(description="Lines from this level on.")] = Level.INFO,
+    attempt: Annotated[int | None, Query(ge=1, le=1000)] = None,
+    since: Annotated[datetime | None, Query(description="Lines written at this time or later; RFC 3339.")] = None,
+    after: Annotated[int, Query(ge=0, lt=2**63, description="Lines behind the one with this id.")] = 0,
+) -> Page[LogLine]:
+    """The lines that a job's attempts wrote, oldest first."""
+    job = service.find(session, actor, job_id)
+    listing = f"lines.{job_id}"
+    if page.cursor is not None:
+        after = max(after, decode_cursor(listing, page.cursor, int))
+    if since is not None and since.tzinfo is None:
+        since = since.replace(tzinfo=UTC)
+    query = job_log.lines_of(actor, job, level=level, attempt=attempt, since=since, after=after)
+    rows = session.scalars(query.limit(page.limit + 1)).all()
+    shown = [
+        LogLine(id=row.position or 0, attempt=row.attempt, at=row.at, level=job_log.level_of(row), message=row.message or "")
+        for row in rows[: page.limit]
+    ]
+    return Page(items=shown, next_cursor=encode_cursor(listing, shown[-1].id) if len(rows) > page.limit else None)
 
 
 @router.get("/jobs/{job_id}")

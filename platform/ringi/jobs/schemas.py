@@ -22,6 +22,34 @@ class JobState(StrEnum):
 OPEN = frozenset({JobState.QUEUED, JobState.RUNNING})
 
 
+class EntryKind(StrEnum):
+    """What an entry of a job's log tells."""
+
+    STATE = "state"
+    PROGRESS = "progress"
+    LOG = "log"
+
+
+class Level(StrEnum):
+    """How grave a line is: the levels of Python's logging."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+class LogLine(Schema):
+    """One line of a job's log. `id` is its place in the order of all commits, so it goes with `after`; `at` is the database's time."""
+
+    id: int
+    attempt: int
+    at: datetime
+    level: Level
+    message: str
+
+
 class JobError(Schema):
     """Why the last attempt ended without a result."""
 

@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query, Response
 
 from ringi.adapters import service as adapters
 from ringi.adapters.models import Adapter
@@ -12,8 +12,10 @@ from ringi.base_models.service import RevisionNotSealed
 from ringi.datasets import service as datasets
 from ringi.identity.dependencies import InProject, allowed_in_project
 from ringi.identity.permissions import Permission
+from ringi.jobs import stream
 from ringi.jobs.contracts import LoraSpec, Progress, TrainMetrics
-from ringi.jobs.schemas import JobError
+from ringi.jobs.schemas import JobError, Level
+from ringi.jobs.stream import EVENTS, EventStream, PlaceDep, TooManyStreams, UnknownEventId
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.training import service
 from ringi.training.models import TrainingRun
@@ -69,3 +71,18 @@ def get_run(session: SessionDep, caller: Reader, adapter: str, run_id: UUID) -> 
     """One run with live progress."""
     found = adapters.find(session, caller.actor, project=caller.project, name=adapter)
     return run_out(service.find(session, caller.actor, adapter=found, run_id=run_id), found)
+
+
+@router.get("/{run_id}/events", response_class=EventStream, responses=EVENTS | responses(TooManyStreams, UnknownEventId))
+def follow_run(
+    session: SessionDep,
+    caller: Reader,
+    adapter: str,
+    run_id: UUID,
+    begin: PlaceDep,
+    level: Annotated[Level, Query(description="Lines from this level on.")] = Level.INFO,
+) -> Response:
+    """Follow one run as server-sent events: those of its job."""
+    found = adapters.find(session, caller.actor, project=caller.project, name=adapter)
+    run = service.find(session, caller.actor, adapter=found, run_id=run_id)
+    return stream.of_job(session, run.job, begin, level=level)
