@@ -46,10 +46,15 @@ class Entry(NamedTuple):
     text: bytes
 
 
+# Line breaks of Unicode that JSON leaves as they are and many readers of lines take for one.
+_BREAKS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+
+
 def event(kind: str, data: dict[str, object], *, position: int | None = None) -> bytes:
     """One server-sent event (WHATWG HTML, section 9.2.6): JSON has no bare line breaks, so its data is one line."""
     place = "" if position is None else f"id: {position}\n"
-    return f"{place}event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+    document = json.dumps(data, ensure_ascii=False).translate(_BREAKS)
+    return f"{place}event: {kind}\ndata: {document}\n\n".encode("utf-8", "replace")
 
 
 def rendered(entry: JobLogEntry) -> Entry:

@@ -2,7 +2,7 @@
 
 Events: `state` (a change of a job), `progress` (its newest sample), `log` (a line), `end` (the job of the stream has ended: the last one),
 `refused` (a problem document: the token or the role is gone). The id of an event is its place in the order of commits, so a client
-that comes back with `Last-Event-ID` gets what it missed, and nothing twice. A comment every pulse keeps the connection alive.
+that comes back with `Last-Event-ID` gets what it missed, and nothing twice. The comment `live` stands where the past ends; then a comment every pulse keeps the connection alive.
 """
 
 import asyncio
@@ -147,6 +147,7 @@ class EventStream(Response):
             await emit(self._end(self._over, last))
             return
         seat.live = True
+        await emit(b": live\n\n")
         await self._live(emit, last)
 
     def _ends_with(self, entry: Entry) -> bool:

@@ -1,12 +1,14 @@
 """Calls about what takes time: jobs, training runs and evaluations."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from uuid import UUID
 
 from ringi.cli.connection import Connection, route
+from ringi.cli.events import ServerEvent
 from ringi.evaluation.schemas import EvaluationOut, RequestEvaluation
 from ringi.jobs.contracts import ItemRecord, JobKind
-from ringi.jobs.schemas import JobOut, JobState
+from ringi.jobs.schemas import JobOut, JobState, Level, LogLine
 from ringi.training.schemas import RunOut, StartRun, TrainingPlan
 
 
@@ -23,6 +25,22 @@ class JobCalls:
     def get(self, job_id: UUID) -> JobOut:
         """One job with its live progress."""
         return self._http.get(route("jobs", str(job_id)), JobOut)
+
+    def lines(
+        self, job_id: UUID, *, level: Level | None = None, attempt: int | None = None, since: datetime | None = None
+    ) -> Iterator[LogLine]:
+        """What its attempts wrote, oldest first; from `info` on unless told otherwise."""
+        started = since.isoformat() if since is not None else None
+        return self._http.items(route("jobs", str(job_id), "logs"), LogLine, level=level, attempt=attempt, since=started)
+
+    def events(self, job_id: UUID, *, last: str | None = None, level: Level | None = None) -> Iterator[ServerEvent | None]:
+        """Its story so far and then what happens, to its end; None where nothing does. Behind the event `last`."""
+        return self._http.events(route("jobs", str(job_id), "events"), last=last, level=level)
+
+    def follow(self, *, project: str | None = None, last: str | None = None) -> Iterator[ServerEvent | None]:
+        """What happens to the jobs in sight, or to those of a project, from now on or behind the event `last`."""
+        path = route("jobs", "events") if project is None else route("projects", project, "jobs", "events")
+        return self._http.events(path, last=last)
 
     def cancel(self, job_id: UUID) -> JobOut:
         """Ask it to stop."""
@@ -47,6 +65,10 @@ class TrainingCalls:
     def get(self, project: str, adapter: str, run_id: UUID) -> RunOut:
         """One run."""
         return self._http.get(route("projects", project, "adapters", adapter, "runs", str(run_id)), RunOut)
+
+    def events(self, project: str, adapter: str, run_id: UUID, *, last: str | None = None) -> Iterator[ServerEvent | None]:
+        """What `client.jobs.events` gives for the run's job."""
+        return self._http.events(route("projects", project, "adapters", adapter, "runs", str(run_id), "events"), last=last)
 
 
 class EvaluationCalls:
