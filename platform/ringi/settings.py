@@ -35,6 +35,10 @@ class Settings(BaseSettings):
     audit_key_file: Path | None = None
     audit_checkpoint_dir: Path | None = None
     heartbeat_s: float = Field(default=5.0, gt=0)
+    # Memory that a worker may use, in bytes; unset means all that its device or machine has.
+    worker_memory_bytes: int | None = Field(default=None, ge=1)
+    # The organisation whose jobs alone a worker takes; unset means every organisation's.
+    worker_organization: str | None = None
     # A queued job that nobody came for is nudged again after this time: the broker may have lost the first message.
     renudge_s: float = Field(default=60.0, gt=0)
     # How often an open stream of events proves that it lives, and that its token may still see what it shows.

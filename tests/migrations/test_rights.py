@@ -15,8 +15,8 @@ SEALED = (
     "approval_grants", "approval_policies", "approval_votes", "audit_checkpoint", "audit_event", "audit_leaf", "audit_node", "audit_payload",
     "base_comparisons", "blobs", "compatibility_assessments", "dataset_versions", "releases", "uploads",
 )  # fmt: skip
-# Delivered messages, placed events, old lines of jobs, and the erasure of personal text (governance B6).
-MAY_DELETE = {"outbox", "audit_pending", "audit_payload", "job_log"}
+# Delivered messages, placed events, old lines of jobs, workers long gone, and the erasure of personal text (governance B6).
+MAY_DELETE = {"outbox", "audit_pending", "audit_payload", "job_log", "workers"}
 VERSION_MAY_CHANGE = {"state", "state_reason"}
 
 

@@ -104,15 +104,19 @@ def job(kind: JobKind, *, finish: Finish, failed: Failed | None = None) -> Calla
 
 
 def run(job_id: UUID) -> None:
-    """Work on the job if it can be claimed; a nudge for a job that is gone, taken or not due is dropped."""
-    settings = get_settings()
+    """Work on this very job, if it can be claimed."""
     with transaction() as session:
-        claimed = jobs.claim(session, job_id, owner=lease_owner(), lease_s=settings.lease_s)
+        claimed = jobs.claim(session, job_id, owner=lease_owner(), lease_s=get_settings().lease_s)
     if claimed is None:
         log.info("job %s: nothing to claim", job_id)
-        return
+    else:
+        work_on(claimed)
+
+
+def work_on(claimed: Job) -> None:
+    """One attempt of a job that this process has claimed."""
     kind = JobKind(claimed.kind)
-    log.info("job %s: %s, attempt %d", job_id, kind, claimed.attempt)
+    log.info("job %s: %s, attempt %d", claimed.id, kind, claimed.attempt)
     with Lease(claimed, time_limit_s=CONTRACTS[kind].time_limit_s) as lease:
         outcome = _attempt(kind, lease)
         # While the lease is kept, because a slow tracking server may take as long as a lease lasts.

@@ -15,6 +15,7 @@ from ringi.base_models.endpoints import router as base_models
 from ringi.compatibility.endpoints import router as compatibility
 from ringi.datasets.endpoints import router as datasets
 from ringi.evaluation.endpoints import router as evaluation
+from ringi.fleet.endpoints import router as fleet
 from ringi.hub.endpoints import router as hub
 from ringi.identity.endpoints import router as identity
 from ringi.jobs.endpoints import router as jobs
@@ -29,6 +30,7 @@ API_PREFIX = "/api/v1"
 ROUTERS: tuple[APIRouter, ...] = (
     identity,
     uploads,
+    fleet,
     jobs,
     datasets,
     base_models,

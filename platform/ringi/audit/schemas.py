@@ -59,6 +59,10 @@ class AuditAction(StrEnum):
     HUB_FILE_DOWNLOAD = "hub.file.download"
     JOB_CANCEL = "job.cancel"
     JOB_FAIL = "job.fail"
+    JOB_PRIORITIZE = "job.prioritize"
+    WORKER_CORDON = "worker.cordon"
+    WORKER_UNCORDON = "worker.uncordon"
+    WORKER_DRAIN = "worker.drain"
     AUDIT_EXPORT = "audit.export"
     ACCESS_DENY = "access.deny"
 

@@ -5,14 +5,17 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
+from sqlalchemy.orm import Session
 
+from ringi.fleet.matching import WaitingFor
+from ringi.fleet.schemas import Device
 from ringi.identity.dependencies import InProject, allowed, allowed_in_project, deny
 from ringi.identity.permissions import Permission
 from ringi.jobs import log as job_log
-from ringi.jobs import service, stream
-from ringi.jobs.contracts import JobKind, Progress
+from ringi.jobs import placement, service, stream
+from ringi.jobs.contracts import JobKind, Progress, Queue
 from ringi.jobs.models import Job
-from ringi.jobs.schemas import JobError, JobOut, JobState, Level, LogLine
+from ringi.jobs.schemas import DemandOut, JobError, JobOut, JobState, Level, LogLine, SetPriority
 from ringi.jobs.stream import EVENTS, EventStream, PlaceDep, TooManyStreams, UnknownEventId
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
@@ -24,13 +27,17 @@ from ringi.web.session import SessionDep
 router = APIRouter(tags=["jobs"], responses=responses(Unauthenticated, Forbidden, NotFound))
 
 
-def job_out(job: Job) -> JobOut:
-    """A job as clients see it."""
+def job_out(job: Job, waiting: dict[UUID, WaitingFor]) -> JobOut:
+    """A job as clients see it; `waiting` tells of the queued ones what they wait for."""
     return JobOut(
         id=job.id, kind=job.kind, state=job.state, subject=job.subject, produced=job.produced, project=job.project.name if job.project else None, attempt=job.attempt,
         max_attempts=job.max_attempts, progress=Progress.model_validate(job.progress) if job.progress else None, error=JobError.model_validate(job.error) if job.error else None, cancel_requested=job.cancel_requested_at is not None,
-        lease_owner=job.lease_owner, created_at=job.created_at, started_at=job.started_at, finished_at=job.finished_at,
+        priority=job.priority, requirements=placement.needs_of(job), waiting_for=waiting.get(job.id), lease_owner=job.lease_owner, created_at=job.created_at, started_at=job.started_at, finished_at=job.finished_at,
     )  # fmt: skip
+
+
+def _shown(session: Session, job: Job) -> JobOut:
+    return job_out(job, placement.waiting_for(session, [job]))
 
 
 @router.get("/jobs")
@@ -47,7 +54,9 @@ def list_jobs(
         query = query.where(Job.state == state)
     if kind is not None:
         query = query.where(Job.kind == kind)
-    return page_of(session, query, key=Job.id, listing="jobs", page=page, render=job_out)
+    found = page_of(session, query, key=Job.id, listing="jobs", page=page, render=lambda job: job)
+    waiting = placement.waiting_for(session, found.items)
+    return Page(items=[job_out(job, waiting) for job in found.items], next_cursor=found.next_cursor)
 
 
 @router.get("/jobs/events", response_class=EventStream, responses=EVENTS | responses(TooManyStreams, UnknownEventId))
@@ -120,7 +129,7 @@ def list_lines(
 @router.get("/jobs/{job_id}")
 def get_job(session: SessionDep, actor: Annotated[Actor, allowed(Permission.PROJECT_READ)], job_id: UUID) -> JobOut:
     """One job with its live progress."""
-    return job_out(service.find(session, actor, job_id))
+    return _shown(session, service.find(session, actor, job_id))
 
 
 @router.post("/jobs/{job_id}/cancel")
@@ -129,4 +138,27 @@ def cancel_job(session: SessionDep, actor: Annotated[Actor, allowed(Permission.J
     job = service.find(session, actor, job_id)
     if not actor.may(Permission.JOB_CANCEL, job.project_id):
         raise deny(session, actor, Permission.JOB_CANCEL, job.project_id)
-    return job_out(service.cancel(session, actor, job_id=job_id))
+    return _shown(session, service.cancel(session, actor, job_id=job_id))
+
+
+@router.post("/jobs/{job_id}/priority", responses=responses(service.JobEnded))
+def prioritize_job(
+    session: SessionDep, actor: Annotated[Actor, allowed(Permission.JOB_PRIORITIZE)], job_id: UUID, body: SetPriority
+) -> JobOut:
+    """Give an open job another place in its queue, before or behind those of other projects."""
+    job = service.find(session, actor, job_id)
+    if not actor.may(Permission.JOB_PRIORITIZE, job.project_id):
+        raise deny(session, actor, Permission.JOB_PRIORITIZE, job.project_id)
+    return _shown(session, service.prioritize(session, actor, job_id=job_id, priority=body.priority))
+
+
+@router.get("/queues/{queue}/demand")
+def queue_demand(
+    session: SessionDep,
+    actor: Annotated[Actor, allowed(Permission.FLEET_READ)],  # noqa: ARG001  # the declared permission
+    queue: Queue,
+    device: Annotated[Device | None, Query(description="Only jobs that a worker with this device could do.")] = None,
+    memory_bytes: Annotated[int | None, Query(ge=1, le=2**50, description="Only jobs that need no more memory.")] = None,
+) -> DemandOut:
+    """How many workers a queue could keep busy: the signal for an autoscaler, such as KEDA's metrics-api scaler."""
+    return placement.demand(session, queue=queue, device=device, memory_bytes=memory_bytes)

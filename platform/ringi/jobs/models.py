@@ -21,6 +21,8 @@ class Job(Identified, OwnedByOrganization, Base):
     __tablename__ = "jobs"
     __table_args__ = (
         Index("uq_jobs_exclusive_key_open", "exclusive_key", unique=True, postgresql_where=_OPEN),
+        Index("ix_jobs_queued", "queue", "priority", "id", postgresql_where=text("state = 'queued'")),
+        Index("ix_jobs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("state = 'running'")),
     )
 
@@ -30,6 +32,12 @@ class Job(Identified, OwnedByOrganization, Base):
     subject: Mapped[str] = mapped_column(String(256))
     exclusive_key: Mapped[str | None] = mapped_column(String(128))
     state: Mapped[JobState] = mapped_column(String(16), default=JobState.QUEUED)
+    # Higher first (placement.py).
+    priority: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    # fleet.matching.Requirements, without what is not required.
+    requirements: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'::jsonb"))
+    # How often each worker, by name, was lost with this job.
+    losses: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'::jsonb"))
     payload: Mapped[dict[str, Any]]
     result: Mapped[dict[str, Any] | None]
     # The reference of what the finished job sealed, e.g. "support/chat:v2".

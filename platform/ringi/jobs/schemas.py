@@ -5,6 +5,10 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from pydantic import Field
+
+from ringi.fleet.matching import Requirements, WaitingFor
+from ringi.fleet.schemas import Device
 from ringi.jobs.contracts import JobKind, Progress
 from ringi.web.schemas import Schema
 
@@ -59,8 +63,47 @@ class JobError(Schema):
     details: dict[str, Any]
 
 
+class Placement(Schema):
+    """What a user asks for beside what the job needs by itself. Only a lower place in the queue: a higher one is somebody else's to give."""
+
+    device: Device | None = None
+    memory_bytes: int | None = Field(default=None, ge=1, le=2**50)
+    priority: int = Field(default=0, ge=-100, le=0)
+
+
+class SetPriority(Schema):
+    """A job's place in its queue: jobs of a higher priority are taken first, whatever project they are of."""
+
+    priority: int = Field(ge=-100, le=100)
+
+
+class NeedOut(Schema):
+    """Open jobs that need the same. `ready`: queued, and due now."""
+
+    requirements: Requirements
+    queued: int
+    ready: int
+    running: int
+
+
+class DemandOut(Schema):
+    """What there is to do on a queue. `wanted` is how many workers would be busy now: the signal for an autoscaler."""
+
+    queue: str
+    wanted: int
+    ready: int
+    queued: int
+    running: int
+    active_workers: int
+    oldest_queued_s: float
+    needs: list[NeedOut]
+
+
 class JobOut(Schema):
-    """One job. `subject` names what it works for; `produced` is the reference of what it sealed, once it has succeeded."""
+    """One job. `subject` names what it works for; `produced` is the reference of what it sealed, once it has succeeded.
+
+    `waiting_for` says what a queued job waits for; it is null for one that waits for its turn only.
+    """
 
     id: UUID
     kind: JobKind
@@ -73,6 +116,9 @@ class JobOut(Schema):
     progress: Progress | None
     error: JobError | None
     cancel_requested: bool
+    priority: int
+    requirements: Requirements
+    waiting_for: WaitingFor | None
     lease_owner: str | None
     created_at: datetime
     started_at: datetime | None
