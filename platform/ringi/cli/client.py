@@ -10,6 +10,7 @@ from typing import Self
 from uuid import UUID
 
 from ringi.cli.calls.artifacts import AdapterCalls, BaseCalls, DatasetCalls
+from ringi.cli.calls.fleet import WorkerCalls
 from ringi.cli.calls.governance import ApprovalCalls, AuditCalls, CompatibilityCalls, ReleaseCalls
 from ringi.cli.calls.identity import IdentityCalls
 from ringi.cli.calls.work import EvaluationCalls, JobCalls, TrainingCalls
@@ -35,6 +36,7 @@ class RingiClient:
         self.datasets = DatasetCalls(self._http)
         self.bases = BaseCalls(self._http)
         self.adapters = AdapterCalls(self._http)
+        self.workers = WorkerCalls(self._http)
         self.jobs = JobCalls(self._http)
         self.training = TrainingCalls(self._http)
         self.evaluations = EvaluationCalls(self._http)
@@ -90,7 +92,11 @@ class RingiClient:
             for event in self.jobs.events(job.id, level=Level.CRITICAL):
                 # What comes before the first comment is the past: told in one look.
                 live = live or event is None
-                job = job if event is None else changed(job, event)
+                if event is not None:
+                    job = changed(job, event)
+                elif job.state is JobState.QUEUED:
+                    # What it waits for is no event: workers come and go without it.
+                    job = self.jobs.get(job.id)
                 if live:
                     look(job)
         except (ApiError, AnswerNotUnderstood):

@@ -55,6 +55,7 @@ COMMANDS: dict[str, Entry] = {
     "retire": Entry(_SHIP, "adapters", "verbs", True, "End a version's service in good order."),
     "revoke": Entry(_SHIP, "adapters", "verbs", True, "Stop a version at once and for ever."),
     "jobs": Entry(_WATCH, "jobs", "app", False, "Jobs: list, follow, cancel."),
+    "workers": Entry(_WATCH, "workers", "app", False, "Workers: who does the jobs, cordon, drain."),
     "logs": Entry(_WATCH, "logs", "verbs", True, "What a job wrote, and what it writes now."),
     "watch": Entry(_WATCH, "logs", "verbs", True, "All jobs in sight, live."),
     "audit": Entry(_WATCH, "audit", "app", False, "The audit log: read, export, verify offline."),

@@ -49,7 +49,8 @@ def _least_memory(base: BaseRef) -> int:
 def next_for(session: Session, worker: Worker) -> UUID | None:
     """The queued job that this worker should take now, locked until the transaction ends; None where nothing is ready for it."""
     session.execute(select(func.pg_advisory_xact_lock(_CLAIMING)))
-    now = func.clock_timestamp()
+    # The statement's time and not the clock's: the plan may compute the shares once a row, and they must be the same for every row.
+    now = func.statement_timestamp()
     ran = aliased(Job)
     who = func.coalesce(ran.project_id, ran.organization_id)
     worked = func.extract("epoch", func.coalesce(ran.finished_at, now) - func.greatest(ran.started_at, now - _SHARE_WINDOW))

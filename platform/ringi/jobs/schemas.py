@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from ringi.fleet.matching import Requirements, WaitingFor
+from ringi.fleet.matching import GIB, Requirements, WaitingFor
 from ringi.fleet.schemas import Device
 from ringi.jobs.contracts import JobKind, Progress
 from ringi.web.schemas import Schema
@@ -69,6 +69,13 @@ class Placement(Schema):
     device: Device | None = None
     memory_bytes: int | None = Field(default=None, ge=1, le=2**50)
     priority: int = Field(default=0, ge=-100, le=0)
+
+
+def placement_of(device: Device | None, memory_gib: float | None, priority: int) -> Placement | None:
+    """What was asked for; None where nothing was."""
+    if device is None and memory_gib is None and priority == 0:
+        return None
+    return Placement(device=device, memory_bytes=int(memory_gib * GIB) if memory_gib else None, priority=priority)
 
 
 class SetPriority(Schema):

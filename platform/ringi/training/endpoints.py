@@ -53,7 +53,9 @@ def start_run(session: SessionDep, caller: Starter, adapter: str, body: StartRun
     dataset = datasets.find(session, caller.actor, project=caller.project, name=name)
     version = datasets.find_version(session, caller.actor, dataset=dataset, selector=selector or "latest")
     revision = base_models.sealed_revision(session, caller.actor, base=found.base_model, selector=body.base_revision)
-    run = service.start(session, caller.actor, adapter=found, dataset=version, base_revision=revision, plan=body.plan)
+    run = service.start(
+        session, caller.actor, adapter=found, dataset=version, base_revision=revision, plan=body.plan, placement=body.placement
+    )
     return run_out(run, found)
 
 

@@ -8,7 +8,7 @@ from ringi.cli.connection import Connection, route
 from ringi.cli.events import ServerEvent
 from ringi.evaluation.schemas import EvaluationOut, RequestEvaluation
 from ringi.jobs.contracts import ItemRecord, JobKind
-from ringi.jobs.schemas import JobOut, JobState, Level, LogLine
+from ringi.jobs.schemas import JobOut, JobState, Level, LogLine, Placement, SetPriority
 from ringi.training.schemas import RunOut, StartRun, TrainingPlan
 
 
@@ -46,6 +46,10 @@ class JobCalls:
         """Ask it to stop."""
         return self._http.post(route("jobs", str(job_id), "cancel"), JobOut)
 
+    def prioritize(self, job_id: UUID, priority: int) -> JobOut:
+        """Give it another place in its queue: higher ones are taken first."""
+        return self._http.post(route("jobs", str(job_id), "priority"), JobOut, SetPriority(priority=priority))
+
 
 class TrainingCalls:
     """`client.training`."""
@@ -53,9 +57,12 @@ class TrainingCalls:
     def __init__(self, http: Connection) -> None:
         self._http = http
 
-    def start(self, project: str, adapter: str, *, dataset: str, base_revision: str = "latest", plan: TrainingPlan | None = None) -> RunOut:
-        """Start a run on `dataset` (`name` or `name:v1` of the same project)."""
-        body = StartRun(dataset=dataset, base_revision=base_revision, plan=plan or TrainingPlan())
+    def start(
+        self, project: str, adapter: str, *, dataset: str, base_revision: str = "latest", plan: TrainingPlan | None = None,
+        placement: Placement | None = None,
+    ) -> RunOut:  # fmt: skip
+        """Start a run on `dataset` (`name` or `name:v1` of the same project), on a worker as `placement` asks for."""
+        body = StartRun(dataset=dataset, base_revision=base_revision, plan=plan or TrainingPlan(), placement=placement)
         return self._http.post(route("projects", project, "adapters", adapter, "runs"), RunOut, body)
 
     def all(self, project: str, adapter: str) -> Iterator[RunOut]:
