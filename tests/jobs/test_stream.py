@@ -10,7 +10,7 @@ from jobs.conftest import Rig
 from jobs.events import Event, events_of, opened
 from ringi.embedded import postgres
 from ringi.identity.schemas import Role
-from ringi.jobs.schemas import JobState
+from ringi.jobs.schemas import JobOut, JobState
 from support.refusals import refused
 from support.running_platform import PROJECT, start_api
 from support.waiting import until
@@ -50,7 +50,7 @@ def test_a_jobs_stream_tells_its_whole_story_and_ends(rig: Rig) -> None:
     assert states(events) == ["queued", "running", "succeeded"]
     assert (events[-1].kind, events[-1].data) == ("end", {"job": str(job), "state": "succeeded"})
     assert [one.data["message"] for one in events if one.kind == "log"] == ["reading", "sealing"]
-    places = [one.id for one in events[:-1]]
+    places = [one.id or 0 for one in events[:-1]]
     assert places == sorted(set(places)), "each place once, in order"
     running = next(one for one in events if one.data.get("state") == "running")
     assert running.data["lease_owner"].startswith("worker-")
@@ -73,7 +73,7 @@ def test_a_project_is_followed_from_now_on_and_resumed_from_a_place(rig: Rig) ->
     with opened(rig.platform, "contributor", f"/projects/{PROJECT}/jobs/events") as stream:
         assert next(stream) == ":", "a pulse: nothing has happened yet"
         _, job = rig.asked()
-        seen = []
+        seen: list[Event] = []
         while not seen or states(seen)[-1:] != ["succeeded"]:
             one = next(stream)
             if isinstance(one, Event):
@@ -94,7 +94,8 @@ def test_a_project_is_followed_from_now_on_and_resumed_from_a_place(rig: Rig) ->
 def test_nothing_is_lost_and_nothing_comes_twice_when_the_api_is_killed(rig: Rig) -> None:
     rig.without_workers()
     _, job = rig.asked()
-    said, heard, last = [f"行{number}" for number in range(30)], [], None
+    said, last = [f"行{number}" for number in range(30)], None
+    heard: list[str] = []
     for start in range(0, 30, 10):
         say(rig, job, *said[start : start + 5])
         with opened(rig.platform, "contributor", f"/jobs/{job}/events", last=last) as stream:
@@ -125,7 +126,7 @@ def test_an_open_stream_outlives_a_restart_of_the_database(rig: Rig) -> None:
         assert next(stream) == ":", "the stream stays open without its database"
         postgres.start(rig.database.data_dir, durable=False)
         say(rig, job, "後", "最後")
-        heard = []
+        heard: list[str] = []
         while len(heard) < 2:
             one = next(stream)
             if isinstance(one, Event):
@@ -212,7 +213,8 @@ def test_lines_are_paged_filtered_and_stable(rig: Rig) -> None:
 def test_the_clients_wait_and_lines_use_the_same_log(rig: Rig) -> None:
     rig.with_workers(1)
     _, job = rig.asked()
-    client, looks = rig.platform.as_("contributor"), []
+    client = rig.platform.as_("contributor")
+    looks: list[JobOut] = []
     done = client.wait(job, looks.append, timeout_s=60)
     assert done.state is JobState.SUCCEEDED
     assert looks[-1].state is JobState.SUCCEEDED

@@ -107,9 +107,7 @@ def run(job_id: UUID) -> None:
     """Work on this very job, if it can be claimed."""
     with transaction() as session:
         claimed = jobs.claim(session, job_id, owner=lease_owner(), lease_s=get_settings().lease_s)
-    if claimed is None:
-        log.info("job %s: nothing to claim", job_id)
-    else:
+    if claimed is not None:
         work_on(claimed)
 
 

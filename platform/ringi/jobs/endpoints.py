@@ -59,7 +59,7 @@ def list_jobs(
     return Page(items=[job_out(job, waiting) for job in found.items], next_cursor=found.next_cursor)
 
 
-@router.get("/jobs/events", response_class=EventStream, responses=EVENTS | responses(TooManyStreams, UnknownEventId))
+@router.get("/jobs/events", status_code=200, response_class=EventStream, responses=EVENTS | responses(TooManyStreams, UnknownEventId))
 def follow_jobs(
     session: SessionDep,
     actor: Annotated[Actor, allowed(Permission.PROJECT_READ)],
@@ -73,7 +73,12 @@ def follow_jobs(
     return stream.of_jobs(session, actor, begin, level=level)
 
 
-@router.get("/projects/{project}/jobs/events", response_class=EventStream, responses=EVENTS | responses(TooManyStreams, UnknownEventId))  # noqa: FAST003  # a dependency takes the project
+@router.get(
+    "/projects/{project}/jobs/events",
+    status_code=200,
+    response_class=EventStream,
+    responses=EVENTS | responses(TooManyStreams, UnknownEventId),
+)  # noqa: FAST003  # a dependency takes the project
 def follow_project(
     session: SessionDep,
     caller: Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)],
@@ -84,7 +89,9 @@ def follow_project(
     return stream.of_jobs(session, caller.actor, begin, projects=frozenset({caller.project.id}), level=level)
 
 
-@router.get("/jobs/{job_id}/events", response_class=EventStream, responses=EVENTS | responses(TooManyStreams, UnknownEventId))
+@router.get(
+    "/jobs/{job_id}/events", status_code=200, response_class=EventStream, responses=EVENTS | responses(TooManyStreams, UnknownEventId)
+)
 def follow_job(
     session: SessionDep,
     actor: Annotated[Actor, allowed(Permission.PROJECT_READ)],

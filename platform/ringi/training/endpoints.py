@@ -75,7 +75,7 @@ def get_run(session: SessionDep, caller: Reader, adapter: str, run_id: UUID) -> 
     return run_out(service.find(session, caller.actor, adapter=found, run_id=run_id), found)
 
 
-@router.get("/{run_id}/events", response_class=EventStream, responses=EVENTS | responses(TooManyStreams, UnknownEventId))
+@router.get("/{run_id}/events", status_code=200, response_class=EventStream, responses=EVENTS | responses(TooManyStreams, UnknownEventId))
 def follow_run(
     session: SessionDep,
     caller: Reader,
