@@ -57,6 +57,8 @@ def run_job(job_id: str) -> None:
 def load_tasks(sender: str, instance: Any, **_: Any) -> None:
     """Load the task modules of the queues that this process consumes, so that the CPU queue's process never loads torch either; register."""
     global _member  # noqa: PLW0603  # a process is one worker, known once it has read its command line
+    # Whatever level the command line sets for the process: the log of a job begins at what Ringi says of it.
+    logging.getLogger("ringi").setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
     runtime.set_worker_name(sender)
     remove_abandoned()

@@ -74,11 +74,11 @@ def follow_jobs(
 
 
 @router.get(
-    "/projects/{project}/jobs/events",
+    "/projects/{project}/jobs/events",  # noqa: FAST003  # a dependency takes the project
     status_code=200,
     response_class=EventStream,
     responses=EVENTS | responses(TooManyStreams, UnknownEventId),
-)  # noqa: FAST003  # a dependency takes the project
+)
 def follow_project(
     session: SessionDep,
     caller: Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)],

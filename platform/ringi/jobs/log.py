@@ -10,12 +10,13 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, delete, func, or_, select
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from ringi.identity.permissions import Permission, visible, visible_projects
 from ringi.jobs.cleaning import clean
+from ringi.jobs.ddl import POSITIONS
 from ringi.jobs.models import Job, JobLogEntry
 from ringi.jobs.schemas import OPEN, EntryKind, Level
 from ringi.kit.actor import Actor
@@ -101,8 +102,13 @@ def trim(session: Session, job_id: UUID) -> None:
     session.execute(delete(JobLogEntry).where(JobLogEntry.job_id == job_id, JobLogEntry.kind == EntryKind.LOG, JobLogEntry.id <= last_kept))
 
 
+def given(session: Session, position: int) -> bool:
+    """Whether a place may have been given already; entries themselves do not stay for ever."""
+    return position <= (session.scalar(text(f"SELECT last_value FROM {POSITIONS}")) or 0)
+
+
 def newest(session: Session) -> int:
-    """The last place that was given; 0 before the first."""
+    """The last place that can be seen; 0 before the first."""
     # unscoped: a number, no content.
     return session.scalar(select(func.coalesce(func.max(JobLogEntry.position), 0))) or 0
 
@@ -132,7 +138,10 @@ def lines_of(
 
 def purge(session: Session, *, ended_before: timedelta, batch: int = 1000) -> int:
     """Remove entries of jobs that ended longer ago than `ended_before`; returns how many. What the jobs did stays in their rows."""
-    # unscoped: the platform looks after every job.
-    over = select(Job.id).where(Job.state.not_in(OPEN), Job.finished_at < func.clock_timestamp() - ended_before)
-    old = select(JobLogEntry.id).where(JobLogEntry.job_id.in_(over)).limit(batch)
+    # The oldest first, by an index: the jobs that ended long ago are ever more, their entries are not.
+    oldest = (
+        select(JobLogEntry.id, JobLogEntry.job_id).order_by(JobLogEntry.position).limit(batch).subquery()
+    )  # unscoped: the platform's own
+    over = Job.finished_at < func.clock_timestamp() - ended_before
+    old = select(oldest.c.id).join(Job, Job.id == oldest.c.job_id).where(Job.state.not_in(OPEN), over)
     return len(session.scalars(delete(JobLogEntry).where(JobLogEntry.id.in_(old)).returning(JobLogEntry.id)).all())

@@ -223,7 +223,7 @@ def _admit(session: Session, begin: Place) -> None:
     limit = get_settings().max_streams
     if get_feed().count >= limit:
         raise TooManyStreams(limit)
-    if begin.after is not None and begin.after > job_log.newest(session):
+    if begin.after is not None and not job_log.given(session, begin.after):
         raise UnknownEventId(str(begin.after))
 
 
