@@ -16,7 +16,6 @@ from sqlalchemy.orm import Session
 
 from ringi.identity.permissions import Permission, visible, visible_projects
 from ringi.jobs.cleaning import clean
-from ringi.jobs.ddl import POSITIONS
 from ringi.jobs.models import Job, JobLogEntry
 from ringi.jobs.schemas import OPEN, EntryKind, Level
 from ringi.kit.actor import Actor
@@ -104,7 +103,7 @@ def trim(session: Session, job_id: UUID) -> None:
 
 def given(session: Session, position: int) -> bool:
     """Whether a place may have been given already; entries themselves do not stay for ever."""
-    return position <= (session.scalar(text(f"SELECT last_value FROM {POSITIONS}")) or 0)
+    return position <= (session.scalar(text("SELECT last_value FROM job_log_position")) or 0)
 
 
 def newest(session: Session) -> int:
@@ -138,7 +137,7 @@ def lines_of(
 
 def purge(session: Session, *, ended_before: timedelta, batch: int = 1000) -> int:
     """Remove entries of jobs that ended longer ago than `ended_before`; returns how many. What the jobs did stays in their rows."""
-    # The oldest first, by an index: the jobs that ended long ago are ever more, their entries are not.
+    # unscoped: the platform looks after every job. The oldest first, by an index: the jobs that ended long ago are ever more.
     oldest = (
         select(JobLogEntry.id, JobLogEntry.job_id).order_by(JobLogEntry.position).limit(batch).subquery()
     )  # unscoped: the platform's own
