@@ -138,9 +138,7 @@ def lines_of(
 def purge(session: Session, *, ended_before: timedelta, batch: int = 1000) -> int:
     """Remove entries of jobs that ended longer ago than `ended_before`; returns how many. What the jobs did stays in their rows."""
     # unscoped: the platform looks after every job. The oldest first, by an index: the jobs that ended long ago are ever more.
-    oldest = (
-        select(JobLogEntry.id, JobLogEntry.job_id).order_by(JobLogEntry.position).limit(batch).subquery()
-    )  # unscoped: the platform's own
+    oldest = select(JobLogEntry.id, JobLogEntry.job_id).order_by(JobLogEntry.position).limit(batch).subquery()
     over = Job.finished_at < func.clock_timestamp() - ended_before
     old = select(oldest.c.id).join(Job, Job.id == oldest.c.job_id).where(Job.state.not_in(OPEN), over)
     return len(session.scalars(delete(JobLogEntry).where(JobLogEntry.id.in_(old)).returning(JobLogEntry.id)).all())
