@@ -202,6 +202,6 @@ def _flood(platform: Platform, job: UUID, line: str, count: int) -> None:
         for start in range(0, count, 100):
             database.execute(
                 "INSERT INTO job_log (job_id, organization_id, project_id, attempt, kind, level, line, message)"
-                " SELECT id, organization_id, project_id, 1, 'log', 20, n, %s FROM jobs, generate_series(%s, %s) n WHERE id = %s",
+                " SELECT id, organization_id, project_id, 1, 'log', 20, n, %s FROM jobs, generate_series(%s::int, %s::int) n WHERE id = %s",
                 [line, start + 1, start + 100, job],
             )

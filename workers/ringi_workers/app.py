@@ -11,6 +11,7 @@ from celery import Celery
 from celery.signals import celeryd_after_setup, worker_ready, worker_shutdown
 
 from ringi.jobs.contracts import CONTRACTS, Queue
+from ringi.kit.errors import RingiError
 from ringi.settings import get_settings
 from ringi_workers import runtime
 from ringi_workers.membership import Membership
@@ -67,7 +68,12 @@ def load_tasks(sender: str, instance: Any, **_: Any) -> None:
         for module in TASK_MODULES[queue]:
             importlib.import_module(module)
     _member = Membership(sender, queues)
-    _member.start()
+    try:
+        _member.start()
+    except RingiError as refusal:
+        log.error("this worker cannot start: %s", refusal)  # noqa: TRY400  # a refusal: its message is the story
+        # Celery swallows any other exception of a signal's receiver, and would go on with a worker that nobody knows.
+        raise SystemExit(1) from None
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]  # Celery ships no types
