@@ -6,6 +6,7 @@ import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -91,7 +92,8 @@ def test_watching_shows_what_happens_and_ends_when_nothing_is_open(shell: Shell,
             begun.set()
 
     # thread: reads the program's output while it runs.
-    threading.Thread(target=listen, daemon=True).start()
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
     try:
         jobs = []
 
@@ -104,16 +106,20 @@ def test_watching_shows_what_happens_and_ends_when_nothing_is_open(shell: Shell,
         until(lambda: any(one["event"] == "state" and one["state"] == "succeeded" for one in heard), timeout_s=60)
     finally:
         watcher.terminate()
-        watcher.wait(timeout=10)
+        listener.join(timeout=10)
+        watcher.communicate(timeout=10)
     assert {one["job"] for one in heard} <= set(jobs)
     done = shell.run("watch", "--until-idle", "--profile", "viewer")
     assert done.returncode == 0, done.stderr
 
 
 def test_workers_are_listed_and_shown_and_a_shared_one_is_not_one_tenants(shell: Shell, platform: Platform) -> None:
-    found = shell.json("workers", "list", "--profile", "viewer")
-    assert {queue for one in found for queue in one["queues"]} == {"cpu", "gpu"}
-    name = found[0]["name"]
+    def listed() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = shell.json("workers", "list", "--profile", "viewer")
+        # The one that loads torch takes its time to start.
+        return found if {queue for one in found for queue in one["queues"]} == {"cpu", "gpu"} else []
+
+    name = until(listed, timeout_s=120, pause_s=0.5)[0]["name"]
     assert name in shell.ok("workers", "list", "--profile", "viewer")
     assert "measured" in shell.ok("workers", "show", name, "--profile", "viewer")
     shell.refused("workers", "drain", name, "--reason", "保守作業のために止めます", "--profile", "viewer", code="forbidden")

@@ -116,7 +116,12 @@ def changed(job: JobOut, event: ServerEvent) -> JobOut:
     told = {name: event.data.get(name) for name in ("attempt", "max_attempts", "cancel_requested", "lease_owner", "produced")}
     error = event.data.get("error")
     return job.model_copy(
-        update={**told, "state": JobState(event.data["state"]), "error": JobError.model_validate(error) if error else None}
+        update={
+            **told,
+            "waiting_for": None,
+            "state": JobState(event.data["state"]),
+            "error": JobError.model_validate(error) if error else None,
+        }
     )
 
 
