@@ -8,6 +8,7 @@ import ringi.compatibility.models
 import ringi.datasets.models
 import ringi.evaluation.models
 import ringi.events.models
+import ringi.fleet.models
 import ringi.identity.models
 import ringi.jobs.models
 import ringi.quotas.models

@@ -35,12 +35,20 @@ class Settings(BaseSettings):
     audit_key_file: Path | None = None
     audit_checkpoint_dir: Path | None = None
     heartbeat_s: float = Field(default=5.0, gt=0)
+    # Memory that a worker may use, in bytes; unset means all that its device or machine has.
+    worker_memory_bytes: int | None = Field(default=None, ge=1)
+    # The organisation whose jobs alone a worker takes; unset means every organisation's.
+    worker_organization: str | None = None
     # A queued job that nobody came for is nudged again after this time: the broker may have lost the first message.
     renudge_s: float = Field(default=60.0, gt=0)
     # Requests a minute of one token, unless it has a limit of its own; 0 is no limit.
     requests_per_minute: int = Field(default=30_000, ge=0)
     # Where requests are counted; the broker's Valkey by default.
     rate_limit_url: str | None = None
+    # How often an open stream of events proves that it lives, and that its token may still see what it shows.
+    stream_pulse_s: float = Field(default=15.0, gt=0)
+    # Open streams of one API process.
+    max_streams: int = Field(default=2000, ge=1)
     # Bytes of one upload; large base models are sharded far below it.
     max_upload_bytes: int = Field(default=64 * 1024**3, ge=1)
 

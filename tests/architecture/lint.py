@@ -18,9 +18,14 @@ ROOT = Path(__file__).parents[2]
 FUNCTION_LINES = 60
 FILE_LINES = {"platform": 300, "workers": 300, "tests": 500, "benchmarks": 300}
 BANNED_NAMES = frozenset({"util", "utils", "helper", "helpers", "common", "manager", "managers"})
-# The heartbeat of a running job, and the thread that feeds MLflow: both belong to the process that they serve.
+# The heartbeats of a running job and of its worker, and the thread that feeds MLflow: all belong to the process that they serve.
 # The clients of a benchmark are threads: they stand for people, not for parts of the platform.
-MAY_START_THREADS = ("workers/ringi_workers/runtime.py", "workers/ringi_workers/tracking.py", "benchmarks/")
+MAY_START_THREADS = (
+    "workers/ringi_workers/runtime.py",
+    "workers/ringi_workers/tracking.py",
+    "workers/ringi_workers/membership.py",
+    "benchmarks/",
+)
 # Other programs and other machines give no signal: these poll a child process, or a server's answer.
 MAY_SLEEP = ("platform/ringi/embedded/", "platform/ringi/cli/", "benchmarks/")
 MONKEYPATCH_SETS_THE_SCENE = frozenset({"setenv", "delenv", "chdir", "syspath_prepend"})

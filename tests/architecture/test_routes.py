@@ -131,6 +131,7 @@ def test_reading_never_needs_a_permission_to_write() -> None:
         Permission.ORGANIZATION_READ,
         Permission.PROJECT_READ,
         Permission.AUDIT_READ,
+        Permission.FLEET_READ,
         Permission.RELEASE_PULL,
     }
     assert reads <= reading

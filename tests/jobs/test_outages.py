@@ -57,7 +57,8 @@ def test_a_message_delivered_six_times_to_two_workers_runs_the_job_once(rig: Rig
         workers = rig.with_workers(2)
         done = rig.platform.succeeded(job)
         until(lambda: broker.llen("cpu") == 0)
-    until(lambda: sum(rig.processes.log_of(worker).count(f"job {job}: nothing to claim") for worker in workers) == 5)
+    # All six where a worker looked by itself before its first message came.
+    until(lambda: sum(rig.processes.log_of(worker).count(f"job {job}: nothing to claim") for worker in workers) >= 5)
     assert (done.attempt, rig.versions(name), rig.seals(job)) == (1, [1], 1)
 
 

@@ -16,7 +16,7 @@ SEALED = (
     "base_comparisons", "blobs", "compatibility_assessments", "dataset_versions", "project_bytes", "releases", "uploads",
 )  # fmt: skip
 # Delivered messages, placed events, the erasure of personal text (governance B6), answers kept for a day, and tags, whose every change the audit log keeps.
-MAY_DELETE = {"outbox", "audit_pending", "audit_payload", "idempotency_keys", "tags"}
+MAY_DELETE = {"job_log", "workers", "outbox", "audit_pending", "audit_payload", "idempotency_keys", "tags"}
 VERSION_MAY_CHANGE = {"state", "state_reason"}
 
 

@@ -1,11 +1,14 @@
 """What a running job tells the world: the newest progress (carried by the heartbeat) and its metrics (mirrored to MLflow)."""
 
+import logging
 from collections.abc import Callable
 
 from ringi.jobs.contracts import Progress
 from ringi.jobs.models import Job
 from ringi.kit.errors import RingiError
 from ringi_workers.tracking import MetricMirror, NoMirror, RunStatus
+
+log = logging.getLogger("ringi.job")
 
 
 class JobStopped(RingiError):
@@ -30,6 +33,8 @@ class JobSink:
         """Take the live state; the next heartbeat stores it. Raises JobStopped where `should_stop`."""
         if self._ended():
             raise JobStopped(self.job)
+        if self.latest is None or self.latest.phase != progress.phase:
+            log.info("%s", progress.phase)
         self.latest = progress
 
     def log(self, metrics: dict[str, float], step: int) -> None:

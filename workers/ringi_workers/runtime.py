@@ -9,7 +9,8 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
@@ -19,14 +20,17 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from ringi.db.session import transaction
+from ringi.jobs import log as job_log
 from ringi.jobs import service as jobs
 from ringi.jobs.contracts import CONTRACTS, JobKind
+from ringi.jobs.log import Line
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
 from ringi.jobs.service import LeaseLost
 from ringi.kit.errors import RingiError
 from ringi.settings import get_settings
 from ringi_workers.following import JobSink
+from ringi_workers.joblog import JobLog, own_secrets
 from ringi_workers.tracking import RunStatus
 from ringi_workers.workspace import Workspace
 
@@ -47,6 +51,8 @@ class Handler:
 
 # What passes when the database is back.
 _DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
+# Lines between two looks at how many the job's log holds.
+_TRIM_EVERY = 1000
 _HANDLERS: dict[JobKind, Handler] = {}
 _worker_name = "worker"
 
@@ -98,15 +104,17 @@ def job(kind: JobKind, *, finish: Finish, failed: Failed | None = None) -> Calla
 
 
 def run(job_id: UUID) -> None:
-    """Work on the job if it can be claimed; a nudge for a job that is gone, taken or not due is dropped."""
-    settings = get_settings()
+    """Work on this very job, if it can be claimed."""
     with transaction() as session:
-        claimed = jobs.claim(session, job_id, owner=lease_owner(), lease_s=settings.lease_s)
-    if claimed is None:
-        log.info("job %s: nothing to claim", job_id)
-        return
+        claimed = jobs.claim(session, job_id, owner=lease_owner(), lease_s=get_settings().lease_s)
+    if claimed is not None:
+        work_on(claimed)
+
+
+def work_on(claimed: Job) -> None:
+    """One attempt of a job that this process has claimed."""
     kind = JobKind(claimed.kind)
-    log.info("job %s: %s, attempt %d", job_id, kind, claimed.attempt)
+    log.info("job %s: %s, attempt %d", claimed.id, kind, claimed.attempt)
     with Lease(claimed, time_limit_s=CONTRACTS[kind].time_limit_s) as lease:
         outcome = _attempt(kind, lease)
         # While the lease is kept, because a slow tracking server may take as long as a lease lasts.
@@ -161,7 +169,7 @@ def _report(kind: JobKind, outcome: Any, lease: "Lease") -> None:
         if refusal is None:
             return
         outcome = refusal
-    with transaction() as session:
+    with lease.reporting() as session:
         if lease.cancel_requested:
             jobs.cancelled(session, lease.job.id, owner=lease.owner, attempt=lease.job.attempt)
             log.info("job %s: cancelled", lease.job.id)
@@ -172,7 +180,7 @@ def _report(kind: JobKind, outcome: Any, lease: "Lease") -> None:
 def _finish(kind: JobKind, result: Any, lease: "Lease") -> RingiError | None:
     """End the job and keep its result; where the platform refuses or cannot keep it, nothing of it is kept, and the reason is returned."""
     try:
-        with transaction() as session:
+        with lease.reporting() as session:
             done = jobs.finish(session, lease.job.id, owner=lease.owner, attempt=lease.job.attempt, result=result)
             _HANDLERS[kind].finish(session, done, result)
     except (LeaseLost, *_DATABASE_AWAY):
@@ -209,6 +217,7 @@ class Lease:
         self.job = claimed
         self.owner = lease_owner()
         self.sink = JobSink(claimed, self._ended)
+        self.log = JobLog()
         self.cancel_requested = False
         self._lost = False
         self._limit_s = time_limit_s
@@ -218,12 +227,31 @@ class Lease:
         self._thread = threading.Thread(target=self._beat, name=f"heartbeat-{claimed.id}", daemon=True)
 
     def __enter__(self) -> Self:
+        self.log.__enter__()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        self.log.__exit__()
+
+    @contextmanager
+    def reporting(self) -> Iterator[Session]:
+        """The transaction that ends the attempt; first it takes the lines that are still here. Raises LeaseLost."""
+        with self.log.handing_over() as lines, transaction() as session:
+            if lines:
+                jobs.heartbeat(
+                    session, self.job.id, owner=self.owner, attempt=self.job.attempt, lease_s=get_settings().lease_s, progress=None
+                )
+                self._write(session, lines)
+            yield session
+
+    def _write(self, session: Session, lines: list[Line]) -> None:
+        job_log.write(session, self.job, lines, secrets=own_secrets())
+        # Now and then, and at the first lines of an attempt, because the attempts before it wrote too.
+        if lines and (lines[0].number == 1 or lines[0].number // _TRIM_EVERY != lines[-1].number // _TRIM_EVERY):
+            job_log.trim(session, self.job.id)
 
     def wait_for_heartbeat(self) -> None:
         """Return once the database has taken a heartbeat, at the latest after the time of one."""
@@ -253,7 +281,7 @@ class Lease:
                 log.warning("job %s: no heartbeat: %s", self.job.id, " ".join(str(error).split())[:300])
 
     def _renew(self) -> None:
-        with transaction() as session:
+        with self.log.handing_over() as lines, transaction() as session:
             self.cancel_requested = jobs.heartbeat(
                 session,
                 self.job.id,
@@ -262,9 +290,10 @@ class Lease:
                 lease_s=get_settings().lease_s,
                 progress=self.sink.latest,
             )
+            self._write(session, lines)
         self._renewed.set()
 
     def _give_up(self) -> None:
-        with transaction() as session:
+        with self.reporting() as session:
             _fail(session, JobKind(self.job.kind), TimeLimitExceeded(self._limit_s), self)
         self._lost = True

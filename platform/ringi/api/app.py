@@ -1,6 +1,8 @@
 """The application: routers in the order of an adapter's life. The process that serves it loads neither torch nor Celery."""
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
@@ -16,9 +18,11 @@ from ringi.compatibility.endpoints import router as compatibility
 from ringi.datasets.endpoints import router as datasets
 from ringi.evaluation.endpoints import project_router as evaluations
 from ringi.evaluation.endpoints import router as evaluation
+from ringi.fleet.endpoints import router as fleet
 from ringi.hub.endpoints import router as hub
 from ringi.identity.endpoints import router as identity
 from ringi.jobs.endpoints import router as jobs
+from ringi.jobs.stream import ended_by_signals
 from ringi.releases.endpoints import router as releases
 from ringi.training.endpoints import project_router as runs
 from ringi.training.endpoints import router as training
@@ -32,6 +36,7 @@ API_PREFIX = "/api/v1"
 ROUTERS: tuple[APIRouter, ...] = (
     identity,
     uploads,
+    fleet,
     jobs,
     limits,
     datasets,
@@ -50,6 +55,13 @@ ROUTERS: tuple[APIRouter, ...] = (
 )
 
 
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    """What holds from the first request to the last."""
+    async with ended_by_signals():
+        yield
+
+
 def create_app() -> FastAPI:
     """A new application; its state is in the database and the blob store only."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -58,6 +70,7 @@ def create_app() -> FastAPI:
         title="Ringi",
         version="1",
         description="The lifecycle of LoRA/PEFT adapters. Errors are problem+json (RFC 9457) with a stable `code` and a `next_step`.",
+        lifespan=lifespan,
     )
     app.add_middleware(BodyLimit, streamed=frozenset({f"{API_PREFIX}/uploads"}))
     errors.install(app)

@@ -63,6 +63,10 @@ class AuditAction(StrEnum):
     JOB_FAIL = "job.fail"
     TAG_SET = "tag.set"
     TAG_REMOVE = "tag.remove"
+    JOB_PRIORITIZE = "job.prioritize"
+    WORKER_CORDON = "worker.cordon"
+    WORKER_UNCORDON = "worker.uncordon"
+    WORKER_DRAIN = "worker.drain"
     AUDIT_EXPORT = "audit.export"
     ACCESS_DENY = "access.deny"
 

@@ -10,13 +10,16 @@ from typing import Self
 from uuid import UUID
 
 from ringi.cli.calls.artifacts import AdapterCalls, BaseCalls, DatasetCalls
+from ringi.cli.calls.fleet import WorkerCalls
 from ringi.cli.calls.governance import ApprovalCalls, AuditCalls, CompatibilityCalls, ReleaseCalls
 from ringi.cli.calls.identity import IdentityCalls
 from ringi.cli.calls.tags import TagCalls
 from ringi.cli.calls.work import EvaluationCalls, JobCalls, LimitCalls, TrainingCalls
 from ringi.cli.connection import Connection, OnBytes
-from ringi.cli.errors import JobFailed, Unreachable
-from ringi.jobs.schemas import OPEN, JobOut, JobState
+from ringi.cli.errors import AnswerNotUnderstood, ApiError, JobFailed, Unreachable
+from ringi.cli.events import ServerEvent
+from ringi.jobs.contracts import Progress
+from ringi.jobs.schemas import OPEN, JobError, JobOut, JobState, Level
 from ringi.uploads.schemas import UploadOut
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.3, 1.0
@@ -34,6 +37,7 @@ class RingiClient:
         self.datasets = DatasetCalls(self._http)
         self.bases = BaseCalls(self._http)
         self.adapters = AdapterCalls(self._http)
+        self.workers = WorkerCalls(self._http)
         self.jobs = JobCalls(self._http)
         self.limits = LimitCalls(self._http)
         self.training = TrainingCalls(self._http)
@@ -59,7 +63,11 @@ class RingiClient:
         return self._http.upload(file, on_bytes=on_bytes)
 
     def wait(self, job_id: UUID, on_progress: Callable[[JobOut], None] | None = None, *, timeout_s: float | None = None) -> JobOut:
-        """Look at a job until it has succeeded; `on_progress` gets every look. Raises JobFailed, and TimeoutError after `timeout_s`."""
+        """Follow a job until it has succeeded; `on_progress` gets every change. Raises JobFailed, and TimeoutError after `timeout_s`.
+
+        Follows its stream of events, and looks at it now and then where the server gives none.
+        """
+        look, streams = on_progress or (lambda _job: None), True
         started = answered = time.monotonic()
         pause = FIRST_PAUSE_S
         while True:
@@ -70,14 +78,54 @@ class RingiClient:
                 if time.monotonic() - answered > PATIENCE_S:
                     raise
                 continue
-            if on_progress is not None:
-                on_progress(job)
+            look(job)
             if job.state not in OPEN:
                 return _succeeded(job)
             if timeout_s is not None and time.monotonic() - started > timeout_s:
                 raise TimeoutError(f"job {job_id} is still '{job.state}' after {timeout_s:g} s")
+            if streams and timeout_s is None:
+                streams = self._streamed(job, look)
             time.sleep(pause)
             pause = min(pause * 1.3, LAST_PAUSE_S)
+
+    def _streamed(self, job: JobOut, look: Callable[[JobOut], None]) -> bool:
+        """Give every change to `look` while the stream lasts; returns whether another one is worth a try."""
+        live = False
+        try:
+            for event in self.jobs.events(job.id, level=Level.CRITICAL):
+                # What comes before the first comment is the past: told in one look.
+                live = live or event is None
+                if event is not None:
+                    job = changed(job, event)
+                elif job.state is JobState.QUEUED:
+                    # What it waits for is no event: workers come and go without it.
+                    job = self.jobs.get(job.id)
+                if live:
+                    look(job)
+        except (ApiError, AnswerNotUnderstood):
+            return False
+        except Unreachable:
+            return True
+        return True
+
+
+def changed(job: JobOut, event: ServerEvent) -> JobOut:
+    """The job after an event of its stream."""
+    if event.kind == "progress":
+        known = {name: value for name, value in event.data.items() if name in Progress.model_fields}
+        return job.model_copy(update={"progress": Progress.model_validate(known)})
+    if event.kind != "state":
+        return job
+    told = {name: event.data.get(name) for name in ("attempt", "max_attempts", "cancel_requested", "lease_owner", "produced")}
+    error = event.data.get("error")
+    return job.model_copy(
+        update={
+            **told,
+            "waiting_for": None,
+            "state": JobState(event.data["state"]),
+            "error": JobError.model_validate(error) if error else None,
+        }
+    )
 
 
 def _succeeded(job: JobOut) -> JobOut:

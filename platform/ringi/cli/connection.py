@@ -16,6 +16,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from ringi.cli.errors import AnswerNotUnderstood, ApiError, Unreachable, Usage
+from ringi.cli.events import ServerEvent, parsed
 from ringi.kit.digests import chunks, sha256_file
 from ringi.uploads.schemas import UploadedFile, UploadOut
 from ringi.web.schemas import Page
@@ -33,6 +34,9 @@ LONGEST_WAIT_S = 5.0
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 # An export is written whole before its first byte is sent.
 _LONG = httpx.Timeout(3600.0, connect=5.0)
+# A stream shows every fifteen seconds that it lives; one that is silent for longer is dead.
+_QUIET = httpx.Timeout(60.0, connect=5.0)
+EVENT_STREAM = "text/event-stream"
 
 # Called with bytes sent so far and bytes in all.
 OnBytes = Callable[[int, int], None]
@@ -191,6 +195,25 @@ class Connection:
         except httpx.TransportError as error:
             raise Unreachable(self.server, _reason(error)) from error
         return size
+
+    def events(self, path: str, *, last: str | None = None, **query: Any) -> Iterator[ServerEvent | None]:
+        """What a stream of events sends until it ends; None shows that it lives. Behind `last`, the id of an event, where it is given."""
+        given = {name: str(value) for name, value in query.items() if value is not None}
+        headers = {"Accept": EVENT_STREAM} | ({"Last-Event-ID": last} if last else {})
+        try:
+            with self._http.stream("GET", path, params=given, headers=headers, timeout=_QUIET) as answer:
+                if answer.status_code >= _FAILED:
+                    answer.read()
+                    raise self._refusal(answer)
+                if answer.status_code == httpx.codes.NO_CONTENT:
+                    return
+                if not answer.headers.get("content-type", "").startswith(EVENT_STREAM):
+                    raise AnswerNotUnderstood(self.server, path, "it is no stream of events")
+                yield from parsed(answer.iter_lines())
+        except httpx.TransportError as error:
+            raise Unreachable(self.server, _reason(error)) from error
+        except ValueError as error:
+            raise AnswerNotUnderstood(self.server, path, str(error)) from error
 
     def _get(self, path: str, query: dict[str, Any]) -> httpx.Response:
         return self._repeated("GET", path, params={name: _written(value) for name, value in query.items() if value is not None})

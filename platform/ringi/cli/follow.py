@@ -74,6 +74,8 @@ def _phase(job: JobOut) -> str:
     if job.state is JobState.RUNNING and job.cancel_requested:
         return "stopping"
     attempt = f", attempt {job.attempt} of {job.max_attempts}" if job.attempt > 1 else ""
+    if job.state is JobState.QUEUED and job.waiting_for is not None:
+        return f"queued, waits for: {job.waiting_for.text}{attempt}"
     phase = job.progress.phase if job.state is JobState.RUNNING and job.progress else str(job.state)
     return f"{phase}{attempt}"
 

@@ -62,6 +62,9 @@ COMMANDS: dict[str, Entry] = {
     "jobs": Entry(_WATCH, "jobs", "app", False, "Jobs: list, follow, cancel."),
     "quotas": Entry(_WATCH, "limits", "app", False, "Limits of projects."),
     "usage": Entry(_WATCH, "limits", "verbs", True, "What is used of the limits."),
+    "workers": Entry(_WATCH, "workers", "app", False, "Workers: who does the jobs, cordon, drain."),
+    "logs": Entry(_WATCH, "logs", "verbs", True, "What a job wrote, and what it writes now."),
+    "watch": Entry(_WATCH, "logs", "verbs", True, "All jobs in sight, live."),
     "audit": Entry(_WATCH, "audit", "app", False, "The audit log: read, export, verify offline."),
 }
 

@@ -6,6 +6,7 @@ import typer
 
 from ringi.cli import completion
 from ringi.cli.invocation import in_project
+from ringi.fleet.schemas import Device
 
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many to show, newest first unless sorted.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; at least ten characters. It is kept for ever.")]
@@ -34,3 +35,6 @@ IfMatch = Annotated[
     str | None,
     typer.Option("--if-match", metavar="VERSION", help="Only if its row_version (see --json) is still this.", show_default=False),
 ]
+WantedDevice = Annotated[Device | None, typer.Option("--device", help="Only a worker with this device.", show_default=False)]
+LeastMemory = Annotated[float | None, typer.Option("--memory-gib", min=0.1, help="Only a worker with so much memory.", show_default=False)]
+LowerPriority = Annotated[int, typer.Option("--priority", min=-100, max=0, help="Below zero: let others go first.")]

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from ringi.evaluation.verdict import EvaluationSummary
 from ringi.jobs.contracts import Progress
-from ringi.jobs.schemas import JobError, JobState
+from ringi.jobs.schemas import JobError, JobState, Placement
 from ringi.kit.digests import Digest
 from ringi.tags.schemas import Tagged
 from ringi.web.schemas import Schema, Selector
@@ -30,6 +30,7 @@ class RequestEvaluation(Schema):
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 32
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
     max_length: Annotated[int, Field(ge=8, le=1_000_000)] = 512
+    placement: Placement | None = None
 
 
 class EvaluationOut(Tagged):

@@ -69,6 +69,7 @@ def request(  # an evaluation is made of exactly these
         payload,
         subject=f"version {ref.name} on {other.name}:r{other.revision}",
         project_id=version.project_id,
+        wish=body.placement,
     )
     evaluation = Evaluation(
         id=evaluation_id, project_id=version.project_id, version_id=version.id, base_revision_id=base_revision.id, baseline=body.baseline,

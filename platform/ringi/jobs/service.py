@@ -17,11 +17,12 @@ from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.events import outbox
 from ringi.events.schemas import Topic
+from ringi.fleet import service as fleet
 from ringi.identity.permissions import visible, visible_projects
-from ringi.jobs import admission
+from ringi.jobs import admission, placement
 from ringi.jobs.contracts import CONTRACTS, Contract, JobKind, Progress, as_document
 from ringi.jobs.models import Job
-from ringi.jobs.schemas import OPEN, JobState
+from ringi.jobs.schemas import OPEN, JobState, Placement
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.errors import Conflict, NotFound, RingiError
 
@@ -67,6 +68,7 @@ def enqueue(
     project_id: UUID | None,
     exclusive_key: str | None = None,
     adds_bytes: int = 0,
+    wish: Placement | None = None,
 ) -> Job:
     """A job row and its nudge in the caller's transaction; raises AlreadyRunning when `exclusive_key` has an open job, QuotaExceeded.
 
@@ -77,6 +79,8 @@ def enqueue(
     job = Job(
         organization_id=actor.organization_id, project_id=project_id, kind=kind, queue=CONTRACTS[kind].queue, subject=subject,
         exclusive_key=exclusive_key, payload=as_document(payload), created_by=actor.id, reserved_bytes=adds_bytes,
+        priority=wish.priority if wish else 0,
+        requirements=placement.requirements(kind, payload, wish).model_dump(mode="json", exclude_none=True),
     )  # fmt: skip
     try:
         # A savepoint, so that losing the race for the key leaves the caller's transaction usable.
@@ -106,6 +110,13 @@ def claim(session: Session, job_id: UUID, *, owner: str, lease_s: float) -> Job 
         )
         .returning(Job)
     ).one_or_none()  # fmt: skip
+
+
+def claim_next(session: Session, *, worker: str, owner: str, lease_s: float) -> Job | None:
+    """Take the best queued job that the worker can do; None where there is none, or where the worker may take no job."""
+    at_work = fleet.at_work(session, worker, owner=owner)
+    best = placement.next_for(session, at_work) if at_work is not None else None
+    return claim(session, best, owner=owner, lease_s=lease_s) if best is not None else None
 
 
 def _owned(job_id: UUID, owner: str, attempt: int) -> list[ColumnElement[bool]]:
@@ -160,7 +171,8 @@ def fail(session: Session, job_id: UUID, *, owner: str, attempt: int, error: Rin
     if job is None:
         raise LeaseLost(job_id)
     job.error = {"code": error.code, "message": error.message, "next_step": error.next_step, "details": error.details}
-    if error.retryable and job.attempt < job.max_attempts and job.cancel_requested_at is None:
+    elsewhere = error.code == placement.OUT_OF_MEMORY and placement.move_after_out_of_memory(session, job)
+    if (error.retryable or elsewhere) and job.attempt < job.max_attempts and job.cancel_requested_at is None:
         requeue(session, job)
     else:
         end(job, JobState.FAILED)
@@ -206,6 +218,19 @@ def cancel(session: Session, actor: Actor, *, job_id: UUID) -> Job:
     return find(session, actor, job_id)
 
 
+def prioritize(session: Session, actor: Actor, *, job_id: UUID, priority: int) -> Job:
+    """Give an open job another place in its queue."""
+    job = find(session, actor, job_id)
+    session.refresh(job, with_for_update={"of": Job})
+    if job.state not in OPEN:
+        raise JobEnded(job)
+    job.priority = priority
+    audit.record(
+        session, actor, AuditAction.JOB_PRIORITIZE, object_type="job", object_id=job.id, project_id=job.project_id, details={"priority": priority}
+    )  # fmt: skip
+    return job
+
+
 def reap(session: Session, *, batch: int = 100) -> int:
     """Jobs whose worker fell silent go back to the queue, or fail when their attempts are used up. Returns how many were found."""
     # unscoped: the platform looks after every job.
@@ -216,6 +241,7 @@ def reap(session: Session, *, batch: int = 100) -> int:
             "code": "worker_lost", "message": f"The worker {job.lease_owner} fell silent during attempt {job.attempt}.",
             "next_step": "Nothing: another worker goes on from the last checkpoint.", "details": {},
         }  # fmt: skip
+        placement.note_loss(session, job)
         if job.cancel_requested_at is not None:
             end(job, JobState.CANCELLED)
         elif job.attempt < job.max_attempts:

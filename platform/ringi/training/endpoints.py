@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query, Response
 
 from ringi.adapters import service as adapters
 from ringi.base_models import service as base_models
@@ -11,8 +11,10 @@ from ringi.base_models.service import RevisionNotSealed
 from ringi.datasets import service as datasets
 from ringi.identity.dependencies import InProject, allowed_in_project
 from ringi.identity.permissions import Permission
+from ringi.jobs import stream
 from ringi.jobs.contracts import LoraSpec, Progress, TrainMetrics
-from ringi.jobs.schemas import JobError
+from ringi.jobs.schemas import JobError, Level
+from ringi.jobs.stream import EVENTS, EventStream, PlaceDep, TooManyStreams, UnknownEventId
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.quotas.refusals import QUOTAS
 from ringi.tags.lists import with_tags
@@ -58,7 +60,9 @@ def start_run(session: SessionDep, caller: Starter, adapter: str, body: StartRun
     dataset = datasets.find(session, caller.actor, project=caller.project, name=name)
     version = datasets.find_version(session, caller.actor, dataset=dataset, selector=selector or "latest")
     revision = base_models.sealed_revision(session, caller.actor, base=found.base_model, selector=body.base_revision)
-    run = service.start(session, caller.actor, adapter=found, dataset=version, base_revision=revision, plan=body.plan)
+    run = service.start(
+        session, caller.actor, adapter=found, dataset=version, base_revision=revision, plan=body.plan, placement=body.placement
+    )
     return run_out(run)
 
 
@@ -80,3 +84,18 @@ def get_run(session: SessionDep, caller: Reader, adapter: str, run_id: UUID) -> 
     """One run with live progress."""
     found = adapters.find(session, caller.actor, project=caller.project, name=adapter)
     return with_tags(session, run_out(service.find(session, caller.actor, adapter=found, run_id=run_id)))
+
+
+@router.get("/{run_id}/events", status_code=200, response_class=EventStream, responses=EVENTS | responses(TooManyStreams, UnknownEventId))
+def follow_run(
+    session: SessionDep,
+    caller: Reader,
+    adapter: str,
+    run_id: UUID,
+    begin: PlaceDep,
+    level: Annotated[Level, Query(description="Lines from this level on.")] = Level.INFO,
+) -> Response:
+    """Follow one run as server-sent events: those of its job."""
+    found = adapters.find(session, caller.actor, project=caller.project, name=adapter)
+    run = service.find(session, caller.actor, adapter=found, run_id=run_id)
+    return stream.of_job(session, run.job, begin, level=level)

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field, FiniteFloat, StringConstraints
 
 from ringi.jobs.contracts import LoraSpec, Progress, TrainMetrics
-from ringi.jobs.schemas import JobError, JobState
+from ringi.jobs.schemas import JobError, JobState, Placement
 from ringi.tags.schemas import Tagged
 from ringi.web.schemas import Schema, Selector
 
@@ -49,6 +49,7 @@ class StartRun(Schema):
     dataset: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[a-z0-9:]{1,80})?$")]
     base_revision: Selector = "latest"
     plan: TrainingPlan = TrainingPlan()
+    placement: Placement | None = None
 
 
 class RunOut(Tagged):

@@ -17,6 +17,7 @@ from ringi.identity.permissions import visible
 from ringi.jobs import service as jobs
 from ringi.jobs.contracts import JobKind, TrainPayload, TrainResult, as_document
 from ringi.jobs.models import Job
+from ringi.jobs.schemas import Placement
 from ringi.jobs.service import AlreadyRunning
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.errors import Conflict, NotFound
@@ -37,7 +38,14 @@ class RunInProgress(Conflict):
 
 
 def start(
-    session: Session, actor: Actor, *, adapter: Adapter, dataset: DatasetVersion, base_revision: BaseRevision, plan: TrainingPlan
+    session: Session,
+    actor: Actor,
+    *,
+    adapter: Adapter,
+    dataset: DatasetVersion,
+    base_revision: BaseRevision,
+    plan: TrainingPlan,
+    placement: Placement | None = None,
 ) -> TrainingRun:
     """A run and its job in one transaction; raises RunInProgress."""
     spec = plan.resolved()
@@ -53,7 +61,7 @@ def start(
     try:
         job = jobs.enqueue(
             session, actor, JobKind.TRAIN, payload, subject=f"adapter {adapter.reference}", project_id=adapter.project_id,
-            exclusive_key=f"train:{adapter.id}",
+            exclusive_key=f"train:{adapter.id}", wish=placement,
         )  # fmt: skip
     except AlreadyRunning as error:
         raise RunInProgress(adapter) from error

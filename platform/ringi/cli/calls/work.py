@@ -1,13 +1,16 @@
 """Calls about what takes time: jobs, training runs and evaluations."""
 
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Unpack
 from uuid import UUID
 
 from ringi.cli.asked import Asked
 from ringi.cli.connection import Connection, Listed, route
+from ringi.cli.events import ServerEvent
 from ringi.evaluation.schemas import EvaluationOut, RequestEvaluation
 from ringi.jobs.contracts import ItemRecord, JobKind
-from ringi.jobs.schemas import JobOut, JobState
+from ringi.jobs.schemas import JobOut, JobState, Level, LogLine, Placement, SetPriority
 from ringi.quotas.schemas import ProjectUsage, QuotasOut, SetQuotas, TokenUsage
 from ringi.training.schemas import RunOut, StartRun, TrainingPlan
 
@@ -26,9 +29,29 @@ class JobCalls:
         """One job with its live progress."""
         return self._http.get(route("jobs", str(job_id)), JobOut)
 
+    def lines(
+        self, job_id: UUID, *, level: Level | None = None, attempt: int | None = None, since: datetime | None = None
+    ) -> Iterator[LogLine]:
+        """What its attempts wrote, oldest first; from `info` on unless told otherwise."""
+        started = since.isoformat() if since is not None else None
+        return self._http.items(route("jobs", str(job_id), "logs"), LogLine, level=level, attempt=attempt, since=started)
+
+    def events(self, job_id: UUID, *, last: str | None = None, level: Level | None = None) -> Iterator[ServerEvent | None]:
+        """Its story so far and then what happens, to its end; None where nothing does. Behind the event `last`."""
+        return self._http.events(route("jobs", str(job_id), "events"), last=last, level=level)
+
+    def follow(self, *, project: str | None = None, last: str | None = None) -> Iterator[ServerEvent | None]:
+        """What happens to the jobs in sight, or to those of a project, from now on or behind the event `last`."""
+        path = route("jobs", "events") if project is None else route("projects", project, "jobs", "events")
+        return self._http.events(path, last=last)
+
     def cancel(self, job_id: UUID, *, if_match: str | None = None) -> JobOut:
         """Ask it to stop."""
         return self._http.post(route("jobs", str(job_id), "cancel"), JobOut, if_match=if_match)
+
+    def prioritize(self, job_id: UUID, priority: int) -> JobOut:
+        """Give it another place in its queue: higher ones are taken first."""
+        return self._http.post(route("jobs", str(job_id), "priority"), JobOut, SetPriority(priority=priority))
 
 
 class LimitCalls:
@@ -53,6 +76,10 @@ class LimitCalls:
         """What this token has used of its requests a minute."""
         return self._http.get("/usage", TokenUsage)
 
+    def prioritize(self, job_id: UUID, priority: int) -> JobOut:
+        """Give it another place in its queue: higher ones are taken first."""
+        return self._http.post(route("jobs", str(job_id), "priority"), JobOut, SetPriority(priority=priority))
+
 
 class TrainingCalls:
     """`client.training`."""
@@ -60,9 +87,12 @@ class TrainingCalls:
     def __init__(self, http: Connection) -> None:
         self._http = http
 
-    def start(self, project: str, adapter: str, *, dataset: str, base_revision: str = "latest", plan: TrainingPlan | None = None) -> RunOut:
-        """Start a run on `dataset` (`name` or `name:v1` of the same project)."""
-        body = StartRun(dataset=dataset, base_revision=base_revision, plan=plan or TrainingPlan())
+    def start(
+        self, project: str, adapter: str, *, dataset: str, base_revision: str = "latest", plan: TrainingPlan | None = None,
+        placement: Placement | None = None,
+    ) -> RunOut:  # fmt: skip
+        """Start a run on `dataset` (`name` or `name:v1` of the same project), on a worker as `placement` asks for."""
+        body = StartRun(dataset=dataset, base_revision=base_revision, plan=plan or TrainingPlan(), placement=placement)
         return self._http.post(route("projects", project, "adapters", adapter, "runs"), RunOut, body)
 
     def all(self, project: str, adapter: str, **asked: Unpack[Asked]) -> Listed[RunOut]:
@@ -76,6 +106,10 @@ class TrainingCalls:
     def get(self, project: str, adapter: str, run_id: UUID) -> RunOut:
         """One run."""
         return self._http.get(route("projects", project, "adapters", adapter, "runs", str(run_id)), RunOut)
+
+    def events(self, project: str, adapter: str, run_id: UUID, *, last: str | None = None) -> Iterator[ServerEvent | None]:
+        """What `client.jobs.events` gives for the run's job."""
+        return self._http.events(route("projects", project, "adapters", adapter, "runs", str(run_id), "events"), last=last)
 
 
 class EvaluationCalls:

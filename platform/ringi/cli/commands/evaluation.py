@@ -10,12 +10,13 @@ from rich.table import Table
 from ringi.cli.asked import Asked
 from ringi.cli.follow import follow
 from ringi.cli.invocation import Commands, connect
-from ringi.cli.options import Detach, Limit, Version
+from ringi.cli.options import Detach, LeastMemory, Limit, LowerPriority, Version, WantedDevice
 from ringi.cli.output import cell, emit, emit_list, facts, note, table
 from ringi.cli.references import check_name, dataset_within, parse_version
 from ringi.evaluation.schemas import EvaluationOut, RequestEvaluation
 from ringi.evaluation.verdict import EvaluationSummary, Interval
 from ringi.jobs.contracts import ArmRecord
+from ringi.jobs.schemas import placement_of
 
 app = Commands("Evaluations: a version against a baseline, item by item.")
 verbs = Commands()
@@ -46,13 +47,16 @@ def evaluate(
     max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Tokens of a generated answer.")] = 32,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Items a pass.")] = 16,
     max_length: Annotated[int, typer.Option(min=8, help="Tokens of an item.")] = 512,
+    device: WantedDevice = None,
+    memory_gib: LeastMemory = None,
+    priority: LowerPriority = 0,
     detach: Detach = False,
 ) -> None:
     """Compare a version with a baseline on a dataset's validation split, and show the verdict."""
     wanted = parse_version(reference)
     body = RequestEvaluation(
         dataset=dataset_within(dataset, project=wanted.project), base_revision=on, baseline=_BASELINES[baseline], max_new_tokens=max_new_tokens,
-        batch_size=batch_size, max_length=max_length,
+        batch_size=batch_size, max_length=max_length, placement=placement_of(device, memory_gib, priority),
     )  # fmt: skip
     with connect() as client:
         asked = client.evaluations.request(wanted.project, wanted.name, wanted.selector or "", body)

@@ -11,6 +11,7 @@ from ringi.cli.follow import follow, measured
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import IfMatch, Limit
 from ringi.cli.output import emit, emit_list, facts, table
+from ringi.fleet.matching import GIB
 from ringi.jobs.contracts import JobKind
 from ringi.jobs.schemas import JobOut, JobState
 
@@ -33,12 +34,12 @@ def list_jobs(
     limit: Limit = 50,
 ) -> None:
     """List jobs in sight."""
-    columns = ["job", "kind", "state", "for", "progress", "attempt", "error", "created"]
+    columns = ["job", "kind", "state", "for", "progress or waiting for", "attempt", "error", "created"]
     with connect() as client:
         emit_list(
             client.jobs.all(state=state, kind=kind, **asked), limit=limit,
             render=lambda found: table(columns, [
-                (one.id, one.kind, one.state, one.subject, measured(one), f"{one.attempt}/{one.max_attempts}", one.error.code if one.error else None,
+                (one.id, one.kind, one.state, one.subject, one.waiting_for.text if one.waiting_for else measured(one), f"{one.attempt}/{one.max_attempts}", one.error.code if one.error else None,
                  one.created_at) for one in found
             ]),
         )  # fmt: skip
@@ -60,6 +61,14 @@ def wait(job: JobId) -> None:
     emit(ended, lambda: _drawn(ended))
 
 
+@app.verb("prioritize", f"ringi jobs prioritize {_ID} 50", f"ringi jobs prioritize {_ID} -- -20")
+def prioritize(job: JobId, priority: Annotated[int, typer.Argument(min=-100, max=100, help="Higher ones are taken first.")]) -> None:
+    """Give an open job another place in its queue, before or behind those of other projects."""
+    with connect() as client:
+        asked = client.jobs.prioritize(job, priority)
+    emit(asked, lambda: _drawn(asked))
+
+
 @app.verb("cancel", f"ringi jobs cancel {_ID}")
 def cancel(job: JobId, if_match: IfMatch = None) -> None:
     """Ask a job to stop; a running one stops at its next step."""
@@ -75,6 +84,9 @@ def _drawn(job: JobOut) -> Table:
         ("for", job.subject),
         ("project", job.project),
         ("state", f"{job.state}, asked to stop" if job.cancel_requested else job.state),
+        ("waiting for", job.waiting_for.text if job.waiting_for else None),
+        ("priority", job.priority),
+        ("needs", _needs(job)),
         ("phase", job.progress.phase if job.progress else None),
         ("progress", measured(job)),
         ("attempt", f"{job.attempt} of {job.max_attempts}"),
@@ -85,3 +97,9 @@ def _drawn(job: JobOut) -> Table:
     if job.error is not None:
         pairs += [("error", f"{job.error.message} [{job.error.code}]"), ("next", job.error.next_step)]
     return facts(pairs)
+
+
+def _needs(job: JobOut) -> str:
+    need = job.requirements
+    memory = f"{need.memory_bytes / GIB:.1f} GiB" if need.memory_bytes else None
+    return ", ".join(str(part) for part in (need.queue, need.device, memory, *need.engines) if part)

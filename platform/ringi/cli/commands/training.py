@@ -11,9 +11,10 @@ from ringi.cli.asked import Asked
 from ringi.cli.errors import Usage
 from ringi.cli.follow import follow
 from ringi.cli.invocation import Commands, connect
-from ringi.cli.options import AdapterName, AdapterOrProject, Detach, Limit
+from ringi.cli.options import AdapterName, AdapterOrProject, Detach, LeastMemory, Limit, LowerPriority, WantedDevice
 from ringi.cli.output import emit, emit_list, facts, note, table
 from ringi.cli.references import check_name, dataset_within, parse_adapter
+from ringi.jobs.schemas import placement_of
 from ringi.training.schemas import RunOut, TrainingPlan
 
 app = Commands("Training runs.")
@@ -40,6 +41,7 @@ class BadPlan(Usage):
     "train",
     "ringi train risk/answers --dataset questions",
     "ringi train risk/answers --dataset questions:v2 --rank 8 --epochs 2 --learning-rate 0.001 --batch-size 8",
+    "ringi train risk/answers --dataset questions --device cuda --memory-gib 24 --priority -10",
     "ringi train risk/answers --dataset questions --target-module q_proj --target-module v_proj --detach",
 )
 def train(
@@ -63,6 +65,9 @@ def train(
     max_length: Annotated[int, typer.Option(min=8, help="Tokens of a row; longer prompts are cut.")] = _PLAN.max_length,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = _PLAN.seed,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = _PLAN.checkpoint_every,
+    device: WantedDevice = None,
+    memory_gib: LeastMemory = None,
+    priority: LowerPriority = 0,
     detach: Detach = False,
 ) -> None:
     """Train a LoRA on a dataset's training split, and follow it until a new version is sealed."""
@@ -77,7 +82,8 @@ def train(
         raise BadPlan(error) from None
     with connect() as client:
         rows = dataset_within(dataset, project=wanted.project)
-        run = client.training.start(wanted.project, wanted.name, dataset=rows, base_revision=base_revision, plan=plan)
+        run = client.training.start(wanted.project, wanted.name, dataset=rows, base_revision=base_revision, plan=plan,
+                                    placement=placement_of(device, memory_gib, priority))  # fmt: skip
         if not detach:
             follow(client, run.job_id, f"training {wanted}")
             run = client.training.get(wanted.project, wanted.name, run.id)
