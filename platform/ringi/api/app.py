@@ -1,6 +1,7 @@
 """The application: routers in the order of an adapter's life. The process that serves it loads neither torch nor Celery."""
 
 import logging
+import re
 
 from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
@@ -17,15 +18,21 @@ from ringi.hub.endpoints import router as hub
 from ringi.identity.endpoints import router as identity
 from ringi.jobs.endpoints import router as jobs
 from ringi.releases.endpoints import router as releases
+from ringi.retention.endpoints import router as retention
 from ringi.training.endpoints import router as training
 from ringi.uploads.endpoints import router as uploads
+from ringi.uploads.session_endpoints import router as upload_sessions
 from ringi.web import errors
 from ringi.web.body_limit import BodyLimit
 
 API_PREFIX = "/api/v1"
+# Bodies that go to the store piece by piece.
+STREAMED = re.compile(f"{API_PREFIX}/uploads(/sessions/[^/]+)?")
 ROUTERS: tuple[APIRouter, ...] = (
     identity,
     uploads,
+    upload_sessions,
+    retention,
     jobs,
     datasets,
     base_models,
@@ -48,7 +55,7 @@ def create_app() -> FastAPI:
         version="1",
         description="The lifecycle of LoRA/PEFT adapters. Errors are problem+json (RFC 9457) with a stable `code` and a `next_step`.",
     )
-    app.add_middleware(BodyLimit, streamed=frozenset({f"{API_PREFIX}/uploads"}))
+    app.add_middleware(BodyLimit, streamed=STREAMED)
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router, prefix=API_PREFIX)
