@@ -13,10 +13,10 @@ from support.postgres import DatabaseUrls
 
 SEALED = (
     "approval_grants", "approval_policies", "approval_votes", "audit_checkpoint", "audit_event", "audit_leaf", "audit_node", "audit_payload",
-    "base_comparisons", "blobs", "compatibility_assessments", "dataset_versions", "releases", "uploads",
+    "base_comparisons", "blobs", "compatibility_assessments", "dataset_versions", "releases", "upload_parts", "uploads",
 )  # fmt: skip
-# Delivered messages, placed events, and the erasure of personal text (governance B6).
-MAY_DELETE = {"outbox", "audit_pending", "audit_payload"}
+# Delivered messages, placed events, the erasure of personal text (governance B6), and bytes that nothing refers to (docs/storage.md).
+MAY_DELETE = {"outbox", "audit_pending", "audit_payload", "blobs", "upload_parts", "uploads"}
 VERSION_MAY_CHANGE = {"state", "state_reason"}
 
 

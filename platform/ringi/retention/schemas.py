@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from ringi.storage.blobs import StoredKind
+from ringi.storage.schemas import StoredKind
 from ringi.web.schemas import Schema
 
 

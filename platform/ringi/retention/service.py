@@ -29,8 +29,9 @@ from ringi.kit.digests import Digest, parse_digest
 from ringi.retention.references import referenced
 from ringi.retention.schemas import Amount, CollectionOut, UsageOut
 from ringi.settings import get_settings
-from ringi.storage.blobs import LOCK_SEED, BlobMissing, BlobStore, StoredKind, StoredObject, get_store
+from ringi.storage.blobs import LOCK_SEED, BlobMissing, BlobStore, StoredObject, get_store
 from ringi.storage.models import Blob
+from ringi.storage.schemas import StoredKind
 from ringi.uploads import sessions
 from ringi.uploads.models import Upload, UploadPart, UploadSession
 from ringi.uploads.schemas import UploadState

@@ -7,7 +7,6 @@ What may be removed again is decided in `retention/`; `hold` and `register` here
 import hashlib
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -22,6 +21,7 @@ from ringi.kit.digests import Digest
 from ringi.kit.errors import RingiError
 from ringi.settings import get_settings
 from ringi.storage.models import Blob
+from ringi.storage.schemas import StoredKind
 
 # Keeps the locks of digests apart from other advisory locks of this database.
 LOCK_SEED = 7_310_001
@@ -32,15 +32,6 @@ class StoredBlob(NamedTuple):
 
     digest: Digest
     size: int
-
-
-class StoredKind(StrEnum):
-    """What lies in a store: sealed bytes, a sealed part of an upload session, bytes on their way in, and S3 uploads that never ended."""
-
-    BLOB = "blob"
-    PART = "part"
-    INCOMING = "incoming"
-    MULTIPART = "multipart"
 
 
 class StoredObject(NamedTuple):

@@ -16,12 +16,12 @@ from ringi.storage.blobs import (
     BlobMissing,
     DigestMismatch,
     StoredBlob,
-    StoredKind,
     StoredObject,
     StoreFull,
     StoreUnavailable,
     verified,
 )
+from ringi.storage.schemas import StoredKind
 
 # EFBIG: the file system, or a limit on this process, allows no file as large as this one.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

@@ -25,13 +25,13 @@ from ringi.storage.blobs import (
     BlobMissing,
     DigestMismatch,
     StoredBlob,
-    StoredKind,
     StoredObject,
     StoreFull,
     StoreUnavailable,
     StoreUrlInvalid,
     verified,
 )
+from ringi.storage.schemas import StoredKind
 
 MIB = 1024 * 1024
 # S3 takes parts of 5 MiB to 5 GiB and at most 10,000 of them: every 2,000 the parts grow, which makes 240 GB in all.

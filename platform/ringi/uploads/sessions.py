@@ -22,9 +22,10 @@ from ringi.kit.digests import Digest
 from ringi.kit.errors import Conflict, InvalidInput, NotFound, RingiError
 from ringi.settings import get_settings
 from ringi.storage import blobs
-from ringi.storage.blobs import BlobMissing, DigestMismatch, StoredBlob, StoredKind, UploadTooLarge, get_store
+from ringi.storage.blobs import BlobMissing, DigestMismatch, StoredBlob, UploadTooLarge, get_store
+from ringi.storage.schemas import StoredKind
 from ringi.uploads import service
-from ringi.uploads.models import UploadPart, UploadSession
+from ringi.uploads.models import Upload, UploadPart, UploadSession
 from ringi.uploads.schemas import UploadState
 
 MAX_OPEN, MAX_PARTS = 100, 10_000
@@ -88,9 +89,14 @@ class TooManyUploads(RingiError):
 
 
 def open_session(session: Session, actor: Actor, *, size: int, digest: Digest) -> UploadSession:
-    """A new session, or the caller's open one for the same bytes: whoever lost its id asks again and goes on."""
+    """A new session, or the caller's open one for the same bytes: whoever lost its id, or an answer, asks again and goes on.
+
+    Bytes that the caller finished sending a short time ago are answered with their stored session: they need not be sent again.
+    """
     if size > (limit := get_settings().max_upload_bytes):
         raise UploadTooLarge(limit)
+    if (stored := _stored(session, actor, size=size, digest=digest)) is not None:
+        return stored
     mine = visible(actor, UploadSession).where(UploadSession.user_id == actor.id, UploadSession.state == UploadState.OPEN)
     same = session.scalars(mine.where(UploadSession.digest == digest).with_for_update()).one_or_none()
     if same is not None and same.size == size and not session.scalar(select(_over(same.expires_at))):
@@ -114,6 +120,20 @@ def open_session(session: Session, actor: Actor, *, size: int, digest: Digest) -
             session, actor, AuditAction.UPLOAD_OPEN, object_type="upload_session", object_id=found.id, object_digest=digest, details={"bytes": size}
         )  # fmt: skip
     return found
+
+
+def _stored(session: Session, actor: Actor, *, size: int, digest: Digest) -> UploadSession | None:
+    blobs.hold(session, [digest])
+    mine = (UploadSession.digest == digest, UploadSession.size == size, UploadSession.state == UploadState.STORED)
+    found = session.scalars(listed(actor).where(*mine).order_by(UploadSession.id.desc()).limit(1)).one_or_none()
+    if found is None or session.scalar(visible(actor, Upload).where(Upload.user_id == actor.id, Upload.digest == digest)) is None:
+        return None
+    # Half of the grace period is left at least: time to register them before the collector comes.
+    fresh = get_store().now() - timedelta(seconds=get_settings().orphan_grace_s / 2)
+    try:
+        return found if get_store().look(digest).at > fresh else None
+    except BlobMissing:
+        return None
 
 
 def listed(actor: Actor) -> Select[UploadSession]:
