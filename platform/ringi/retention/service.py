@@ -88,10 +88,10 @@ def _unused(store: BlobStore, before: datetime, *, grace: timedelta, dry_run: bo
             # Under the locks once more: what was committed while we came here is a reference too.
             gone = [digest for digest in _unreferenced(session, grace, only=mine) if _is_old(store, digest, before)] if mine else []
             _forget(session, gone)
+        yield None
         for digest in old if dry_run else gone:
             if dry_run or _removed(store, StoredObject(StoredKind.BLOB, digest, old[digest], before), before):
                 yield Removal(StoredKind.BLOB, digest, old[digest])
-        yield None
         if not candidates:
             return
 
