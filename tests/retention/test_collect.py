@@ -16,8 +16,9 @@ from ringi.jobs.contracts import JobKind, SplitSpec, ValidateDatasetPayload
 from ringi.kit.digests import Digest
 from ringi.kit.ids import uuid7
 from ringi.retention import service as retention
+from ringi.settings import get_settings
 from ringi.storage import blobs
-from ringi.storage.blobs import BlobCollected
+from ringi.storage.blobs import BlobCollected, get_store
 from ringi.storage.local import LocalBlobStore
 from ringi.storage.schemas import StoredKind
 from ringi.uploads import service as uploads
@@ -25,6 +26,8 @@ from ringi.uploads import sessions
 from ringi.uploads.models import Upload, UploadSession
 from ringi.uploads.schemas import UploadedFile, UploadState
 from ringi.uploads.service import NotUploaded
+from ringi_workers import housekeeping
+from support.hub_client import free_port
 
 MIB = 1024 * 1024
 HOUR = timedelta(hours=1)
@@ -180,7 +183,7 @@ def test_a_collector_that_is_killed_after_the_rows_is_followed_by_one_that_remov
     steps = retention.collect(ground.store, grace=OVER)
     while ground.rows():
         next(steps)
-    steps.close()
+    del steps
     assert ground.collected() == [digest]
     assert list(ground.store.objects()) == []
 
@@ -191,6 +194,20 @@ def test_who_registers_bytes_that_were_removed_meanwhile_is_told_to_send_them_ag
     with pytest.raises(BlobCollected), transaction() as session:
         blobs.register(session, stored)
     assert ground.rows() == set()
+
+
+def test_a_store_that_is_away_stops_the_round_and_not_the_relay(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    digest = ground.uploaded(b"still needed")
+    monkeypatch.setenv("RINGI_BLOB_URL", f"s3://bucket/x?endpoint=http://127.0.0.1:{free_port()}&region=ap-northeast-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    for cached in (get_settings, get_store):
+        cached.cache_clear()
+    housekeeping.Collecting().go_on()
+    assert "The blob store cannot be used" in caplog.text
+    assert ground.is_whole(digest)
 
 
 def test_under_constant_collecting_no_row_ever_names_bytes_that_are_gone(ground: Ground) -> None:

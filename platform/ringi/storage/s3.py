@@ -36,7 +36,7 @@ from ringi.storage.schemas import StoredKind
 MIB = 1024 * 1024
 # S3 takes parts of 5 MiB to 5 GiB and at most 10,000 of them: every 2,000 the parts grow, which makes 240 GB in all.
 PART_BYTES, PARTS_OF_A_SIZE = 8 * MIB, 2000
-_COPY = TransferConfig(multipart_threshold=512 * MIB, multipart_chunksize=128 * MIB, max_concurrency=4)
+_COPY = TransferConfig(multipart_threshold=128 * MIB, multipart_chunksize=128 * MIB, max_concurrency=4)
 _READ_AGAIN = 3
 _OPTIONS = frozenset({"endpoint", "region", "addressing", "checksums"})
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
@@ -60,7 +60,7 @@ def bucket_at(url: str) -> "S3BlobStore":
     checksums = options.get("checksums", "when_supported")
     try:
         config = Config(
-            connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4}, max_pool_connections=50,
+            connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 3}, max_pool_connections=50,
             s3={"addressing_style": addressing}, request_checksum_calculation=checksums, response_checksum_validation=checksums,
         )  # fmt: skip
         client = boto3.client("s3", endpoint_url=options.get("endpoint"), region_name=options.get("region"), config=config)
