@@ -12,7 +12,7 @@ RUN test -n "${TORCH_INDEX}" \
 COPY pyproject.toml README.md ./
 COPY platform platform
 COPY workers workers
-RUN pip install --no-cache-dir --editable ".[worker]" --constraint constraints.txt \
+RUN pip install --no-cache-dir --editable ".[s3,worker]" --constraint constraints.txt \
     && useradd --system --uid 10001 --home-dir /data ringi \
     && install --directory --owner ringi /data /mlflow
 USER ringi

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from support.object_store import object_store
 from support.postgres import database, migrated_template, postgres_server
 from support.running_platform import broker, platform, shared_platform
 from support.story import ground, sources
 
-__all__ = ["broker", "database", "ground", "migrated_template", "platform", "postgres_server", "shared_platform", "sources"]
+__all__ = ["broker", "database", "ground", "migrated_template", "object_store", "platform", "postgres_server", "shared_platform", "sources"]
 
 _connect = socket.socket.connect
 _LOCAL = ("127.0.0.1", "::1", "localhost")

@@ -25,6 +25,7 @@ class Settings(BaseSettings):
     owner_database_url: str | None = None
     database_pool_size: int = Field(default=10, ge=1)
     broker_url: str = "redis://127.0.0.1:6380/0"
+    # file:///a/shared/folder, or s3://bucket/prefix?endpoint=…&region=… (docs/storage.md); unset means the data folder's `blobs`.
     blob_url: str | None = None
     public_url: str = "http://127.0.0.1:8400"
     # A secret that may create organisations (`ringi up` draws one per data folder); unset means nobody may.
@@ -51,6 +52,12 @@ class Settings(BaseSettings):
     max_streams: int = Field(default=2000, ge=1)
     # Bytes of one upload; large base models are sharded far below it.
     max_upload_bytes: int = Field(default=64 * 1024**3, ge=1)
+    # An upload in parts that nobody went on with for so long is over.
+    upload_session_s: float = Field(default=24 * 3600.0, gt=0)
+    # Bytes that nothing refers to are kept so long after they were written: whoever uploads has this time to register them.
+    orphan_grace_s: float = Field(default=72 * 3600.0, gt=0)
+    # How often the relay looks for such bytes.
+    collect_every_s: float = Field(default=3600.0, gt=0)
 
     @property
     def blob_dir(self) -> Path:

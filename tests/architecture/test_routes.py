@@ -133,5 +133,6 @@ def test_reading_never_needs_a_permission_to_write() -> None:
         Permission.AUDIT_READ,
         Permission.FLEET_READ,
         Permission.RELEASE_PULL,
+        Permission.STORAGE_READ,
     }
     assert reads <= reading

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from ringi.cli.client import RingiClient
-from ringi.cli.connection import FileChanged, route
-from ringi.cli.errors import AnswerNotUnderstood, ApiError, Unreachable, Usage
+from ringi.cli.connection import route
+from ringi.cli.errors import AnswerNotUnderstood, ApiError, FileChanged, Unreachable, Usage
 from ringi.kit.digests import sha256_file
 from support.hub_client import free_port
 from support.running_platform import Platform

@@ -13,10 +13,21 @@ from support.postgres import DatabaseUrls
 
 SEALED = (
     "approval_grants", "approval_policies", "approval_votes", "audit_checkpoint", "audit_event", "audit_leaf", "audit_node", "audit_payload",
-    "base_comparisons", "blobs", "compatibility_assessments", "dataset_versions", "project_bytes", "releases", "uploads",
+    "base_comparisons", "blobs", "compatibility_assessments", "dataset_versions", "project_bytes", "releases", "upload_parts", "uploads",
 )  # fmt: skip
 # Delivered messages, placed events, the erasure of personal text (governance B6), answers kept for a day, and tags, whose every change the audit log keeps.
-MAY_DELETE = {"job_log", "workers", "outbox", "audit_pending", "audit_payload", "idempotency_keys", "tags"}
+MAY_DELETE = {
+    "blobs",
+    "upload_parts",
+    "uploads",
+    "job_log",
+    "workers",
+    "outbox",
+    "audit_pending",
+    "audit_payload",
+    "idempotency_keys",
+    "tags",
+}
 VERSION_MAY_CHANGE = {"state", "state_reason"}
 
 

@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
 import pytest
 
 from ringi.identity.schemas import Role
 from support.at_once import at_once, codes
-from support.hub_client import free_port
-from support.running_platform import PROJECT, Platform, Processes, environment_of, new_organization, start_api
+from support.own_api import small_api
+from support.running_platform import PROJECT, Platform, Processes
 from support.tiny_model import make_tiny_rows
 from support.waiting import until
 
@@ -38,25 +37,6 @@ def stored(platform: Platform, digest: str) -> bool:
 
 def digest_of(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-def test_memory_stays_flat_while_300_mib_arrive(platform: Platform, tmp_path: Path) -> None:
-    file = tmp_path / "large.bin"
-    with file.open("wb") as out:
-        for number in range(300):
-            out.write(hashlib.sha256(str(number).encode()).digest() * (MIB // 32))
-    api = psutil.Process(platform.processes.running["api"].pid)
-    before = api.memory_info().rss
-    most = before
-
-    def watch(_sent: int, _total: int) -> None:
-        nonlocal most
-        most = max(most, api.memory_info().rss)
-
-    found = platform.as_("contributor").upload(file, on_bytes=watch)
-    assert found.size == 300 * MIB
-    assert stored(platform, found.digest)
-    assert max(most, api.memory_info().rss) - before < 100 * MIB
 
 
 def test_the_same_bytes_are_stored_once_and_audited_once(platform: Platform, tmp_path: Path) -> None:
@@ -151,20 +131,6 @@ def test_two_uploads_of_equal_bytes_at_once_are_one_blob(platform: Platform, tmp
     assert codes(results) == ["done"] * 4
     assert stored(platform, digest_of(file.read_bytes()))
     assert incoming(platform) == []
-
-
-@contextmanager
-def small_api(shared: Processes, folder: Path, **settings: str) -> Iterator[Platform]:
-    """An API process with a blob store of its own, on the session's database."""
-    (folder / "data").mkdir(parents=True)
-    environment = environment_of(folder, shared.urls, shared.broker_url, free_port()) | settings
-    processes = Processes(folder, shared.urls, shared.broker_url, environment)
-    try:
-        start_api(processes)
-        with new_organization(processes) as platform:
-            yield platform
-    finally:
-        processes.stop()
 
 
 @pytest.fixture(scope="module")

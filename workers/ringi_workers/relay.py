@@ -52,12 +52,14 @@ def listen() -> psycopg.Connection:
 def work(stop: Stop) -> None:
     """Deliver and sweep until asked to stop; a lost database raises."""
     swept_at = 0.0
+    collecting = housekeeping.Collecting()
     with listen() as connection:
         while not stop.asked:
             deliver()
             if time.monotonic() - swept_at >= get_settings().heartbeat_s:
                 swept_at = time.monotonic()
                 housekeeping.sweep()
+            collecting.go_on()
             # Ends at the first notification, so a committed message goes out at once.
             for _ in connection.notifies(timeout=SWEEP_S, stop_after=1):
                 pass

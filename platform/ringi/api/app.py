@@ -1,6 +1,7 @@
 """The application: routers in the order of an adapter's life. The process that serves it loads neither torch nor Celery."""
 
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -24,19 +25,25 @@ from ringi.identity.endpoints import router as identity
 from ringi.jobs.endpoints import router as jobs
 from ringi.jobs.stream import ended_by_signals
 from ringi.releases.endpoints import router as releases
+from ringi.retention.endpoints import router as retention
 from ringi.training.endpoints import project_router as runs
 from ringi.training.endpoints import router as training
 from ringi.uploads.endpoints import router as uploads
+from ringi.uploads.session_endpoints import router as upload_sessions
 from ringi.usage.endpoints import router as limits
 from ringi.web import errors
 from ringi.web.body_limit import BodyLimit
 from ringi.web.document import describe
 
 API_PREFIX = "/api/v1"
+# Bodies that go to the store piece by piece.
+STREAMED = re.compile(f"{API_PREFIX}/uploads(/sessions/[^/]+)?")
 ROUTERS: tuple[APIRouter, ...] = (
     identity,
     uploads,
     fleet,
+    upload_sessions,
+    retention,
     jobs,
     limits,
     datasets,
@@ -72,7 +79,7 @@ def create_app() -> FastAPI:
         description="The lifecycle of LoRA/PEFT adapters. Errors are problem+json (RFC 9457) with a stable `code` and a `next_step`.",
         lifespan=lifespan,
     )
-    app.add_middleware(BodyLimit, streamed=frozenset({f"{API_PREFIX}/uploads"}))
+    app.add_middleware(BodyLimit, streamed=STREAMED)
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router, prefix=API_PREFIX)

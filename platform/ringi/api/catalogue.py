@@ -15,10 +15,13 @@ from ringi.identity.permissions import Permission, visible
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.web.errors import responses
 from ringi.web.paging import Ask, asking, page_of
+from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
 
-router = APIRouter(prefix="/projects/{project}", tags=["adapters"], responses=responses(Unauthenticated, Forbidden, NotFound))
+router = APIRouter(
+    route_class=ApiRoute, prefix="/projects/{project}", tags=["adapters"], responses=responses(Unauthenticated, Forbidden, NotFound)
+)
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 
 

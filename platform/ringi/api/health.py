@@ -5,6 +5,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from ringi.db.session import get_engine
+from ringi.kit.errors import RingiError
 from ringi.storage.blobs import get_store
 from ringi.web.schemas import Schema
 
@@ -51,7 +52,9 @@ def _database() -> str:
 
 def _blob_store() -> str:
     try:
-        get_store()
+        get_store().check()
+    except RingiError as error:
+        return f"unavailable: {error.message}"
     except OSError as error:
         return f"unavailable: {error.strerror}"
     return "ok"

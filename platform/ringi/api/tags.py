@@ -28,9 +28,12 @@ from ringi.tags.schemas import SetTag, Taggable, TagKey, TagOut, TagsOut
 from ringi.tags.service import Subject
 from ringi.training.models import TrainingRun
 from ringi.web.errors import responses
+from ringi.web.route import ApiRoute
 from ringi.web.session import SessionDep
 
-router = APIRouter(prefix="/tags/{kind}/{object_id}", tags=["tags"], responses=responses(Unauthenticated, Forbidden, NotFound))
+router = APIRouter(
+    route_class=ApiRoute, prefix="/tags/{kind}/{object_id}", tags=["tags"], responses=responses(Unauthenticated, Forbidden, NotFound)
+)
 Reader = Annotated[Actor, allowed(Permission.PROJECT_READ)]
 Writer = Annotated[Actor, allowed(Permission.TAG_WRITE)]
 

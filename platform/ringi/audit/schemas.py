@@ -31,6 +31,10 @@ class AuditAction(StrEnum):
     TOKEN_LIMIT = "token.limit"  # noqa: S105  # an action's name, not a secret
     QUOTA_SET = "quota.set"
     UPLOAD_STORE = "upload.store"
+    UPLOAD_OPEN = "upload.open"
+    UPLOAD_END = "upload.end"
+    BLOB_COLLECT = "blob.collect"
+    STORAGE_COLLECT = "storage.collect"
     BASE_MODEL_CREATE = "base_model.create"
     BASE_MODEL_REVISION_REGISTER = "base_model.revision.register"
     BASE_MODEL_REVISION_SEAL = "base_model.revision.seal"

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Self
 from uuid import UUID
 
+from ringi.cli import parts
 from ringi.cli.calls.artifacts import AdapterCalls, BaseCalls, DatasetCalls
 from ringi.cli.calls.fleet import WorkerCalls
 from ringi.cli.calls.governance import ApprovalCalls, AuditCalls, CompatibilityCalls, ReleaseCalls
 from ringi.cli.calls.identity import IdentityCalls
+from ringi.cli.calls.storage import StorageCalls, UploadCalls
 from ringi.cli.calls.tags import TagCalls
 from ringi.cli.calls.work import EvaluationCalls, JobCalls, LimitCalls, TrainingCalls
 from ringi.cli.connection import Connection, OnBytes
@@ -34,6 +36,8 @@ class RingiClient:
         self.server = server.rstrip("/")
         self._http = Connection(server, token)
         self.identity = IdentityCalls(self._http)
+        self.uploads = UploadCalls(self._http)
+        self.storage = StorageCalls(self._http)
         self.datasets = DatasetCalls(self._http)
         self.bases = BaseCalls(self._http)
         self.adapters = AdapterCalls(self._http)
@@ -58,9 +62,11 @@ class RingiClient:
         """Give the sockets back."""
         self._http.close()
 
-    def upload(self, file: Path, *, on_bytes: OnBytes | None = None) -> UploadOut:
-        """Store one file, streamed and checked against its digest."""
-        return self._http.upload(file, on_bytes=on_bytes)
+    def upload(
+        self, file: Path, *, on_bytes: OnBytes | None = None, in_parts_over: int = parts.IN_PARTS_OVER, part_bytes: int = parts.PART_BYTES
+    ) -> UploadOut:
+        """Store one file, streamed and checked against its digest; large ones in parts that outlive a cut connection."""
+        return self._http.upload(file, on_bytes=on_bytes, in_parts_over=in_parts_over, part_bytes=part_bytes)
 
     def wait(self, job_id: UUID, on_progress: Callable[[JobOut], None] | None = None, *, timeout_s: float | None = None) -> JobOut:
         """Follow a job until it has succeeded; `on_progress` gets every change. Raises JobFailed, and TimeoutError after `timeout_s`.

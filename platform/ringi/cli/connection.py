@@ -15,7 +15,8 @@ from uuid import uuid4
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from ringi.cli.errors import AnswerNotUnderstood, ApiError, Unreachable, Usage
+from ringi.cli import parts
+from ringi.cli.errors import AnswerNotUnderstood, ApiError, FileChanged, Unreachable, Usage
 from ringi.cli.events import ServerEvent, parsed
 from ringi.kit.digests import chunks, sha256_file
 from ringi.uploads.schemas import UploadedFile, UploadOut
@@ -40,15 +41,6 @@ EVENT_STREAM = "text/event-stream"
 
 # Called with bytes sent so far and bytes in all.
 OnBytes = Callable[[int, int], None]
-
-
-class FileChanged(Usage):
-    """A file became shorter or longer while it was being sent."""
-
-    code = "file_changed"
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"'{path}' changed while it was being sent.", next_step="Wait until nothing writes to it, then send it again.")
 
 
 class Count(NamedTuple):
@@ -150,9 +142,24 @@ class Connection:
         """The entity tag of one thing."""
         return str(self._get(path, {}).headers["etag"])
 
-    def upload(self, file: Path, *, on_bytes: OnBytes | None = None) -> UploadOut:
-        """Send a file's content in pieces, under its digest: what arrives is what was read here, or it is refused."""
+    def patch(self, path: str, model: type[Model], content: Iterator[bytes], headers: dict[str, str]) -> Model:
+        """Send a piece of something larger."""
+        return self._read(path, model, self._answer("PATCH", path, content=content, headers=headers))
+
+    def finish(self, path: str, model: type[Model]) -> Model:
+        """A write that takes as long as what it is about is large."""
+        return self._read(path, model, self._answer("POST", path, timeout=_LONG))
+
+    def upload(
+        self, file: Path, *, on_bytes: OnBytes | None = None, in_parts_over: int = parts.IN_PARTS_OVER, part_bytes: int = parts.PART_BYTES
+    ) -> UploadOut:
+        """Send a file's content under its digest: what arrives is what was read here, or it is refused.
+
+        Files of more than `in_parts_over` bytes go in parts of `part_bytes`, which outlive a cut connection and a restart of either side.
+        """
         digest, total = sha256_file(file), file.stat().st_size
+        if total > in_parts_over:
+            return parts.send(self, file, digest=digest, total=total, part_bytes=part_bytes, on_bytes=on_bytes)
 
         def pieces(stream: BinaryIO) -> Iterator[bytes]:
             sent = 0

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ringi.kit.errors import RingiError
@@ -61,6 +62,15 @@ class Usage(RingiError):
     """The command was written wrongly; nothing was sent."""
 
     code, status = "usage", 400
+
+
+class FileChanged(Usage):
+    """A file became shorter or longer while it was being sent."""
+
+    code = "file_changed"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"'{path}' changed while it was being sent.", next_step="Wait until nothing writes to it, then send it again.")
 
 
 class BadValue(Usage):

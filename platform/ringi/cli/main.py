@@ -65,6 +65,7 @@ COMMANDS: dict[str, Entry] = {
     "workers": Entry(_WATCH, "workers", "app", False, "Workers: who does the jobs, cordon, drain."),
     "logs": Entry(_WATCH, "logs", "verbs", True, "What a job wrote, and what it writes now."),
     "watch": Entry(_WATCH, "logs", "verbs", True, "All jobs in sight, live."),
+    "storage": Entry(_WATCH, "storage", "app", False, "The blob store: usage, uploads, unused bytes."),
     "audit": Entry(_WATCH, "audit", "app", False, "The audit log: read, export, verify offline."),
 }
 

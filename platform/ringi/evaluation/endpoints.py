@@ -33,7 +33,9 @@ router = APIRouter(
     route_class=ApiRoute, prefix="/projects/{project}/adapters/{adapter}/versions/{selector}/evaluations", tags=["evaluation"],
     responses=responses(Unauthenticated, Forbidden, NotFound),
 )  # fmt: skip
-project_router = APIRouter(prefix="/projects/{project}", tags=["evaluation"], responses=responses(Unauthenticated, Forbidden, NotFound))
+project_router = APIRouter(
+    route_class=ApiRoute, prefix="/projects/{project}", tags=["evaluation"], responses=responses(Unauthenticated, Forbidden, NotFound)
+)
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Requester = Annotated[InProject, allowed_in_project(Permission.EVALUATION_REQUEST)]
 

@@ -17,7 +17,7 @@ LIMIT_BYTES = 512 * 2**20
 def read(digest: Digest) -> Iterator[ItemRecord]:
     """Every record, verified at the end of the stream; raises UploadTooLarge and BlobCorrupt."""
     store = blobs.get_store()
-    if store.size(digest) > LIMIT_BYTES:
+    if store.look(digest).size > LIMIT_BYTES:
         raise UploadTooLarge(LIMIT_BYTES)
     for line in blobs.lines(store.open(digest)):
         yield ItemRecord.model_validate_json(line)

@@ -12,9 +12,10 @@ from ringi.identity.permissions import Permission
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.web.errors import responses
+from ringi.web.route import ApiRoute
 from ringi.web.session import SessionDep
 
-router = APIRouter(prefix="/workers", tags=["workers"], responses=responses(Unauthenticated, Forbidden, NotFound))
+router = APIRouter(route_class=ApiRoute, prefix="/workers", tags=["workers"], responses=responses(Unauthenticated, Forbidden, NotFound))
 Reader = Annotated[Actor, allowed(Permission.ORGANIZATION_READ)]
 Keeper = Annotated[Actor, allowed(Permission.WORKER_MANAGE)]
 

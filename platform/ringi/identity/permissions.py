@@ -22,6 +22,8 @@ class Permission(StrEnum):
     ORGANIZATION_READ = "organization:read"
     PROJECT_READ = "project:read"
     UPLOAD = "upload:store"
+    STORAGE_READ = "storage:read"
+    STORAGE_COLLECT = "storage:collect"
     BASE_REGISTER = "base_model:register"
     DATASET_WRITE = "dataset:write"
     ADAPTER_WRITE = "adapter:write"
@@ -74,7 +76,7 @@ ORGANIZATION_ROLES: dict[Role, frozenset[Permission]] = {
     Role.IDENTITY_ADMIN: frozenset({P.ORGANIZATION_READ, P.PROJECT_READ, P.IDENTITY_READ, P.IDENTITY_MANAGE}),
     Role.SYSTEM_ADMIN: frozenset(
         {P.ORGANIZATION_READ, P.PROJECT_READ, P.UPLOAD, P.BASE_REGISTER, P.JOB_CANCEL, P.JOB_PRIORITIZE, P.WORKER_MANAGE, P.FLEET_READ}
-        | {P.TAG_WRITE, P.QUOTA_SET}
+        | {P.TAG_WRITE, P.QUOTA_SET, P.STORAGE_READ, P.STORAGE_COLLECT}
     ),
     Role.AUDITOR: frozenset({P.ORGANIZATION_READ, P.PROJECT_READ, P.IDENTITY_READ, P.AUDIT_READ, P.AUDIT_EXPORT}),
 }

@@ -34,7 +34,9 @@ router = APIRouter(
     tags=["training"],
     responses=responses(Unauthenticated, Forbidden, NotFound),
 )
-project_router = APIRouter(prefix="/projects/{project}", tags=["training"], responses=responses(Unauthenticated, Forbidden, NotFound))
+project_router = APIRouter(
+    route_class=ApiRoute, prefix="/projects/{project}", tags=["training"], responses=responses(Unauthenticated, Forbidden, NotFound)
+)
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Starter = Annotated[InProject, allowed_in_project(Permission.TRAINING_START)]
 

@@ -1,6 +1,9 @@
 """Uploads in and out."""
 
+from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
+from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
@@ -23,6 +26,33 @@ class UploadOut(Schema):
 
     digest: Digest
     size: int = Field(ge=0)
+
+
+class UploadState(StrEnum):
+    """open -> stored; open -> ended when it was given up, expired, or its bytes were not those that it announced."""
+
+    OPEN = "open"
+    STORED = "stored"
+    ENDED = "ended"
+
+
+class OpenUpload(Schema):
+    """What is going to be sent, in bytes and by digest."""
+
+    size: int = Field(ge=0, lt=2**63)
+    digest: Digest
+
+
+class UploadSessionOut(Schema):
+    """An upload in parts. `offset`: so many bytes are kept; the next part begins there."""
+
+    id: UUID
+    digest: Digest
+    size: int
+    offset: int
+    state: UploadState
+    created_at: datetime
+    expires_at: datetime
 
 
 Files = Annotated[list[UploadedFile], Field(min_length=1, max_length=500)]

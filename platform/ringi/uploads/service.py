@@ -50,6 +50,7 @@ def claim_files(session: Session, actor: Actor, files: Sequence[UploadedFile]) -
     # Workers write these files under their paths.
     check_safe(file.path for file in files)
     digests = {file.digest for file in files}
+    blobs.hold(session, digests)  # first the lock, then the look: what is found now stays until the references are committed
     rows = session.execute(
         select(Blob.digest, Blob.size)
         .join(Upload, Upload.digest == Blob.digest)
