@@ -109,7 +109,7 @@ def connections(platform: Platform) -> int:
 def answers_ms(platform: Platform, count: int) -> list[float]:
     """How long plain requests take, one after the other."""
     taken = []
-    with httpx.Client(headers={"Authorization": f"Bearer {platform.tokens['viewer']}"}) as client:
+    with httpx.Client(timeout=30, headers={"Authorization": f"Bearer {platform.tokens['viewer']}"}) as client:
         for _ in range(count):
             begun = time.perf_counter()
             assert client.get(f"{platform.server}/api/v1/whoami").status_code == 200

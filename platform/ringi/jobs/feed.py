@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -88,27 +89,36 @@ class Seat:
     secret: str
     sight: Sight
     wanted: frozenset[UUID | None] | None
-    queue: asyncio.Queue[Entry] = field(default_factory=lambda: asyncio.Queue(BEHIND))
+    queue: deque[Entry] = field(default_factory=deque)
     behind: bool = False
     live: bool = False
     cut: asyncio.Event = field(default_factory=asyncio.Event)
-    # Set with what ends the stream: the reason, or nothing when the server stops.
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    # Set when there is something in the queue, or when the stream is to end: for a reason, or because the server stops.
+    stirred: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: bool = False
     refusal: RingiError | None = None
 
     def give(self, entry: Entry) -> None:
         """Queue an entry. Who is behind while it reads what was there before reads it from the database; who is behind later is cut off."""
-        try:
-            self.queue.put_nowait(entry)
-        except asyncio.QueueFull:
-            self.behind = True
-            if self.live:
-                self.cut.set()
+        if len(self.queue) < BEHIND:
+            self.queue.append(entry)
+            self.stirred.set()
+            return
+        self.behind = True
+        if self.live:
+            self.cut.set()
+
+    def taken(self) -> list[Entry]:
+        """Everything that is queued."""
+        entries = list(self.queue)
+        self.queue.clear()
+        self.stirred.clear()
+        return entries
 
     def end(self, refusal: RingiError | None = None) -> None:
         """Ask the stream to say why, and to close."""
-        self.refusal = refusal
-        self.ended.set()
+        self.refusal, self.ended = refusal, True
+        self.stirred.set()
 
 
 class Feed:

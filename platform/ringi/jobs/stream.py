@@ -37,6 +37,8 @@ Emit = Callable[[bytes], Awaitable[None]]
 MEDIA_TYPE = "text/event-stream"
 # A client that takes nothing for so long is gone or stuck.
 _SEND_S = 30.0
+# Bytes after which entries that are there at once are sent in another piece.
+_PIECE = 64 * 1024
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The events, as they happen.", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}
 }
@@ -103,7 +105,8 @@ class EventStream(Response):
         """Send until the job, the right, the client or the server ends."""
 
         async def emit(text: bytes) -> None:
-            await asyncio.wait_for(send({"type": "http.response.body", "body": text, "more_body": True}), _SEND_S)
+            async with asyncio.timeout(_SEND_S):
+                await send({"type": "http.response.body", "body": text, "more_body": True})
 
         feed = get_feed()
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -129,19 +132,15 @@ class EventStream(Response):
         await emit(f"retry: {random.randint(1000, 5000)}\nid: {last}\n\n".encode())  # noqa: S311  # jitter
         while True:
             page = await feed.read(seat.sight, after=last)
-            for entry in page:
-                last = entry.position
-                await emit(entry.text)
-                if self._ends_with(entry):
-                    await emit(self._end(entry.over, last))
-                    return
+            if await self._send(emit, page):
+                return
+            last = page[-1].position if page else last
             if len(page) == PAGE:
                 continue
             if not seat.behind:
                 break
             seat.behind = False
-            while not seat.queue.empty():
-                seat.queue.get_nowait()
+            seat.taken()
         if self._over is not None:
             # A job of before there was a log has no entry that says so.
             await emit(self._end(self._over, last))
@@ -150,34 +149,42 @@ class EventStream(Response):
         await emit(b": live\n\n")
         await self._live(emit, last)
 
-    def _ends_with(self, entry: Entry) -> bool:
-        return entry.over is not None and self._seat.sight.job_id is not None
+    async def _send(self, emit: Emit, entries: list[Entry]) -> bool:
+        """Send entries, many in one piece; returns whether the job of the stream has ended with one of them."""
+        piece: list[bytes] = []
+        size = 0
+        for entry in entries:
+            piece.append(entry.text)
+            size += len(entry.text)
+            over = entry.over is not None and self._seat.sight.job_id is not None
+            if over:
+                piece.append(self._end(entry.over, entry.position))
+            if over or size > _PIECE:
+                await emit(b"".join(piece))
+                piece, size = [], 0
+            if over:
+                return True
+        if piece:
+            await emit(b"".join(piece))
+        return False
 
     def _end(self, state: str | None, position: int) -> bytes:
         return event("end", {"job": str(self._seat.sight.job_id), "state": state}, position=position)
 
     async def _live(self, emit: Emit, last: int) -> None:
-        seat = self._seat
-        ended = asyncio.ensure_future(seat.ended.wait())
-        try:
-            while not ended.done():
-                following = asyncio.ensure_future(seat.queue.get())
-                await asyncio.wait({following, ended}, timeout=get_settings().stream_pulse_s, return_when=asyncio.FIRST_COMPLETED)
-                if not following.done():
-                    following.cancel()
-                    if not ended.done():
-                        await emit(b":\n\n")
-                    continue
-                entry = following.result()
-                if entry.position <= last:
-                    continue
-                last = entry.position
-                await emit(entry.text)
-                if self._ends_with(entry):
-                    await emit(self._end(entry.over, last))
-                    return
-        finally:
-            ended.cancel()
+        seat, pulse_s = self._seat, get_settings().stream_pulse_s
+        while not seat.ended:
+            # No task and no queue object for each event: a thousand streams hear each of them.
+            try:
+                async with asyncio.timeout(pulse_s):
+                    await seat.stirred.wait()
+            except TimeoutError:
+                await emit(b":\n\n")
+                continue
+            new = [entry for entry in seat.taken() if entry.position > last]
+            if await self._send(emit, new):
+                return
+            last = new[-1].position if new else last
         if seat.refusal is not None:
             await emit(event("refused", _problem(seat.refusal)))
 
