@@ -76,7 +76,7 @@ class Question(NamedTuple):
     sort: str | None = None
     q: str | None = None
     page: int = 1
-    count: bool = False
+    counted: bool = False
 
 
 QUESTIONS = (
@@ -84,12 +84,12 @@ QUESTIONS = (
     Question("adapters, page 100", ADAPTERS, page=100),
     Question("adapters by name, page 100", ADAPTERS, sort="name", page=100),
     Question("adapters by base and name, first page", ADAPTERS, sort="base,name"),
-    Question("adapters, count", ADAPTERS, count=True),
+    Question("adapters, count", ADAPTERS, counted=True),
     Question("adapters, q=応答 (common)", ADAPTERS, q="応答"),
     Question("adapters, q=与信審査 (1 in 1,000)", ADAPTERS, q="与信審査"),
     Question("adapters, q=存在しない (none)", ADAPTERS, q="存在しない"),
-    Question("adapters, q=与信審査, count", ADAPTERS, q="与信審査", count=True),
-    Question("adapters, base=base-3, count", ADAPTERS, filter=("base=base-3",), count=True),
+    Question("adapters, q=与信審査, count", ADAPTERS, q="与信審査", counted=True),
+    Question("adapters, base=base-3, count", ADAPTERS, filter=("base=base-3",), counted=True),
     Question("adapters, tags.team=team-5", ADAPTERS, filter=("tags.team=team-5",)),
     Question("adapters, tags.cost=-777 (1 in 1,000)", ADAPTERS, filter=("tags.cost=-777",)),
     Question("adapters sorted by tags.cost", ADAPTERS, sort="tags.cost"),
@@ -127,7 +127,7 @@ def asked(question: Question, after: tuple[Any, ...] | None) -> Ask:
     """The question as the API understands it."""
     found = [*filters.conditions_of(question.listing, question.filter), *filters.search_of(question.listing, question.q)]
     order = tuple(filters.order_of(question.listing, question.sort))
-    return Ask(question.listing, 50, after, tuple(found), order, "benchmark", question.count)
+    return Ask(question.listing, 50, after, tuple(found), order, "benchmark", question.counted)
 
 
 def timed(session: Session, actor: Actor, question: Question) -> list[float]:

@@ -22,6 +22,8 @@ class Job(Identified, OwnedByOrganization, Base):
     __table_args__ = (
         Index("uq_jobs_exclusive_key_open", "exclusive_key", unique=True, postgresql_where=_OPEN),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("state = 'running'")),
+        # The few that failed, or still run, among many that are done; the newest first.
+        Index("ix_jobs_organization_id_state", "organization_id", "state", "id"),
     )
 
     project_id: Mapped[UUID | None] = mapped_column(ForeignKey("projects.id"), index=True)
