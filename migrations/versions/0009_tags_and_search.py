@@ -44,6 +44,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_tags_project_id"), "tags", ["project_id"], unique=False)
     op.execute(f"REVOKE ALL ON tags FROM {ddl.APPLICATION_ROLE}")
     op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON tags TO {ddl.APPLICATION_ROLE}")
+    op.create_index("ix_jobs_organization_id_state", "jobs", ["organization_id", "state", "id"], unique=False)
     for table, texts in SEARCHED.items():
         joined = " || ' '::text || ".join(f"COALESCE({text}, ''::character varying)::text" for text in texts)
         folded = sa.Computed(f"casefold(NORMALIZE({joined}, NFKC) COLLATE pg_unicode_fast)", persisted=True)
@@ -53,6 +54,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Undo."""
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.drop_index("ix_jobs_organization_id_state", table_name="jobs")
     for table in SEARCHED:
         op.drop_column(table, "search")
     op.drop_table("tags")

@@ -24,6 +24,8 @@ class Job(Versioned, OwnedByOrganization, Base):
         Index("ix_jobs_queued", "queue", "priority", "id", postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("state = 'running'")),
+        # The few that failed, or still run, among many that are done; the newest first.
+        Index("ix_jobs_organization_id_state", "organization_id", "state", "id"),
     )
 
     project_id: Mapped[UUID | None] = mapped_column(ForeignKey("projects.id"), index=True)
