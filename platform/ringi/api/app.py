@@ -16,6 +16,7 @@ from ringi.evaluation.endpoints import router as evaluation
 from ringi.hub.endpoints import router as hub
 from ringi.identity.endpoints import router as identity
 from ringi.jobs.endpoints import router as jobs
+from ringi.origins.endpoints import router as origins
 from ringi.releases.endpoints import router as releases
 from ringi.training.endpoints import router as training
 from ringi.uploads.endpoints import router as uploads
@@ -30,6 +31,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     datasets,
     base_models,
     adapters,
+    origins,
     training,
     evaluation,
     compatibility,

@@ -12,6 +12,7 @@ from uuid import UUID
 from ringi.cli.calls.artifacts import AdapterCalls, BaseCalls, DatasetCalls
 from ringi.cli.calls.governance import ApprovalCalls, AuditCalls, CompatibilityCalls, ReleaseCalls
 from ringi.cli.calls.identity import IdentityCalls
+from ringi.cli.calls.origins import OriginCalls
 from ringi.cli.calls.work import EvaluationCalls, JobCalls, TrainingCalls
 from ringi.cli.connection import Connection, OnBytes
 from ringi.cli.errors import JobFailed, Unreachable
@@ -33,6 +34,7 @@ class RingiClient:
         self.datasets = DatasetCalls(self._http)
         self.bases = BaseCalls(self._http)
         self.adapters = AdapterCalls(self._http)
+        self.origins = OriginCalls(self._http)
         self.jobs = JobCalls(self._http)
         self.training = TrainingCalls(self._http)
         self.evaluations = EvaluationCalls(self._http)

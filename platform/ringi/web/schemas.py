@@ -16,9 +16,9 @@ def _not_git(name: str) -> str:
 # A name becomes part of a hub repository id, so it follows the hub's rules too: no '--', no '..', no '.git' at its end.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(?:[._-][a-z0-9]+)*$", max_length=63), AfterValidator(_not_git)]
 # Line breaks and tabs are text; other control characters and overrides of the writing direction could forge what a reader sees.
-_PRINTABLE = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u{202a}-\u{202e}\u{2066}-\u{2069}]*$"
-Text = Annotated[str, StringConstraints(max_length=2000, pattern=_PRINTABLE)]
-Reason = Annotated[str, StringConstraints(min_length=10, max_length=2000, strip_whitespace=True, pattern=_PRINTABLE)]
+PRINTABLE = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u{202a}-\u{202e}\u{2066}-\u{2069}]*$"
+Text = Annotated[str, StringConstraints(max_length=2000, pattern=PRINTABLE)]
+Reason = Annotated[str, StringConstraints(min_length=10, max_length=2000, strip_whitespace=True, pattern=PRINTABLE)]
 
 # What names a version or a revision: `v2`, `r1`, `latest`, a digest, a commit. ASCII alone, so that it can be stored and compared.
 Selector = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,80}$")]

@@ -1,17 +1,20 @@
 """Adapters, their versions, and the moves of a version's state."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Group
 from rich.table import Table
 
 from ringi.adapters.schemas import VersionOut, VersionState
 from ringi.cli.follow import follow, uploading
-from ringi.cli.invocation import Commands, connect
+from ringi.cli.invocation import Commands, connect, invocation
 from ringi.cli.options import AdapterName, Description, Detach, Limit, Reason, Version
 from ringi.cli.output import emit, emit_list, facts, note, short, table
 from ringi.cli.references import LATEST, parse_adapter, parse_base, parse_version
+from ringi.origins.schemas import OriginOut
 
 app = Commands("Adapters and their sealed versions.")
 verbs = Commands()
@@ -65,7 +68,40 @@ def show(reference: Annotated[str, typer.Argument(metavar="REF", help="A version
     wanted = parse_version(reference, default="latest")
     with connect() as client:
         version = client.adapters.version(wanted.project, wanted.name, wanted.selector or "latest")
-    emit(version, lambda: drawn(version))
+        origins = [] if invocation.as_json else list(client.origins.of_version(wanted.project, wanted.name, f"v{version.number}"))
+    emit(version, lambda: drawn(version, origins))
+
+
+@app.verb("origins", "ringi adapters origins risk/answers:v3", "ringi adapters origins risk/answers:v3 --json")
+def origins(reference: Version, limit: Limit = 50) -> None:
+    """Show where an imported version came from: its name, run, tags, metrics and aliases in the other system."""
+    wanted = parse_version(reference)
+    with connect() as client:
+        emit_list(
+            client.origins.of_version(wanted.project, wanted.name, wanted.selector or ""), limit=limit,
+            render=lambda found: Group(*(facts(origin_facts(one), title=f"{one.system} {one.name} {one.version}") for one in found)),
+        )  # fmt: skip
+
+
+def origin_facts(origin: OriginOut) -> list[tuple[str, object]]:
+    """An origin, a line a fact."""
+    told = origin.facts
+    return [
+        ("version here", origin.reference),
+        ("source", origin.source),
+        ("run", origin.run_url or origin.run_id),
+        ("base there", f"{told.base or '-'} at {told.base_revision or '-'}"),
+        ("description", told.description),
+        ("aliases", told.aliases),
+        *((f"tag {key}", value) for key, value in told.tags.items()),
+        *((f"model tag {key}", value) for key, value in told.model_tags.items()),
+        *((f"run tag {key}", value) for key, value in told.run_tags.items()),
+        *((f"metric {key}", value) for key, value in told.metrics.items()),
+        *((f"parameter {key}", value) for key, value in told.parameters.items()),
+        *((f"file {file.path}", f"{file.size:,} bytes  {file.digest}") for file in told.files),
+        ("imported", origin.imported_at),
+        ("digest", origin.digest),
+    ]
 
 
 @app.verb("manifest", "ringi adapters manifest risk/answers:v3 --json")
@@ -128,7 +164,7 @@ def revoke(reference: Version, reason: Reason) -> None:
     _advance(reference, VersionState.REVOKED, reason)
 
 
-def drawn(version: VersionOut) -> Table:
+def drawn(version: VersionOut, origins: Sequence[OriginOut] = ()) -> Table:
     """A version as a person reads it."""
     known, effect = version.facts, version.effect
     measured = f"logits change by {effect.change:.4g}" if effect.change is not None else "change of the logits not measured"
@@ -145,6 +181,7 @@ def drawn(version: VersionOut) -> Table:
             ("modules", f"{', '.join(known.target_modules)} ({len(known.adapted_modules)} adapted)"),
             ("effect", f"{measured}, {noise}, on {effect.prompts} prompts"),
             *((f"file {file.path}", f"{file.size:,} bytes  {file.digest}") for file in version.files),
+            *(("origin", f"{one.system} {one.name} {one.version}  {one.run_url or one.source}") for one in origins),
             ("created", version.created_at),
         ]
     )
