@@ -1,7 +1,7 @@
 """Fill an MLflow server as a company would have: `python other_registry.py URL BASE_FOLDER`. Runs as a process of its own.
 
 FAQ Bot         3 versions of a PEFT folder logged as artifacts of runs; the second is silent (its B matrices are zero), the third is the first again
-顧客対応/回答   a PEFT model through the flavour `mlflow.transformers`
+顧客対応 回答   a PEFT model through the flavour `mlflow.transformers`
 churn           no PEFT model
 other base      a PEFT folder made for another base model
 """
@@ -68,6 +68,8 @@ def fill(url: str, base: Path, scratch: Path) -> None:
     with mlflow.start_run() as run:
         mlflow.log_metric("loss", 1.5)
         model, tokenizer = peft_model(base, seed=4), AutoTokenizer.from_pretrained(base)
+        # As if it had been trained on a model of the hub.
+        model.peft_config["default"].base_model_name_or_path = BASE_NAME
         info = mlflow.transformers.log_model(
             {"model": model, "tokenizer": tokenizer}, name="answers", task="text-generation", pip_requirements=["peft"]
         )

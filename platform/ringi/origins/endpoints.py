@@ -13,6 +13,7 @@ from ringi.identity.permissions import Permission, visible
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.origins import service
 from ringi.origins.models import VersionOrigin
+from ringi.origins.record import OriginTooLarge
 from ringi.origins.schemas import ExternalName, Facts, OriginOut, RecordOrigin, SourceName, System
 from ringi.web.errors import responses
 from ringi.web.paging import Paging, page_of, paging
@@ -40,9 +41,7 @@ def _version(session: Session, caller: InProject, adapter: str, selector: str) -
     return adapters.find_version(session, caller.actor, adapter=found, selector=selector)
 
 
-@router.post(
-    "/adapters/{adapter}/versions/{selector}/origins", status_code=201, responses=responses(service.OriginDiffers, service.OriginTooLarge)
-)
+@router.post("/adapters/{adapter}/versions/{selector}/origins", status_code=201, responses=responses(service.OriginDiffers, OriginTooLarge))
 def record_origin(session: SessionDep, caller: Writer, adapter: str, selector: str, body: RecordOrigin) -> OriginOut:
     """Say, once and for ever, which version of another system this is; the same again changes nothing."""
     version = _version(session, caller, adapter, selector)

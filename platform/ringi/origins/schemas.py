@@ -17,8 +17,9 @@ System = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,15}$")]
 WebAddress = Annotated[str, StringConstraints(max_length=1000, pattern=r"^https?://[\x21-\x7e]+$")]
 
 Key = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=PRINTABLE)]
-# MLflow's limits: 8,000 characters of a run's tag, 6,000 of a parameter.
-Value = Annotated[str, StringConstraints(max_length=8000, pattern=r"^[^\x00]*$")]
+# MLflow's own limits are 100,000 characters of a version's tag, 8,000 of a run's, 6,000 of a parameter, 5,000 of a description.
+Value = Annotated[str, StringConstraints(max_length=100_000, pattern=r"^[^\x00]*$")]
+Description = Annotated[str, StringConstraints(max_length=10_000, pattern=PRINTABLE)]
 # A metric that diverged is told as it was found; JSON has no number for it.
 Metric = FiniteFloat | Literal["NaN", "Infinity", "-Infinity"]
 MAX_KEYS = 2000
@@ -35,7 +36,7 @@ class SourceFile(Schema):
 class Facts(Schema):
     """What the other system said about the version. `metrics` are the last values; `base` is the name that its own config gave."""
 
-    description: Text = ""
+    description: Description = ""
     base: Text | None = None
     base_revision: Text | None = None
     tags: dict[Key, Value] = Field(default_factory=dict, max_length=MAX_KEYS)

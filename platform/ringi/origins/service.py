@@ -11,13 +11,12 @@ from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.identity.permissions import visible
 from ringi.kit.actor import Actor
-from ringi.kit.digests import canonical_json, sha256_json
-from ringi.kit.errors import Conflict, InvalidInput
+from ringi.kit.digests import sha256_json
+from ringi.kit.errors import Conflict
 from ringi.kit.ids import uuid7
 from ringi.origins.models import VersionOrigin
+from ringi.origins.record import document_of
 from ringi.origins.schemas import RecordOrigin
-
-MAX_RECORD_BYTES = 512 * 1024
 
 
 class OriginDiffers(Conflict):
@@ -34,19 +33,6 @@ class OriginDiffers(Conflict):
         )
 
 
-class OriginTooLarge(InvalidInput):
-    """Tags, metrics and parameters together are more than a record holds."""
-
-    code = "origin_too_large"
-
-    def __init__(self, size: int) -> None:
-        super().__init__(
-            f"The origin has {size} bytes as JSON; at most {MAX_RECORD_BYTES} are kept.",
-            next_step="Leave out the longest tags or parameters.",
-            details={"size": size, "limit": MAX_RECORD_BYTES},
-        )
-
-
 def loaded(query: Select[VersionOrigin]) -> Select[VersionOrigin]:
     """With what rendering an origin needs."""
     return query.options(joinedload(VersionOrigin.adapter_version).joinedload(AdapterVersion.adapter).joinedload(Adapter.project))
@@ -54,9 +40,7 @@ def loaded(query: Select[VersionOrigin]) -> Select[VersionOrigin]:
 
 def record(session: Session, actor: Actor, *, version: AdapterVersion, origin: RecordOrigin) -> VersionOrigin:
     """Keep `origin` beside a version. Raises OriginDiffers, OriginTooLarge."""
-    document = origin.model_dump(mode="json")
-    if (size := len(canonical_json(document))) > MAX_RECORD_BYTES:
-        raise OriginTooLarge(size)
+    document = document_of(origin)
     digest = sha256_json(document)
     new = session.scalar(
         insert(VersionOrigin)

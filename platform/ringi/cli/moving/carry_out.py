@@ -7,6 +7,7 @@ in once its origin is recorded.
 import json
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from ringi.kit.errors import RingiError
 
 # Something between the two sides and nothing about the adapter: a repetition may end otherwise.
 _PASSING = (SourceRefused, SourceNotUnderstood, ArtifactIncomplete, AnswerNotUnderstood)
-_SERVER_FAILED = 500
+_SERVER_FAILED, _BUSY = 500, 429
 _DESCRIPTION_LIMIT = 2000
 
 
@@ -62,7 +63,8 @@ def carry_out(
 
 def _in_passing(error: RingiError) -> bool:
     cancelled = isinstance(error, JobFailed) and error.details.get("state") == JobState.CANCELLED
-    return cancelled or isinstance(error, _PASSING) or (isinstance(error, ApiError) and error.status >= _SERVER_FAILED)
+    answered = isinstance(error, ApiError) and (error.status >= _SERVER_FAILED or error.code == "already_running" or error.status == _BUSY)
+    return cancelled or answered or isinstance(error, _PASSING)
 
 
 def _with_codes(error: RingiError) -> RingiError:
@@ -115,8 +117,8 @@ def _registered(client: RingiClient, project: str, name: str, folder: Path, *, r
     subject = f"adapter {project}/{name}"
     for job in client.jobs.all(kind=JobKind.INSPECT):
         if job.subject == subject and job.state in OPEN:
-            try:
+            # Its end is the affair of whoever began it.
+            with suppress(JobFailed):
                 follow(client, job.id, f"an inspection of {project}/{name} that runs already")
-            except JobFailed:
-                break  # its end is the affair of whoever began it
+            break
     return client.adapters.register(project, name, folder, base_revision=revision, on_bytes=on_bytes).job_id

@@ -169,4 +169,7 @@ def _documents(file: Path, stream: Any) -> Iterator[tuple[int, Any]]:
         return
     for number, text in enumerate(stream, start=1):
         if text.strip():
-            yield number, json.loads(text)
+            try:
+                yield number, json.loads(text)
+            except json.JSONDecodeError as error:
+                raise BadMapping(file, number, str(error)) from None

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 import httpx
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ringi.cli.connection import BACK_OFF_S, RETRIED
 from ringi.cli.contexts import clean_server
@@ -21,6 +21,8 @@ API = "/api/2.0/mlflow"
 MAX_ANSWER_BYTES = 16 * 2**20
 MAX_PAGES = 1000
 _FAILED = 400
+# The end of the year 9999: the last second that a datetime holds.
+_LATEST_MS = 253_402_300_799_000
 
 
 class Answer(BaseModel):
@@ -64,15 +66,15 @@ class ModelVersion(Answer):
     model_id: str = ""
     status: str = ""
     current_stage: str = ""
-    creation_timestamp: int | None = None
+    creation_timestamp: int | None = Field(default=None, ge=0, le=_LATEST_MS)
     tags: tuple[Tag, ...] = ()
 
 
 class Metric(Answer):
-    """The last value of a metric; NaN and the infinities come as text."""
+    """The last value of a metric; NaN and the infinities come as text, and are numbers here."""
 
     key: str
-    value: float | str
+    value: float
 
 
 class RunInfo(Answer):

@@ -90,8 +90,8 @@ def place_of(server: TrackingServer, version: ModelVersion, uri: str, *, run_roo
     if parts.scheme == "runs":
         run_id, _, below = path.strip("/").partition("/")
         return of_run(run_id, below)
-    if parts.scheme == "models" and path.startswith("m-") and "/" not in path:
-        return of_logged_model(path)
+    if parts.scheme == "models" and path.startswith("/m-"):
+        return of_logged_model(path.strip("/"))
     # Stored where this machine cannot look (file:, s3:, …): the server reads it for us through its run or its logged model.
     if version.run_id and run_root and (uri == run_root or uri.startswith(run_root.rstrip("/") + "/")):
         return of_run(version.run_id, uri[len(run_root.rstrip("/")) :].strip("/"))

@@ -15,11 +15,12 @@ from pydantic import ValidationError
 from ringi.adapters import files as adapter_files
 from ringi.adapters.files import CONFIG, WEIGHTS
 from ringi.cli.connection import OnBytes
-from ringi.cli.moving.mlflow_api import Metric, ModelVersion, RegisteredModel, Run, Tag, TrackingServer
+from ringi.cli.moving.mlflow_api import Metric, ModelVersion, RegisteredModel, Run, RunInfo, Tag, TrackingServer
 from ringi.cli.moving.mlflow_artifacts import Entry, Place, download, download_to, peft_folder, place_of
 from ringi.cli.moving.plan import Found, Sight
 from ringi.cli.moving.refusals import ArtifactsOutOfReach, NotMoved, SourceNotUnderstood, SourceRefused
 from ringi.kit.digests import sha256_file
+from ringi.origins.record import document_of
 from ringi.origins.schemas import Facts, RecordOrigin, SourceFile
 
 MAX_CONFIG_BYTES = 256 * 1024
@@ -127,18 +128,20 @@ class MlflowSource:
             "created_at": datetime.fromtimestamp(version.creation_timestamp / 1000, UTC) if version.creation_timestamp else None,
         }  # fmt: skip
         try:
-            return RecordOrigin(
+            origin = RecordOrigin(
                 system=self.system, source=self.address, name=version.name, version=version.version, run_id=version.run_id or None,
-                run_url=version.run_link or (self._run_url(info.experiment_id, info.run_id) if info else None),
+                run_url=self._run_url(info) if info else None,
                 facts=Facts.model_validate(facts),
             )  # fmt: skip
         except ValidationError as error:
             first = error.errors()[0]
             reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
             raise SourceNotUnderstood(self.address, f"version {version.version} of {version.name}", reason) from None
+        document_of(origin)  # refused here, before its files are moved
+        return origin
 
-    def _run_url(self, experiment: str, run: str) -> str:
-        return f"{self.address}/#/experiments/{experiment}/runs/{run}"
+    def _run_url(self, info: RunInfo) -> str:
+        return f"{self.address}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
 
 
 def base_in(config: bytes) -> tuple[str | None, str | None]:
@@ -159,12 +162,11 @@ def _pairs(tags: Any) -> dict[str, str]:
 
 
 def _metric(metric: Metric) -> float | str:
-    value = float(metric.value)
-    if isfinite(value):
-        return value
-    return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isfinite(metric.value):
+        return metric.value
+    return "NaN" if isnan(metric.value) else "Infinity" if metric.value > 0 else "-Infinity"
 
 
 def _text(text: str) -> str:
-    """Its first 2,000 characters, without control characters."""
-    return "".join(character for character in text if character.isprintable() or character in "\n\t")[:2000]
+    """Without control characters."""
+    return "".join(character for character in text if character.isprintable() or character in "\n\t")

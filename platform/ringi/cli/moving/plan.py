@@ -18,6 +18,7 @@ from ringi.cli.connection import OnBytes
 from ringi.cli.errors import Usage
 from ringi.cli.moving.names import adapter_name, collisions
 from ringi.cli.moving.refusals import BaseNotDeclared, NameCollides, NameTaken, NotMoved, SourceUnreachable
+from ringi.cli.references import parse_version
 from ringi.kit.errors import RingiError
 from ringi.origins.schemas import RecordOrigin, SourceFile
 from ringi.web.schemas import Schema
@@ -175,7 +176,7 @@ class Planner:
         if existing is None:
             return None
         ours = existing.description == imported_from(self.source, name)[:2000]
-        before = any(known_name == name and f":{adapter}:" in f":{_adapter_of(ref)}:" for (known_name, _), ref in known.items())
+        before = any(known_name == name and parse_version(reference).name == adapter for (known_name, _), reference in known.items())
         # Whoever renames to a name that exists has said that it is the same adapter.
         if ours or before or self.wanted.renames.get(name) == adapter or self.source.named(name) == adapter:
             return None
@@ -217,7 +218,3 @@ class Planner:
     def _declared(self, base: str | None, revision: str | None) -> bool:
         """Whether the user said that `base` (at `revision`) is the chosen one: `NAME` for any revision of it, `NAME@REVISION` for one."""
         return base is not None and (base in self.wanted.trained_on or f"{base}@{revision}" in self.wanted.trained_on)
-
-
-def _adapter_of(reference: str) -> str:
-    return reference.rpartition(":")[0].rpartition("/")[2]
