@@ -45,10 +45,10 @@ def mlflow_server(sources: Sources, tmp_path_factory: pytest.TempPathFactory) ->
             return False
 
     try:
-        until(answers, timeout_s=120, pause_s=0.1)
+        until(answers, timeout_s=300, pause_s=0.1)
         filled = subprocess.run(
             [sys.executable, str(HERE / "other_registry.py"), url, str(sources.base)], capture_output=True, text=True, check=False,
-            env=environment, cwd=folder, timeout=200,
+            env=environment, cwd=folder, timeout=600,
         )  # fmt: skip
         assert filled.returncode == 0, filled.stderr[-4000:]
         yield Registry(url)

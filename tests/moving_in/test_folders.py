@@ -13,6 +13,7 @@ from ringi.cli.moving.folder_source import BadMapping, FolderSource, Row, read_m
 from support.running_platform import PROJECT
 from support.story import BASE, Sources
 
+pytestmark = pytest.mark.timeout(900)
 HERE = Path(__file__).parent
 
 

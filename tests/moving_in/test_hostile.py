@@ -18,6 +18,7 @@ from support.hub_client import free_port
 from support.story import BASE
 from support.waiting import until
 
+pytestmark = pytest.mark.timeout(900)
 HERE = Path(__file__).parent
 GOOD = {"MLFLOW_TRACKING_TOKEN": "good"}
 

@@ -11,6 +11,8 @@ from ringi.origins.schemas import OriginOut
 from support.running_platform import PROJECT, Processes, new_organization
 from support.story import BASE, Sources, registered_base
 
+# Processes that load torch are started one after the other; on a busy machine that takes minutes.
+pytestmark = pytest.mark.timeout(1200)
 JAPANESE = "顧客対応 回答"
 
 

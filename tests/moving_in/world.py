@@ -43,7 +43,7 @@ class Mover:
         """`ringi` to its end."""
         return subprocess.run(
             [*PROGRAM, *arguments], capture_output=True, text=True, encoding="utf-8", check=False, cwd=self.home,
-            env=self.environ(user, **environment), timeout=280,
+            env=self.environ(user, **environment), timeout=600,
         )  # fmt: skip
 
     def report(self, *arguments: str, exit_code: int = 0, **environment: str) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Mover:
                 [*PROGRAM, "import", *arguments, "--project", "support"], stderr=stderr, stdout=subprocess.DEVNULL, cwd=self.home,
                 env=self.environ("contributor"),
             )  # fmt: skip
-            until(lambda: when in log.read_text(encoding="utf-8") or process.poll() is not None, timeout_s=120, pause_s=0.002)
+            until(lambda: when in log.read_text(encoding="utf-8") or process.poll() is not None, timeout_s=400, pause_s=0.002)
             process.send_signal(signal.SIGKILL)
             assert process.wait(timeout=30) == -signal.SIGKILL, log.read_text(encoding="utf-8")
         return log.read_text(encoding="utf-8")
