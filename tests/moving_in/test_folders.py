@@ -68,6 +68,14 @@ def test_without_a_mapping_each_subfolder_is_an_adapter_of_its_own(mover: Mover,
     }
     untold = by_version(mover.report("folders", str(adapters), "--base", BASE, "--dry-run"))
     assert {line["code"] for line in untold.values()} == {"base_not_declared", "no_peft_folder"}
+    # Another collection with a folder of the same name: the adapter that is there is not its own.
+    (adapters / "notes").rename(adapters / "youyaku")
+    (adapters / "youyaku" / "adapter_config.json").write_text('{"base_model_name_or_path": "example/tiny-base"}', encoding="utf-8")
+    (adapters / "youyaku" / "adapter_model.safetensors").write_bytes(b"x")
+    taken = by_version(
+        mover.report("folders", str(adapters), "--label", "other", "--base", BASE, "--trained-on", BASE_NAME, "--dry-run", exit_code=1)
+    )
+    assert [line["code"] for (name, _), line in taken.items() if name == "youyaku"] == ["adapter_name_taken"]
     nothing = mover.run("import", "folders", str(adapters), "--project", PROJECT, "--dry-run")
     assert (nothing.returncode, "[no_base]" in nothing.stderr) == (2, True)
 

@@ -127,7 +127,7 @@ def test_one_hostile_model_does_not_stop_the_others_and_names_that_collide_are_t
         "FAQ Bot": ("refused", "adapter_name_collides"),
         "faq-bot": ("refused", "adapter_name_collides"),
         # A thousand zero bytes are no safetensors file: the platform's own refusal.
-        "plain": ("refused", "weights_invalid"),
+        "plain": ("refused", "weights_not_safetensors"),
     }
     away = mover.run("import", "mlflow", "--server", f"http://127.0.0.1:{free_port()}", "--project", "support", "--base", BASE)
     assert (away.returncode, "[source_unreachable]" in away.stderr) == (3, True)

@@ -163,10 +163,11 @@ def test_an_import_killed_in_the_middle_and_repeated_brings_everything_once(
 
 
 def test_a_name_that_belongs_to_another_adapter_is_refused_before_anything_moves(moved: Moved) -> None:
-    options = (*moved.options[:-2], "--rename", f"{JAPANESE}=faq-bot", "--name", JAPANESE, "--dry-run")
-    # A rename to an existing adapter says that it is the same one.
-    assert outcomes(moved.mover.report(*options))[JAPANESE, "1"][0] == "already in"
-    both = (*moved.options[:-2], "--rename", "churn=faq-bot", "--name", "churn", "--name", "FAQ*", "--dry-run")
-    found = outcomes(moved.mover.report(*both, exit_code=1))
-    assert found["churn", "1"] == ("refused", None, "adapter_name_collides")
-    assert found["FAQ Bot", "2"] == ("refused", None, "adapter_name_collides")
+    moved.mover.platform.as_("contributor").adapters.create(PROJECT, "other-base", base=BASE)
+    unnamed = (*moved.options[:-2], "--trained-on", "someone/else", "--name", "other*", "--dry-run")
+    assert outcomes(moved.mover.report(*unnamed))["other base", "1"][0] == "to import", "the adapter of that name has no versions"
+    # A rename to an adapter that is there says that it is the same one.
+    renamed = moved.mover.report(*unnamed, "--rename", "other base=faq-bot")
+    assert (renamed["lines"][0]["adapter"], renamed["lines"][0]["outcome"]) == ("support/faq-bot", "to import")
+    unknown = moved.mover.run("import", "mlflow", "--server", moved.options[2], "--project", PROJECT, "--base", "nowhere", "--dry-run")
+    assert (unknown.returncode, "[not_found]" in unknown.stderr) == (1, True)

@@ -38,20 +38,27 @@ def carry_out(
     is kept; a side that cannot be reached ends the whole and is returned.
     """
     held: set[str] = set()
-    planned = [(step, step.ready) for step in steps if step.ready is not None]
-    for number, (step, ready) in enumerate(planned, start=1):
-        line = step.line
+    planned = sum(step.ready is not None for step in steps)
+    number = 0
+    for position, step in enumerate(steps):
+        line, ready = step.line, step.ready
+        if line.outcome is Outcome.FAILED:
+            held.add(line.name)  # it could not even be looked at
+        if ready is None:
+            continue
+        number += 1
         if line.name in held:
             step.end(Outcome.NOT_TRIED, reason="An earlier version of it failed, and versions come in their order.")
             continue
         what = f"{line.name} {line.version}"
-        tell(f"{what} → {line.adapter} ({number} of {len(planned)})")
+        tell(f"{what} → {line.adapter} ({number} of {planned})")
         try:
             _move(client, source, wanted, step, ready, what)
         except Unreachable as away:
             step.end(Outcome.FAILED, away)
-            for rest, _ in planned[number:]:
-                rest.end(Outcome.NOT_TRIED, reason="A server could not be reached any more.")
+            for rest in steps[position + 1 :]:
+                if rest.ready is not None:
+                    rest.end(Outcome.NOT_TRIED, reason="A server could not be reached any more.")
             return away
         except RingiError as error:
             step.end(Outcome.FAILED if _in_passing(error) else Outcome.REFUSED, _with_codes(error))

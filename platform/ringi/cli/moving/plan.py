@@ -15,9 +15,9 @@ from ringi.adapters.schemas import AdapterOut
 from ringi.base_models.schemas import RevisionOut
 from ringi.cli.client import RingiClient
 from ringi.cli.connection import OnBytes
-from ringi.cli.errors import Usage
+from ringi.cli.errors import AnswerNotUnderstood, Unreachable, Usage
 from ringi.cli.moving.names import adapter_name, collisions
-from ringi.cli.moving.refusals import BaseNotDeclared, NameCollides, NameTaken, NotMoved, SourceUnreachable
+from ringi.cli.moving.refusals import BaseNotDeclared, NameCollides, NameTaken, NotMoved, SourceNotUnderstood, SourceRefused
 from ringi.cli.references import parse_version
 from ringi.kit.errors import RingiError
 from ringi.origins.schemas import RecordOrigin, SourceFile
@@ -144,7 +144,8 @@ class Planner:
         """Every version of every name. Raises what ends the whole: an unreachable side, a base that is not here."""
         names = self.source.names()
         as_here = {name: self.wanted.renames.get(name) or self.source.named(name) or adapter_name(name) for name in names}
-        shared = collisions(as_here)
+        if self.wanted.base is not None:
+            self._base(self.wanted.base)  # a base that is not here ends it before anything is looked at
         here = {adapter.name: adapter for adapter in self.client.adapters.all(self.wanted.project)}
         known = {
             (origin.name, origin.version): origin.reference
@@ -154,7 +155,7 @@ class Planner:
         for number, name in enumerate(names, start=1):
             self.tell(f"looking at {name} ({number} of {len(names)})")
             adapter = as_here[name]
-            trouble = self._name_trouble(name, adapter, shared.get(adapter), here.get(adapter), known)
+            trouble = self._name_trouble(name, adapter, here.get(adapter), known)
             for found in self.source.versions(name):
                 line = Line(name=name, version=found.version, adapter=f"{self.wanted.project}/{adapter}", aliases=found.aliases)
                 step = Step(line)
@@ -166,13 +167,19 @@ class Planner:
                     step.end(Outcome.REFUSED, trouble)
                 else:
                     self._look(step, found, here.get(adapter))
+        self._refuse_collisions(steps, as_here)
         return steps
 
-    def _name_trouble(
-        self, name: str, adapter: str, sharing: Sequence[str] | None, existing: AdapterOut | None, known: dict[tuple[str, str], str]
-    ) -> RingiError | None:
-        if sharing is not None:
-            return NameCollides(adapter, ", ".join(f"'{one}'" for one in sharing))
+    def _refuse_collisions(self, steps: Sequence[Step], as_here: dict[str, str]) -> None:
+        """Of what would really be imported: a model that is skipped takes no name away."""
+        shared = collisions({step.line.name: as_here[step.line.name] for step in steps if step.ready is not None})
+        for step in steps:
+            adapter = as_here[step.line.name]
+            if step.ready is not None and adapter in shared:
+                step.ready = None
+                step.end(Outcome.REFUSED, NameCollides(adapter, ", ".join(f"'{one}'" for one in shared[adapter])))
+
+    def _name_trouble(self, name: str, adapter: str, existing: AdapterOut | None, known: dict[tuple[str, str], str]) -> RingiError | None:
         if existing is None:
             return None
         ours = existing.description == imported_from(self.source, name)[:2000]
@@ -202,11 +209,11 @@ class Planner:
             step.ready = Ready(sight, revision, repository, bind=not at_home)
         except NotMoved as reason:
             step.end(Outcome.SKIPPED, reason)
-        except SourceUnreachable:
+        except (Unreachable, AnswerNotUnderstood):
             raise
+        except (SourceRefused, SourceNotUnderstood) as trouble:
+            step.end(Outcome.FAILED, trouble)
         except RingiError as refusal:
-            if refusal.code in {"server_unreachable", "answer_not_understood"}:
-                raise
             step.end(Outcome.REFUSED, refusal)
 
     def _base(self, name: str) -> tuple[RevisionOut, str]:
