@@ -83,8 +83,8 @@ def test_an_origin_keeps_tags_metrics_parameters_aliases_and_the_run_as_they_wer
     assert first.run_url == f"{mlflow_server.url}/#/experiments/1/runs/{first.run_id}"
     assert facts.created_at is not None
     assert (third.version, third.facts.metrics["loss"], third.facts.aliases) == ("3", 1.25, [])
-    proxy = f"{mlflow_server.url}/api/2.0/mlflow-artifacts/artifacts/1/{first.run_id}/artifacts"
-    assert [file.path for file in facts.files] == ["out/adapter/adapter_config.json", "out/adapter/adapter_model.safetensors"]
+    proxy = f"{mlflow_server.url}/api/2.0/mlflow-artifacts/artifacts/1/{first.run_id}/artifacts/out/adapter"
+    assert [file.path for file in facts.files] == ["adapter_config.json", "adapter_model.safetensors"], "paths within the version"
     for file in facts.files:
         assert file.digest == sha256_bytes(httpx.get(f"{proxy}/{file.path}").content), "as it lay there, before the base was named"
 
