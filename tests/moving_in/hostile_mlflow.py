@@ -8,7 +8,7 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
-CONFIG = json.dumps({"peft_type": "LORA", "r": 4, "base_model_name_or_path": "example/tiny-base"}).encode()
+CONFIG = json.dumps({"peft_type": "LORA", "r": 4, "base_model_name_or_path": "example/tiny-base", "target_modules": ["q_proj"]}).encode()
 FILES = [
     {"path": "adapter_config.json", "is_dir": False, "file_size": len(CONFIG)},
     {"path": "adapter_model.safetensors", "is_dir": False, "file_size": 1000},
