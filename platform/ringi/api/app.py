@@ -24,6 +24,7 @@ from ringi.hub.endpoints import router as hub
 from ringi.identity.endpoints import router as identity
 from ringi.jobs.endpoints import router as jobs
 from ringi.jobs.stream import ended_by_signals
+from ringi.origins.endpoints import router as origins
 from ringi.releases.endpoints import router as releases
 from ringi.retention.endpoints import router as retention
 from ringi.training.endpoints import project_router as runs
@@ -50,6 +51,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     base_models,
     adapters,
     catalogue,
+    origins,
     training,
     runs,
     evaluation,

@@ -38,6 +38,8 @@ from ringi.identity.models import Project, User
 from ringi.identity.permissions import Permission
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.origins.models import VersionOrigin
+from ringi.origins.service import origin_record
 from ringi.releases.models import Release
 from ringi.releases.service import release_record
 from ringi.settings import get_settings
@@ -55,6 +57,7 @@ Row = TypeVar("Row", bound=OwnedByProject)
 
 RECORD_TYPES = (
     "adapter_version",
+    "adapter_version_origin",
     "approval_grant",
     "approval_policy",
     "approval_vote",
@@ -74,6 +77,8 @@ def live_records(session: Session, organization_id: UUID) -> Iterator[export.Rec
     """The state rows of the organisation that the log vouches for, as they are now."""
     for version in _live(session, AdapterVersion, organization_id):
         yield export.RecordRow("adapter_version", str(version.id), version_record(version))
+    for origin in _live(session, VersionOrigin, organization_id):
+        yield export.RecordRow("adapter_version_origin", str(origin.id), origin_record(origin))
     for grant in _live(session, ApprovalGrant, organization_id):
         yield export.RecordRow("approval_grant", str(grant.id), grant_record(grant))
     for policy in _live(session, ApprovalPolicy, organization_id):

@@ -47,6 +47,7 @@ class AuditAction(StrEnum):
     ADAPTER_VERSION_DEPRECATE = "adapter.version.deprecate"
     ADAPTER_VERSION_RETIRE = "adapter.version.retire"
     ADAPTER_VERSION_REVOKE = "adapter.version.revoke"
+    ADAPTER_VERSION_ORIGIN = "adapter.version.origin"
     TRAINING_RUN_START = "training.run.start"
     TRAINING_RUN_COMPLETE = "training.run.complete"
     TRAINING_RUN_FAIL = "training.run.fail"

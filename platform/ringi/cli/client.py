@@ -14,6 +14,7 @@ from ringi.cli.calls.artifacts import AdapterCalls, BaseCalls, DatasetCalls
 from ringi.cli.calls.fleet import WorkerCalls
 from ringi.cli.calls.governance import ApprovalCalls, AuditCalls, CompatibilityCalls, ReleaseCalls
 from ringi.cli.calls.identity import IdentityCalls
+from ringi.cli.calls.origins import OriginCalls
 from ringi.cli.calls.storage import StorageCalls, UploadCalls
 from ringi.cli.calls.tags import TagCalls
 from ringi.cli.calls.work import EvaluationCalls, JobCalls, LimitCalls, TrainingCalls
@@ -42,6 +43,7 @@ class RingiClient:
         self.bases = BaseCalls(self._http)
         self.adapters = AdapterCalls(self._http)
         self.workers = WorkerCalls(self._http)
+        self.origins = OriginCalls(self._http)
         self.jobs = JobCalls(self._http)
         self.limits = LimitCalls(self._http)
         self.training = TrainingCalls(self._http)

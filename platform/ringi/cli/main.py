@@ -43,6 +43,7 @@ COMMANDS: dict[str, Entry] = {
     "bases": Entry(_MAKE, "bases", "app", False, "Base models and their revisions."),
     "datasets": Entry(_MAKE, "datasets", "app", False, "Datasets and their sealed versions."),
     "adapters": Entry(_MAKE, "adapters", "app", False, "Adapters and their sealed versions."),
+    "import": Entry(_MAKE, "moving", "app", False, "Move adapters in: from MLflow, from folders."),
     "train": Entry(_MAKE, "training", "verbs", True, "Train a new version of an adapter."),
     "runs": Entry(_MAKE, "training", "app", False, "Training runs."),
     "evaluate": Entry(_JUDGE, "evaluation", "verbs", True, "Compare a version with a baseline."),

@@ -1,18 +1,21 @@
 """Adapters, their versions, and the moves of a version's state."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Group
 from rich.table import Table
 
 from ringi.adapters.schemas import VersionOut, VersionState
 from ringi.cli.asked import Asked
 from ringi.cli.follow import follow, uploading
-from ringi.cli.invocation import Commands, connect, in_project
+from ringi.cli.invocation import Commands, connect, in_project, invocation
 from ringi.cli.options import AdapterName, AdapterOrProject, AsOf, Description, Detach, IfMatch, Limit, Reason, Version
 from ringi.cli.output import emit, emit_list, facts, marks, note, short, table
 from ringi.cli.references import LATEST, as_of, check_name, parse_adapter, parse_base, parse_version
+from ringi.origins.schemas import OriginOut
 
 app = Commands("Adapters and their sealed versions.")
 verbs = Commands()
@@ -86,7 +89,40 @@ def show(
     wanted = as_of(parse_version(reference, default=LATEST), at)
     with connect() as client:
         version = client.adapters.version(wanted.project, wanted.name, wanted.selector or "latest")
-    emit(version, lambda: drawn(version))
+        origins = [] if invocation.as_data else list(client.origins.of_version(wanted.project, wanted.name, f"v{version.number}"))
+    emit(version, lambda: drawn(version, origins))
+
+
+@app.verb("origins", "ringi adapters origins risk/answers:v3", "ringi adapters origins risk/answers:v3 --json")
+def origins(reference: Version, limit: Limit = 50) -> None:
+    """Show where an imported version came from: its name, run, tags, metrics and aliases in the other system."""
+    wanted = parse_version(reference)
+    with connect() as client:
+        emit_list(
+            client.origins.of_version(wanted.project, wanted.name, wanted.selector or ""), limit=limit,
+            render=lambda found: Group(*(facts(origin_facts(one), title=f"{one.system} {one.name} {one.version}") for one in found)),
+        )  # fmt: skip
+
+
+def origin_facts(origin: OriginOut) -> list[tuple[str, object]]:
+    """An origin, a line a fact."""
+    told = origin.facts
+    return [
+        ("version here", origin.reference),
+        ("source", origin.source),
+        ("run", origin.run_url or origin.run_id),
+        ("base there", f"{told.base or '-'} at {told.base_revision or '-'}"),
+        ("description", told.description),
+        ("aliases", told.aliases),
+        *((f"tag {key}", value) for key, value in told.tags.items()),
+        *((f"model tag {key}", value) for key, value in told.model_tags.items()),
+        *((f"run tag {key}", value) for key, value in told.run_tags.items()),
+        *((f"metric {key}", value) for key, value in told.metrics.items()),
+        *((f"parameter {key}", value) for key, value in told.parameters.items()),
+        *((f"file {file.path}", f"{file.size:,} bytes  {file.digest}") for file in told.files),
+        ("imported", origin.imported_at),
+        ("digest", origin.digest),
+    ]
 
 
 @app.verb("manifest", "ringi adapters manifest risk/answers:v3 --json")
@@ -153,7 +189,7 @@ def revoke(reference: Version, reason: Reason, if_match: IfMatch = None) -> None
     _advance(reference, VersionState.REVOKED, reason, if_match)
 
 
-def drawn(version: VersionOut) -> Table:
+def drawn(version: VersionOut, origins: Sequence[OriginOut] = ()) -> Table:
     """A version as a person reads it."""
     known, effect = version.facts, version.effect
     measured = f"logits change by {effect.change:.4g}" if effect.change is not None else "change of the logits not measured"
@@ -171,6 +207,7 @@ def drawn(version: VersionOut) -> Table:
             ("effect", f"{measured}, {noise}, on {effect.prompts} prompts"),
             *((f"file {file.path}", f"{file.size:,} bytes  {file.digest}") for file in version.files),
             ("tags", marks(version.tags)),
+            *(("origin", f"{one.system} {one.name} {one.version}  {one.run_url or one.source}") for one in origins),
             ("created", version.created_at),
         ]
     )

@@ -1,0 +1,30 @@
+"""Calls about where imported versions came from."""
+
+from collections.abc import Iterator
+from uuid import UUID
+
+from ringi.cli.connection import Connection, route
+from ringi.origins.schemas import OriginOut, RecordOrigin
+
+
+class OriginCalls:
+    """`client.origins`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def record(self, project: str, adapter: str, version: str, origin: RecordOrigin) -> OriginOut:
+        """Say which version of another system this is; the same again changes nothing."""
+        return self._http.post(route("projects", project, "adapters", adapter, "versions", version, "origins"), OriginOut, origin)
+
+    def of_version(self, project: str, adapter: str, version: str) -> Iterator[OriginOut]:
+        """Where a version came from."""
+        return self._http.items(route("projects", project, "adapters", adapter, "versions", version, "origins"), OriginOut)
+
+    def all(self, project: str, *, system: str | None = None, source: str | None = None, name: str | None = None) -> Iterator[OriginOut]:
+        """Everything that was moved into a project, newest first."""
+        return self._http.items(route("projects", project, "origins"), OriginOut, system=system, source=source, name=name)
+
+    def get(self, project: str, origin_id: UUID) -> OriginOut:
+        """One origin."""
+        return self._http.get(route("projects", project, "origins", str(origin_id)), OriginOut)
