@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 FUNCTION_LINES = 60
 FILE_LINES = {"platform": 300, "workers": 300, "tests": 500}
 BANNED_NAMES = frozenset({"util", "utils", "helper", "helpers", "common", "manager", "managers"})
-# The heartbeat of a running job, and the thread that feeds MLflow: both belong to the process that they serve.
-MAY_START_THREADS = ("workers/ringi_workers/runtime.py", "workers/ringi_workers/tracking.py")
+# The heartbeat of a running job, the thread that feeds MLflow, and the notifier's slots: they belong to the process that they serve.
+MAY_START_THREADS = ("workers/ringi_workers/runtime.py", "workers/ringi_workers/tracking.py", "workers/ringi_workers/notifier.py")
 # Other programs and other machines give no signal: these poll a child process, or a server's answer.
 MAY_SLEEP = ("platform/ringi/embedded/", "platform/ringi/cli/")
 MONKEYPATCH_SETS_THE_SCENE = frozenset({"setenv", "delenv", "chdir", "syspath_prepend"})

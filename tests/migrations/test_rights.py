@@ -13,7 +13,7 @@ from support.postgres import DatabaseUrls
 
 SEALED = (
     "approval_grants", "approval_policies", "approval_votes", "audit_checkpoint", "audit_event", "audit_leaf", "audit_node", "audit_payload",
-    "base_comparisons", "blobs", "compatibility_assessments", "dataset_versions", "releases", "uploads",
+    "base_comparisons", "blobs", "compatibility_assessments", "dataset_versions", "delivery_attempts", "events", "releases", "uploads",
 )  # fmt: skip
 # Delivered messages, placed events, and the erasure of personal text (governance B6).
 MAY_DELETE = {"outbox", "audit_pending", "audit_payload"}

@@ -13,6 +13,7 @@ from ringi.base_models.endpoints import router as base_models
 from ringi.compatibility.endpoints import router as compatibility
 from ringi.datasets.endpoints import router as datasets
 from ringi.evaluation.endpoints import router as evaluation
+from ringi.events.endpoints import router as events
 from ringi.hub.endpoints import router as hub
 from ringi.identity.endpoints import router as identity
 from ringi.jobs.endpoints import router as jobs
@@ -35,6 +36,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     compatibility,
     approvals,
     releases,
+    events,
     audit,
 )
 

@@ -10,6 +10,7 @@ from typing import Self
 from uuid import UUID
 
 from ringi.cli.calls.artifacts import AdapterCalls, BaseCalls, DatasetCalls
+from ringi.cli.calls.events import EventCalls, SubscriptionCalls
 from ringi.cli.calls.governance import ApprovalCalls, AuditCalls, CompatibilityCalls, ReleaseCalls
 from ringi.cli.calls.identity import IdentityCalls
 from ringi.cli.calls.work import EvaluationCalls, JobCalls, TrainingCalls
@@ -39,6 +40,8 @@ class RingiClient:
         self.compatibility = CompatibilityCalls(self._http)
         self.approvals = ApprovalCalls(self._http)
         self.releases = ReleaseCalls(self._http)
+        self.events = EventCalls(self._http)
+        self.subscriptions = SubscriptionCalls(self._http)
         self.audit = AuditCalls(self._http)
 
     def __enter__(self) -> Self:

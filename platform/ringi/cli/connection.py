@@ -98,6 +98,11 @@ class Connection:
         headers = {} if content is None else {"Content-Type": "application/json"}
         return self._read(path, model, self._answer("POST", path, content=content, headers=headers))
 
+    def patch(self, path: str, model: type[Model], body: BaseModel) -> Model:
+        """Change: what `body` leaves at its default stays as it is."""
+        content = body.model_dump_json(exclude_unset=True).encode()
+        return self._read(path, model, self._answer("PATCH", path, content=content, headers={"Content-Type": "application/json"}))
+
     def delete(self, path: str, model: type[Model]) -> Model:
         """End something."""
         return self._read(path, model, self._answer("DELETE", path))

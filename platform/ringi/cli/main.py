@@ -55,6 +55,9 @@ COMMANDS: dict[str, Entry] = {
     "retire": Entry(_SHIP, "adapters", "verbs", True, "End a version's service in good order."),
     "revoke": Entry(_SHIP, "adapters", "verbs", True, "Stop a version at once and for ever."),
     "jobs": Entry(_WATCH, "jobs", "app", False, "Jobs: list, follow, cancel."),
+    "events": Entry(_WATCH, "events", "events", False, "What happened in a project."),
+    "subscriptions": Entry(_WATCH, "events", "subscriptions", False, "Who is told of events: webhooks, e-mail."),
+    "deliveries": Entry(_WATCH, "events", "deliveries", False, "Whether an event arrived."),
     "audit": Entry(_WATCH, "audit", "app", False, "The audit log: read, export, verify offline."),
 }
 
