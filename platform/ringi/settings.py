@@ -7,8 +7,9 @@ from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -30,8 +31,16 @@ def _networks(value: Any) -> Any:
     return tuple(ip_network(one) if isinstance(one, str) else one for one in _listed(value))
 
 
+def _speakable(url: str) -> str:
+    """Python's smtplib logs in with ASCII alone."""
+    if not unquote(url).isascii():
+        raise ValueError("user and password of the mail server must be ASCII")
+    return url
+
+
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
 Ports = Annotated[tuple[Any, ...], NoDecode, BeforeValidator(_ports)]
+SmtpUrl = Annotated[str, Field(pattern=r"^(smtp|smtp\+starttls|smtps)://\S+$"), AfterValidator(_speakable)]
 Seconds = Annotated[tuple[Annotated[float, Field(gt=0)], ...], NoDecode, BeforeValidator(_listed)]
 
 
@@ -75,7 +84,7 @@ class Settings(BaseSettings):
     # A receiver that has answered nothing well for so long is disabled; what waits for it is kept.
     delivery_give_up_s: float = Field(default=3 * 86_400.0, gt=0)
     # smtp://host:25, smtp+starttls://user:password@host:587 or smtps://user:password@host:465; unset means no e-mail.
-    smtp_url: str | None = Field(default=None, pattern=r"^(smtp|smtp\+starttls|smtps)://\S+$")
+    smtp_url: SmtpUrl | None = None
     smtp_from: str = Field(default="ringi@localhost", pattern=r"^[^@\s<>,;:\"()]+@[A-Za-z0-9.-]+$")
 
     @property
