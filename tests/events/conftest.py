@@ -78,7 +78,11 @@ class World:
 
     def subscribed(self, url: str | None = None, *events: str, email: str | None = None, name: str | None = None) -> SubscriptionWithSecret:
         """A subscription of the deployer's."""
-        body = {"name": name or f"sub-{uuid4().hex[:8]}", "event_types": list(events) or ["channel.created"], "description": "通知先"}
+        body: dict[str, Any] = {
+            "name": name or f"sub-{uuid4().hex[:8]}",
+            "event_types": list(events) or ["channel.created"],
+            "description": "通知先",
+        }
         body |= {"url": url} if url else {"channel": "email", "email": email}
         return self.platform.as_("deployer").subscriptions.create(PROJECT, CreateSubscription.model_validate(body))
 

@@ -8,11 +8,12 @@ from uuid import uuid4
 import pytest
 from standardwebhooks import WebhookVerificationError
 
-from events.conftest import HOST, PROJECT, TIMEOUT_S, World
+from events.conftest import HOST, TIMEOUT_S, World
 from ringi.events.schemas import AttemptOutcome, ChangeSubscription, DeliveryKind, DeliveryState
 from ringi_workers.notifier import SLOTS_PER_HOST
 from support.receiver import Received, Reply, receiving
 from support.refusals import refused
+from support.running_platform import PROJECT
 from support.waiting import until
 
 
@@ -79,10 +80,13 @@ def test_what_waited_a_day_for_a_receiver_arrives_in_order_when_it_is_back(world
     # Four attempts within seconds; the next one is ten minutes away, and then a day passes without the receiver.
     until(all_waiting, timeout_s=40, pause_s=0.1)
     with world.rig.superuser() as connection:
-        for table, column in (("deliveries", "created_at"), ("deliveries", "next_attempt_at"), ("subscriptions", "failing_since")):
-            moved = "next_attempt_at + interval '1 day'" if column == "next_attempt_at" else f"{column} - interval '1 day'"
-            owner = "subscription_id" if table == "deliveries" else "id"
-            connection.execute(f"UPDATE {table} SET {column} = {moved} WHERE {owner} = %s", (made.subscription.id,))  # type: ignore[arg-type]  # made of our own words
+        connection.execute(
+            "UPDATE deliveries SET created_at = created_at - interval '1 day', next_attempt_at = now() + interval '20 hours' WHERE subscription_id = %s",
+            (made.subscription.id,),
+        )
+        connection.execute(
+            "UPDATE subscriptions SET failing_since = failing_since - interval '1 day' WHERE id = %s", (made.subscription.id,)
+        )
     shown = world.platform.as_("deployer").subscriptions.get(PROJECT, made.subscription.name)
     assert (shown.waiting, shown.enabled) == (3, True)
     with receiving(port=port) as back:

@@ -1,12 +1,13 @@
 """The life of an adapter as its events tell it, on the running platform; and a subscription's place among roles and tenants."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
 
 from ringi.adapters.schemas import VersionState
 from ringi.approvals.schemas import VoteDecision
+from ringi.cli.calls.events import SubscriptionCalls
 from ringi.cli.client import RingiClient
 from ringi.events.schemas import ChangeSubscription, CreateSubscription, EventOut
 from support.refusals import refused
@@ -120,11 +121,12 @@ def test_who_may_keep_subscriptions_and_what_others_see_of_them(platform: Platfo
     seen = platform.as_("viewer").subscriptions.get(PROJECT, "ops")
     assert (seen.target, seen.description) == ("93.184.215.14/…", "運用チーム")
     delivery = keeper.test(PROJECT, "ops")
-    for call in (
+    forbidden: list[Callable[[SubscriptionCalls], object]] = [
         lambda calls: calls.change(PROJECT, "ops", ChangeSubscription(event_types=["*"])), lambda calls: calls.disable(PROJECT, "ops"),
         lambda calls: calls.rotate_secret(PROJECT, "ops"), lambda calls: calls.test(PROJECT, "ops"), lambda calls: calls.delete(PROJECT, "ops"),
         lambda calls: calls.replay_delivery(PROJECT, delivery.id),
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for call in forbidden:
         with refused("forbidden", 403):
             call(platform.as_("viewer").subscriptions)
     keeper.disable(PROJECT, "ops")

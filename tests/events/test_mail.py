@@ -6,12 +6,13 @@ from uuid import UUID
 
 import pytest
 
-from events.conftest import PROJECT, World
+from events.conftest import World
 from ringi.events.models import Event
 from ringi.identity.models import Project
 from ringi.settings import Settings
 from ringi_workers.notifications import mail, message
 from support.refusals import refused
+from support.running_platform import PROJECT
 from support.waiting import until
 
 

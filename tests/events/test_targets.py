@@ -8,13 +8,14 @@ from ipaddress import ip_address
 import pytest
 from pydantic import ValidationError
 
-from events.conftest import HOST, PROJECT, World
+from events.conftest import HOST, World
 from ringi.events import targets
 from ringi.events.schemas import AttemptOutcome, ChangeSubscription
 from ringi.settings import Settings
 from support.dns_server import NameServer, name_server
 from support.receiver import receiving
 from support.refusals import refused
+from support.running_platform import PROJECT
 from support.waiting import until
 
 PUBLIC = "93.184.215.14"
