@@ -76,7 +76,11 @@ def take(session: Session, *, owner: str, lease_s: float, not_hosts: Collection[
         exists().where(Delivery.subscription_id == Subscription.id, *is_due),
     )  # fmt: skip
     # Who was served longest ago comes first: a subscription with many deliveries does not push the others aside.
-    next_one = free.order_by(Subscription.last_delivered_at.asc().nulls_first(), Subscription.id).limit(1).with_for_update(skip_locked=True)
+    next_one = (
+        free.order_by(Subscription.last_delivered_at.asc().nulls_first(), Subscription.id)
+        .limit(1)
+        .with_for_update(skip_locked=True, key_share=True)
+    )
     leased = update(Subscription).where(Subscription.id == next_one.scalar_subquery())
     subscription = session.scalars(
         leased.values(lease_owner=owner, lease_until=now + timedelta(seconds=lease_s)).returning(Subscription)
@@ -94,9 +98,12 @@ def take(session: Session, *, owner: str, lease_s: float, not_hosts: Collection[
 
 def record(session: Session, claimed: Claimed, attempt: Attempt, *, owner: str) -> DeliveryState:
     """Write the attempt down, decide what follows, and give the subscription free. Returns where the delivery stands."""
+    # Key share: a change that tells of something refers to the subscription, and neither of the two waits for the other.
     # unscoped: the notifier's own delivery; the rows' locks order the reports of two notifiers, one of which lost its lease.
-    subscription = session.scalars(select(Subscription).where(Subscription.id == claimed.subscription.id).with_for_update()).one()
-    delivery = session.scalars(select(Delivery).where(Delivery.id == claimed.delivery.id).with_for_update()).one()
+    subscription = session.scalars(
+        select(Subscription).where(Subscription.id == claimed.subscription.id).with_for_update(key_share=True)
+    ).one()
+    delivery = session.scalars(select(Delivery).where(Delivery.id == claimed.delivery.id).with_for_update(key_share=True)).one()
     if subscription.lease_owner == owner:
         subscription.lease_owner = subscription.lease_until = None
     delivery.attempts += 1

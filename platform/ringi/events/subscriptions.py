@@ -135,7 +135,7 @@ def find(session: Session, actor: Actor, *, project: Project, name: str, lock: b
     """A subscription by name."""
     query = listed(actor, project).where(Subscription.name == name)
     if lock:
-        query = query.with_for_update(of=Subscription).execution_options(populate_existing=True)
+        query = query.with_for_update(of=Subscription, key_share=True).execution_options(populate_existing=True)
     found = session.scalars(query).one_or_none()
     if found is None:
         raise NotFound("subscription", f"{project.name}/{name}")
