@@ -1,6 +1,7 @@
 """The life of an adapter as its events tell it, on the running platform; and a subscription's place among roles and tenants."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -10,9 +11,10 @@ from ringi.approvals.schemas import VoteDecision
 from ringi.cli.calls.events import SubscriptionCalls
 from ringi.cli.client import RingiClient
 from ringi.events.schemas import ChangeSubscription, CreateSubscription, EventOut
+from support.base_variants import perturb
 from support.refusals import refused
 from support.running_platform import PROJECT, Platform, Processes, new_organization
-from support.story import ADAPTER, PLAN, Sources, approved, environment_name, evaluated, prepared, published, trained
+from support.story import ADAPTER, PLAN, Sources, approved, environment_name, evaluated, prepared, published, registered_base, trained
 from support.waiting import until
 
 
@@ -94,7 +96,17 @@ def test_the_list_is_paged_filtered_and_refuses_another_lists_cursor(story: Plat
         story.as_("viewer").events.get(PROJECT, uuid4())
 
 
-def test_a_cancelled_run_and_a_failed_job_are_told(story: Platform) -> None:
+def test_a_newer_base_is_told_with_what_it_means_for_what_is_served(story: Platform, sources: Sources, tmp_path: Path) -> None:
+    registered_base(story, perturb(sources.base, tmp_path / "r2", 0.01, seed=7))
+    (assessed,) = until(lambda: told(story, "compatibility.assessed"), timeout_s=60)
+    assert (assessed.data["version"], assessed.data["base_revision"]) == (f"{PROJECT}/{ADAPTER}:v1", "tiny:r2")
+    assert assessed.data["action"] != "keep"
+    (stale,) = told(story, "channel.stale_base")
+    assert (stale.data["channel"], stale.data["version"]) == ("production", assessed.data["version"])
+    assert (stale.data["verdict"], stale.data["action"]) == (assessed.data["verdict"], assessed.data["action"])
+
+
+def test_a_cancelled_run_is_told(story: Platform) -> None:
     contributor = story.as_("contributor")
     run = contributor.training.start(PROJECT, ADAPTER, dataset="faq", plan=PLAN.model_copy(update={"max_steps": 3000, "seed": 5}))
     contributor.jobs.cancel(run.job_id)
