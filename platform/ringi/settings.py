@@ -1,14 +1,47 @@
 """What a deployment sets: every value is an environment variable `RINGI_*`; the defaults are those of `ringi up`.
 
-`profile=production` refuses the embedded conveniences: plain HTTP, and an audit key, checkpoints or blobs without a place of their own.
+`profile=production` refuses the embedded conveniences: plain HTTP and SMTP, and an audit key, checkpoints or blobs without a place of their own.
 """
 
 from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _listed(value: Any) -> Any:
+    """A list as an environment variable holds it: `a,b`."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _ports(value: Any) -> Any:
+    """Ports and ranges of ports: `443,8000-8999`."""
+    listed = _listed(value)
+    if not all(isinstance(one, str) for one in listed):
+        return listed
+    bounds = [one.partition("-") for one in listed]
+    return tuple(range(int(first), int(last or first) + 1) for first, _, last in bounds)
+
+
+def _networks(value: Any) -> Any:
+    return tuple(ip_network(one) if isinstance(one, str) else one for one in _listed(value))
+
+
+def _speakable(url: str) -> str:
+    """Python's smtplib logs in with ASCII alone."""
+    if not unquote(url).isascii():
+        raise ValueError("user and password of the mail server must be ASCII")
+    return url
+
+
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+Ports = Annotated[tuple[Any, ...], NoDecode, BeforeValidator(_ports)]
+SmtpUrl = Annotated[str, Field(pattern=r"^(smtp|smtp\+starttls|smtps)://\S+$"), AfterValidator(_speakable)]
+Seconds = Annotated[tuple[Annotated[float, Field(gt=0)], ...], NoDecode, BeforeValidator(_listed)]
 
 
 class Settings(BaseSettings):
@@ -58,6 +91,20 @@ class Settings(BaseSettings):
     orphan_grace_s: float = Field(default=72 * 3600.0, gt=0)
     # How often the relay looks for such bytes.
     collect_every_s: float = Field(default=3600.0, gt=0)
+    # Receivers inside the network that webhooks may reach all the same, as `10.1.2.0/24,fd00:7::/64`; none unless the operator says so.
+    webhook_allowed_networks: Networks = ()
+    webhook_ports: Ports = tuple(range(port, port + 1) for port in (80, 443, 8080, 8443))
+    # A DNS server of its own (`address:port`) for the names of receivers; unset means the system's.
+    webhook_dns: str | None = Field(default=None, pattern=r"^\S+:\d{1,5}$")
+    # One attempt's time in all, from the first byte of TLS to the last of the answer.
+    delivery_timeout_s: float = Field(default=10.0, gt=0)
+    # The pauses after the first attempt that failed, the second, and so on: three days in all. Docs: docs/webhooks.md.
+    delivery_backoff_s: Seconds = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
+    # A receiver that has answered nothing well for so long is disabled; what waits for it is kept.
+    delivery_give_up_s: float = Field(default=3 * 86_400.0, gt=0)
+    # smtp://host:25, smtp+starttls://user:password@host:587 or smtps://user:password@host:465; unset means no e-mail.
+    smtp_url: SmtpUrl | None = None
+    smtp_from: str = Field(default="ringi@localhost", pattern=r"^[^@\s<>,;:\"()]+@[A-Za-z0-9.-]+$")
 
     @property
     def blob_dir(self) -> Path:
@@ -80,6 +127,7 @@ class Settings(BaseSettings):
                 ("RINGI_AUDIT_CHECKPOINT_DIR", self.audit_checkpoint_dir),
                 ("RINGI_BLOB_URL", self.blob_url),
                 ("RINGI_PUBLIC_URL with https://", self.public_url.startswith("https://")),
+                ("RINGI_SMTP_URL with smtps:// or smtp+starttls://", not (self.smtp_url or "").startswith("smtp://")),
             )
             if not present
         ]

@@ -18,12 +18,13 @@ ROOT = Path(__file__).parents[2]
 FUNCTION_LINES = 60
 FILE_LINES = {"platform": 300, "workers": 300, "tests": 500, "benchmarks": 300}
 BANNED_NAMES = frozenset({"util", "utils", "helper", "helpers", "common", "manager", "managers"})
-# The heartbeats of a running job and of its worker, and the thread that feeds MLflow: all belong to the process that they serve.
+# The heartbeats of a running job and of its worker, the thread that feeds MLflow, the notifier's slots: they belong to the process they serve.
 # The clients of a benchmark are threads: they stand for people, not for parts of the platform.
 MAY_START_THREADS = (
     "workers/ringi_workers/runtime.py",
     "workers/ringi_workers/tracking.py",
     "workers/ringi_workers/membership.py",
+    "workers/ringi_workers/notifier.py",
     "benchmarks/",
 )
 # Other programs and other machines give no signal: these poll a child process, or a server's answer.

@@ -14,7 +14,7 @@ DEPLOY = ROOT / "deploy"
 TEXT = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-OURS = {"migrate", "api", "relay", "sequencer", "worker-gpu", "worker-cpu"}
+OURS = {"migrate", "api", "relay", "sequencer", "notifier", "worker-gpu", "worker-cpu"}
 HEAVY = ("torch", "transformers", "peft", "mlflow")
 
 

@@ -139,7 +139,9 @@ def test_a_step_that_fails_keeps_the_platform_down_and_says_why(folder: Path) ->
 
 def test_the_command_table_has_a_worker_per_queue_and_number(tmp_path: Path) -> None:
     plan = platform_plan(8400, {"gpu": 1, "cpu": 2})
-    assert [service.name for service in plan.services] == ["api", "relay", "sequencer", "worker-gpu-1", "worker-cpu-1", "worker-cpu-2"]
+    assert [service.name for service in plan.services] == [
+        "api", "relay", "sequencer", "notifier", "worker-gpu-1", "worker-cpu-1", "worker-cpu-2",
+    ]  # fmt: skip
     queues = {service.name: service.command[service.command.index("-Q") + 1] for service in plan.services if "-Q" in service.command}
     assert queues == {"worker-gpu-1": "gpu", "worker-cpu-1": "cpu", "worker-cpu-2": "cpu"}
 

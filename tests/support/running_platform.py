@@ -1,4 +1,4 @@
-"""A running platform for tests: real PostgreSQL, Valkey, API, relay, sequencer and workers, each its own process.
+"""A running platform for tests: real PostgreSQL, Valkey, API, relay, sequencer, notifier and workers, each its own process.
 
 `shared_platform` starts one for the session, with a worker for each queue; `platform` gives a test an organisation of its own in it, so
 tests do not see each other. `started()` makes a platform of its own for tests that stop its servers or kill its workers.
@@ -139,11 +139,12 @@ def start_api(processes: Processes, name: str = "api", **extra: str) -> None:
 
 
 def started(folder: Path, urls: DatabaseUrls, broker_url: str) -> Processes:
-    """API, relay and sequencer over a data folder, ready to answer."""
+    """API, relay, sequencer and notifier over a data folder, ready to answer."""
     (folder / "data").mkdir()
     processes = Processes(folder, urls, broker_url, environment_of(folder, urls, broker_url, free_port()))
     processes.start("relay", "ringi_workers.relay")
     processes.start("sequencer", "ringi_workers.sequencer")
+    processes.start("notifier", "ringi_workers.notifier")
     start_api(processes)
     return processes
 

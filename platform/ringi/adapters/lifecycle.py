@@ -11,10 +11,12 @@ A version is immutable; only its state moves, along the arrows below, each move 
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from ringi.adapters.models import AdapterVersion
+from ringi.adapters.models import AdapterVersion, version_name
 from ringi.adapters.schemas import VersionState
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
+from ringi.events import catalogue as events
+from ringi.events.emission import emit
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Conflict
 
@@ -31,6 +33,11 @@ _ACTIONS = {
     VersionState.DEPRECATED: AuditAction.ADAPTER_VERSION_DEPRECATE,
     VersionState.RETIRED: AuditAction.ADAPTER_VERSION_RETIRE,
     VersionState.REVOKED: AuditAction.ADAPTER_VERSION_REVOKE,
+}
+_EVENTS: dict[VersionState, type[events.AdapterVersionRetired | events.AdapterVersionDeprecated | events.AdapterVersionRevoked]] = {
+    VersionState.DEPRECATED: events.AdapterVersionDeprecated,
+    VersionState.RETIRED: events.AdapterVersionRetired,
+    VersionState.REVOKED: events.AdapterVersionRevoked,
 }
 
 
@@ -61,4 +68,7 @@ def advance(session: Session, actor: Actor, version: AdapterVersion, *, to: Vers
         session, actor, _ACTIONS[to], object_type="adapter_version", object_id=version.id, object_digest=version.manifest_digest,
         project_id=version.project_id, payload=reason,
     )  # fmt: skip
+    name = version_name(session, version)
+    told = _EVENTS[to](version=name, version_id=version.id, manifest_digest=version.manifest_digest, reason=reason)
+    emit(session, told, project_id=version.project_id)
     return moved

@@ -3,8 +3,8 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, LargeBinary, String, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy import ForeignKey, LargeBinary, String, UniqueConstraint, select
+from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from ringi.adapters.schemas import VersionSource, VersionState
 from ringi.base_models.models import BaseModel, BaseRevision
@@ -77,3 +77,11 @@ class ChannelHead(Identified, OwnedByProject, Base):
     sequence: Mapped[int]
 
     version: Mapped[AdapterVersion] = relationship(lazy="raise")
+
+
+def version_name(session: Session, version: AdapterVersion) -> str:
+    """`project/adapter:v3` of a version whose adapter need not be loaded."""
+    # unscoped: the caller holds the version already.
+    named = select(Project.name, Adapter.name).join(Adapter, Adapter.project_id == Project.id).where(Adapter.id == version.adapter_id)
+    project, adapter = session.execute(named).one()
+    return f"{project}/{adapter}:v{version.number}"

@@ -19,6 +19,7 @@ from ringi.compatibility.endpoints import router as compatibility
 from ringi.datasets.endpoints import router as datasets
 from ringi.evaluation.endpoints import project_router as evaluations
 from ringi.evaluation.endpoints import router as evaluation
+from ringi.events.endpoints import router as events
 from ringi.fleet.endpoints import router as fleet
 from ringi.hub.endpoints import router as hub
 from ringi.identity.endpoints import router as identity
@@ -60,6 +61,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     approvals,
     releases,
     tags,
+    events,
     audit,
 )
 

@@ -9,6 +9,8 @@ from ringi.approvals.models import ApprovalPolicy
 from ringi.approvals.policy import STARTING_POLICY, PolicyDocument
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
+from ringi.events import catalogue as events
+from ringi.events.emission import emit
 from ringi.identity.models import Project
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.digests import sha256_json
@@ -68,4 +70,6 @@ def create(
         session, actor, AuditAction.POLICY_CREATE, object_type="approval_policy", object_id=policy.id, object_digest=policy.digest,
         project_id=project_id, organization_id=organization_id, record=content, details={"number": policy.number, "environment": environment},
     )  # fmt: skip
+    told = events.ApprovalPolicySet(policy_id=policy.id, number=policy.number, digest=policy.digest, environment=environment)
+    emit(session, told, project_id=project_id)
     return policy

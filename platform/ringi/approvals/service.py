@@ -11,7 +11,7 @@ from sqlalchemy.orm.attributes import flag_modified
 
 from ringi.adapters.lifecycle import USABLE
 from ringi.adapters.models import Adapter, AdapterVersion
-from ringi.approvals import policies, refusals
+from ringi.approvals import announcements, policies, refusals
 from ringi.approvals.models import ApprovalGrant, ApprovalRequest, ApprovalVote
 from ringi.approvals.policy import Decision, EvidenceFact, PolicyDocument, VoteFact, decide, evidence_gaps, seat_for
 from ringi.approvals.records import grant_record, vote_record
@@ -76,7 +76,8 @@ def request(session: Session, actor: Actor, *, version: AdapterVersion, environm
     if (other := session.scalars(opened).one_or_none()) is not None:
         if other.expires_at > now:
             raise refusals.RequestOpen(other)
-        other.state = RequestState.EXPIRED
+        other.state, other.version = RequestState.EXPIRED, version
+        announcements.lapsed(session, other)
     policy = policies.current(session, version.project_id, environment=environment)
     document = PolicyDocument.model_validate(policy.document)
     evaluations = evidence_of(session, version)
@@ -95,7 +96,9 @@ def request(session: Session, actor: Actor, *, version: AdapterVersion, environm
         project_id=version.project_id, policy=policy.digest,
         details={"environment": environment, "evidence": opened_request.evidence_digest, "version": str(version.id)},
     )  # fmt: skip
-    return find(session, actor, opened_request.id)
+    found = find(session, actor, opened_request.id)
+    announcements.requested(session, found)
+    return found
 
 
 def vote(session: Session, actor: Actor, *, request_id: UUID, ballot: CastVote) -> ApprovalRequest:
@@ -128,6 +131,7 @@ def _vote(session: Session, actor: Actor, *, request_id: UUID, ballot: CastVote)
         },
     )  # fmt: skip
     session.add(cast)
+    announcements.voted(session, subject, cast)
     session.flush()  # the decision below counts the vote just cast
     decision = standing(session, subject, now=now, evaluations=evaluations)
     if decision.outcome is not None:
@@ -136,6 +140,8 @@ def _vote(session: Session, actor: Actor, *, request_id: UUID, ballot: CastVote)
     flag_modified(subject, "state")
     if decision.outcome == "approved":
         _grant(session, actor, subject, document, now)
+    elif decision.outcome is not None:
+        announcements.refused(session, subject)
     session.flush()
     return subject
 
@@ -225,6 +231,7 @@ def _grant(session: Session, actor: Actor, subject: ApprovalRequest, document: P
         details={"environment": grant.environment, "request": str(subject.id), "version": str(subject.version_id)},
     )  # fmt: skip
     session.add(grant)
+    announcements.granted(session, subject, grant)
 
 
 def withdraw(session: Session, actor: Actor, *, request_id: UUID, reason: str) -> ApprovalRequest:
@@ -239,6 +246,7 @@ def withdraw(session: Session, actor: Actor, *, request_id: UUID, reason: str) -
         session, actor, AuditAction.APPROVAL_WITHDRAW, object_type="approval_request", object_id=subject.id, object_digest=subject.manifest_digest,
         project_id=subject.project_id, payload=reason,
     )  # fmt: skip
+    announcements.withdrawn(session, subject)
     return subject
 
 
@@ -248,6 +256,7 @@ def _note_denial(actor: Actor, request_id: UUID, refusal: refusals.VoteRefused) 
         subject = find(session, actor, request_id, lock=True)
         if refusal.ends_as is not None and subject.state == RequestState.IN_REVIEW:
             subject.state = refusal.ends_as
+            announcements.lapsed(session, subject)
         audit.record(
             session, actor, AuditAction.APPROVAL_VOTE, object_type="approval_request", object_id=request_id, object_digest=subject.manifest_digest,
             outcome=Outcome.DENIED, project_id=subject.project_id, details={"code": refusal.code},

@@ -72,6 +72,14 @@ class AuditAction(StrEnum):
     WORKER_CORDON = "worker.cordon"
     WORKER_UNCORDON = "worker.uncordon"
     WORKER_DRAIN = "worker.drain"
+    SUBSCRIPTION_CREATE = "subscription.create"
+    SUBSCRIPTION_CHANGE = "subscription.change"
+    SUBSCRIPTION_ENABLE = "subscription.enable"
+    SUBSCRIPTION_DISABLE = "subscription.disable"
+    SUBSCRIPTION_ROTATE_SECRET = "subscription.secret.rotate"  # noqa: S105  # an action's name, not a secret
+    SUBSCRIPTION_TEST = "subscription.test"
+    SUBSCRIPTION_REPLAY = "subscription.replay"
+    SUBSCRIPTION_DELETE = "subscription.delete"
     AUDIT_EXPORT = "audit.export"
     ACCESS_DENY = "access.deny"
 

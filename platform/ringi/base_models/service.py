@@ -10,6 +10,8 @@ from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.base_models.models import BaseModel, BaseRevision
 from ringi.base_models.schemas import RevisionState
+from ringi.events import catalogue as events
+from ringi.events.emission import emit
 from ringi.identity.permissions import visible
 from ringi.jobs import service as jobs
 from ringi.jobs.contracts import (
@@ -75,6 +77,7 @@ def create(session: Session, actor: Actor, *, name: str, description: str) -> Ba
     session.add(base)
     session.flush()  # base.id goes into the audit event
     audit.record(session, actor, AuditAction.BASE_MODEL_CREATE, object_type="base_model", object_id=base.id)
+    emit(session, events.BaseCreated(base=name, base_id=base.id), organization_id=base.organization_id)
     return base
 
 
@@ -169,6 +172,8 @@ def register_revision(session: Session, actor: Actor, *, base: BaseModel, files:
         session, actor, AuditAction.BASE_MODEL_REVISION_REGISTER, object_type="base_revision", object_id=revision.id, object_digest=digest,
         details={"number": number},
     )  # fmt: skip
+    arrived = events.BaseRevisionRegistered(revision=f"{base.name}:r{number}", revision_id=revision.id, digest=digest, job_id=job.id)
+    emit(session, arrived, organization_id=base.organization_id)
     return revision
 
 
@@ -192,6 +197,8 @@ def complete(session: Session, job: Job, result: FingerprintResult) -> None:
         session, actor, AuditAction.BASE_MODEL_REVISION_SEAL, object_type="base_revision", object_id=revision.id, object_digest=revision.digest,
         details={"f1": result.f1, "f2": result.f2, "job": str(job.id)},
     )  # fmt: skip
+    sealed = events.BaseRevisionSealed(revision=job.produced, revision_id=revision.id, digest=revision.digest, job_id=job.id)
+    emit(session, sealed, organization_id=revision.organization_id)
     earlier = select(BaseRevision).where(
         BaseRevision.base_model_id == revision.base_model_id, BaseRevision.id != revision.id, BaseRevision.state == RevisionState.SEALED
     )
@@ -215,6 +222,9 @@ def refused(session: Session, job: Job) -> None:
             object_digest=revision.digest, organization_id=revision.organization_id,
             details={"code": (job.error or {}).get("code"), "job": str(job.id)},
         )  # fmt: skip
+        name, code = job.subject.removeprefix("base "), (job.error or {}).get("code", "unknown")
+        told = events.BaseRevisionRefused(revision=name, revision_id=revision.id, digest=revision.digest, job_id=job.id, code=code)
+        emit(session, told, organization_id=revision.organization_id)
 
 
 def _compared(revision: BaseRevision) -> ComparedBase:

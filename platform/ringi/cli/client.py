@@ -11,6 +11,7 @@ from uuid import UUID
 
 from ringi.cli import parts
 from ringi.cli.calls.artifacts import AdapterCalls, BaseCalls, DatasetCalls
+from ringi.cli.calls.events import EventCalls, SubscriptionCalls
 from ringi.cli.calls.fleet import WorkerCalls
 from ringi.cli.calls.governance import ApprovalCalls, AuditCalls, CompatibilityCalls, ReleaseCalls
 from ringi.cli.calls.identity import IdentityCalls
@@ -52,6 +53,8 @@ class RingiClient:
         self.approvals = ApprovalCalls(self._http)
         self.releases = ReleaseCalls(self._http)
         self.tags = TagCalls(self._http)
+        self.events = EventCalls(self._http)
+        self.subscriptions = SubscriptionCalls(self._http)
         self.audit = AuditCalls(self._http)
 
     def __enter__(self) -> Self:

@@ -134,6 +134,10 @@ class Connection:
         """Set something as a whole."""
         return self._read(path, model, self._write("PUT", path, body, if_match))
 
+    def patch(self, path: str, model: type[Model], body: BaseModel, *, if_match: str | None = None) -> Model:
+        """Change: what `body` leaves at its default stays as it is."""
+        return self._read(path, model, self._write("PATCH", path, body, if_match))
+
     def delete(self, path: str, model: type[Model], *, if_match: str | None = None) -> Model:
         """End something."""
         return self._read(path, model, self._write("DELETE", path, None, if_match))
@@ -142,7 +146,7 @@ class Connection:
         """The entity tag of one thing."""
         return str(self._get(path, {}).headers["etag"])
 
-    def patch(self, path: str, model: type[Model], content: Iterator[bytes], headers: dict[str, str]) -> Model:
+    def append(self, path: str, model: type[Model], content: Iterator[bytes], headers: dict[str, str]) -> Model:
         """Send a piece of something larger."""
         return self._read(path, model, self._answer("PATCH", path, content=content, headers=headers))
 

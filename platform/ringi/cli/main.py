@@ -67,6 +67,9 @@ COMMANDS: dict[str, Entry] = {
     "logs": Entry(_WATCH, "logs", "verbs", True, "What a job wrote, and what it writes now."),
     "watch": Entry(_WATCH, "logs", "verbs", True, "All jobs in sight, live."),
     "storage": Entry(_WATCH, "storage", "app", False, "The blob store: usage, uploads, unused bytes."),
+    "events": Entry(_WATCH, "events", "events", False, "What happened in a project."),
+    "subscriptions": Entry(_WATCH, "events", "subscriptions", False, "Who is told of events: webhooks, e-mail."),
+    "deliveries": Entry(_WATCH, "events", "deliveries", False, "Whether an event arrived."),
     "audit": Entry(_WATCH, "audit", "app", False, "The audit log: read, export, verify offline."),
 }
 

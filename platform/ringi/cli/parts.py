@@ -64,4 +64,4 @@ def _append(http: "Connection", file: Path, session: UploadSessionOut, part_byte
                     on_bytes(session.offset + sent, session.size)
 
     headers = {"Content-Type": "application/offset+octet-stream", "Content-Length": str(size), "Upload-Offset": str(session.offset)}
-    return http.patch(f"{SESSIONS}/{session.id}", UploadSessionOut, pieces(), headers)
+    return http.append(f"{SESSIONS}/{session.id}", UploadSessionOut, pieces(), headers)

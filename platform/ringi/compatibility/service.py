@@ -6,13 +6,15 @@ from sqlalchemy import Select, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload
 
-from ringi.adapters.models import Adapter, AdapterVersion
+from ringi.adapters.models import Adapter, AdapterVersion, ChannelHead, version_name
 from ringi.adapters.schemas import VersionState
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
-from ringi.base_models.models import BaseRevision
+from ringi.base_models.models import BaseModel, BaseRevision
 from ringi.compatibility import rules
 from ringi.compatibility.models import BaseComparison, CompatibilityAssessment
+from ringi.events import catalogue as events
+from ringi.events.emission import emit
 from ringi.identity.permissions import visible
 from ringi.jobs.contracts import AdapterFacts, CompareBasesPayload, CompareBasesResult, as_document
 from ringi.jobs.models import Job
@@ -86,6 +88,23 @@ def _assess(
             "version": str(version.id), "base_revision": str(revision_id), "verdict": assessment.verdict.value, "action": assessment.action.value,
         },
     )  # fmt: skip
+    _tell(session, version, revision_id, assessment)
+
+
+def _tell(session: Session, version: AdapterVersion, revision_id: UUID, assessment: rules.Assessment) -> None:
+    """The verdict is an event; for every channel that serves the version on a base that it must not simply follow, one more."""
+    name, verdict, action = version_name(session, version), assessment.verdict.value, assessment.action.value
+    # unscoped: the platform tells of a version that it has just judged.
+    revised = select(BaseModel.name, BaseRevision.number).join(BaseRevision.base_model).where(BaseRevision.id == revision_id)
+    base = "{}:r{}".format(*session.execute(revised).one())
+    judged = events.CompatibilityAssessed(version=name, version_id=version.id, base_revision=base, verdict=verdict, action=action)
+    emit(session, judged, project_id=version.project_id)
+    if assessment.action == rules.Action.KEEP:
+        return
+    serving = select(ChannelHead.channel).where(ChannelHead.version_id == version.id).order_by(ChannelHead.channel)
+    for channel in session.scalars(serving):
+        stale = events.ChannelStaleBase(channel=channel, version=name, base_revision=base, verdict=verdict, action=action)
+        emit(session, stale, project_id=version.project_id)
 
 
 def listed(actor: Actor) -> Select[CompatibilityAssessment]:

@@ -43,12 +43,13 @@ class Plan:
 
 
 def platform_plan(api_port: int, workers: Mapping[str, int]) -> Plan:
-    """The platform: migrations, the API, the relay, the sequencer and `workers[queue]` worker processes per queue."""
+    """The platform: migrations, the API, the relay, the sequencer, the notifier and `workers[queue]` worker processes per queue."""
     api_url = f"http://{LOOPBACK}:{api_port}"
     table = [
         _module("api", "uvicorn", "ringi.api.app:app", "--host", LOOPBACK, "--port", str(api_port), "--no-access-log"),
         _module("relay", "ringi_workers.relay"),
         _module("sequencer", "ringi_workers.sequencer"),
+        _module("notifier", "ringi_workers.notifier"),
         *(_worker(queue, number) for queue, count in workers.items() for number in range(1, count + 1)),
     ]
     return Plan(before=(_migrations(),), services=tuple(table), ready_url=f"{api_url}/readyz", api_url=api_url)

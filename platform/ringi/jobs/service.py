@@ -19,7 +19,7 @@ from ringi.events import outbox
 from ringi.events.schemas import Topic
 from ringi.fleet import service as fleet
 from ringi.identity.permissions import visible, visible_projects
-from ringi.jobs import admission, placement
+from ringi.jobs import admission, announcements, placement
 from ringi.jobs.contracts import CONTRACTS, Contract, JobKind, Progress, as_document
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import OPEN, JobState, Placement
@@ -175,7 +175,7 @@ def fail(session: Session, job_id: UUID, *, owner: str, attempt: int, error: Rin
     if (error.retryable or elsewhere) and job.attempt < job.max_attempts and job.cancel_requested_at is None:
         requeue(session, job)
     else:
-        end(job, JobState.FAILED)
+        end(session, job, JobState.FAILED)
     return job
 
 
@@ -187,10 +187,11 @@ def requeue(session: Session, job: Job) -> None:
     _nudge(session, job.id, job.queue, delay_s=delay_s)
 
 
-def end(job: Job, state: JobState) -> None:
-    """Close a job whose row the caller has locked."""
+def end(session: Session, job: Job, state: JobState) -> None:
+    """Close a job whose row the caller has locked: it failed or was cancelled."""
     job.state, job.lease_owner, job.lease_until, job.checkpoint = state, None, None, None
     job.finished_at = func.clock_timestamp()
+    announcements.ended(session, job)
 
 
 def cancelled(session: Session, job_id: UUID, *, owner: str, attempt: int) -> Job:
@@ -199,7 +200,7 @@ def cancelled(session: Session, job_id: UUID, *, owner: str, attempt: int) -> Jo
     job = session.scalars(select(Job).where(*_owned(job_id, owner, attempt)).with_for_update()).one_or_none()
     if job is None:
         raise LeaseLost(job_id)
-    end(job, JobState.CANCELLED)
+    end(session, job, JobState.CANCELLED)
     return job
 
 
@@ -211,7 +212,7 @@ def cancel(session: Session, actor: Actor, *, job_id: UUID) -> Job:
         raise JobEnded(job)
     job.cancel_requested_at = func.clock_timestamp()
     if job.state == JobState.QUEUED:
-        end(job, JobState.CANCELLED)
+        end(session, job, JobState.CANCELLED)
     audit.record(session, actor, AuditAction.JOB_CANCEL, object_type="job", object_id=job.id, project_id=job.project_id)
     session.flush()  # the answer shows the database's times
     session.refresh(job)
@@ -243,12 +244,12 @@ def reap(session: Session, *, batch: int = 100) -> int:
         }  # fmt: skip
         placement.note_loss(session, job)
         if job.cancel_requested_at is not None:
-            end(job, JobState.CANCELLED)
+            end(session, job, JobState.CANCELLED)
         elif job.attempt < job.max_attempts:
             requeue(session, job)
         else:
             job.error["next_step"] = "Look at the worker's log and memory, then start the work again."
-            end(job, JobState.FAILED)
+            end(session, job, JobState.FAILED)
             audit.record(
                 session, system_actor("housekeeping"), AuditAction.JOB_FAIL, object_type="job", object_id=job.id, project_id=job.project_id,
                 organization_id=job.organization_id, details={"code": "worker_lost", "on_behalf_of": str(job.created_by)},

@@ -28,7 +28,7 @@ router = APIRouter(
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Writer = Annotated[InProject, allowed_in_project(Permission.ADAPTER_WRITE)]
 _FIELDS = {
-    "system": column(VersionOrigin.system, "Which kind of system it came from.", choices=System),
+    "system": column(VersionOrigin.system, "Which kind of system it came from."),
     "source": column(VersionOrigin.source, "Its address."),
     "name": column(VersionOrigin.name, "Its name there."),
     "version": column(VersionOrigin.version, "Its version there."),
@@ -81,9 +81,9 @@ def list_origins(
 ) -> Page[OriginOut]:
     """Everything that was moved into the project, newest first: what a repeated import reads to know what is in."""
     query = visible(caller.actor, VersionOrigin).where(VersionOrigin.project_id == caller.project.id)
-    for column, wanted in ((VersionOrigin.system, system), (VersionOrigin.source, source), (VersionOrigin.name, name)):
+    for known, wanted in ((VersionOrigin.system, system), (VersionOrigin.source, source), (VersionOrigin.name, name)):
         if wanted is not None:
-            query = query.where(column == wanted)
+            query = query.where(known == wanted)
     return page_of(session, service.loaded(query), ask, origin_out)
 
 

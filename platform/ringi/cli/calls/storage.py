@@ -23,7 +23,7 @@ class UploadCalls:
     def append(self, session_id: UUID, *, offset: int, content: bytes) -> UploadSessionOut:
         """Add bytes at `offset`; once answered, they are kept."""
         headers = {"Content-Length": str(len(content)), "Upload-Offset": str(offset)}
-        return self._http.patch(_of(session_id), UploadSessionOut, iter([content]), headers)
+        return self._http.append(_of(session_id), UploadSessionOut, iter([content]), headers)
 
     def all(self) -> Iterator[UploadSessionOut]:
         """Your uploads in parts, newest first."""

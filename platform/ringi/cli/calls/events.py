@@ -1,0 +1,101 @@
+"""Calls about what happened and who is told: events, subscriptions, deliveries."""
+
+from collections.abc import Iterator
+from uuid import UUID
+
+from ringi.cli.connection import Connection, route
+from ringi.events.schemas import (
+    ChangeSubscription,
+    CreateSubscription,
+    DeliveryOut,
+    DeliveryState,
+    DeliveryWithAttempts,
+    EventOut,
+    EventTypeOut,
+    Replay,
+    Replayed,
+    RotateSecret,
+    SubscriptionOut,
+    SubscriptionWithSecret,
+)
+
+
+class EventCalls:
+    """`client.events`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def types(self) -> list[EventTypeOut]:
+        """The catalogue."""
+        return self._http.get_list("/event-types", EventTypeOut)
+
+    def all(self, project: str, *, type_: str | None = None) -> Iterator[EventOut]:
+        """What happened in the project, newest first; `type_` is a type or a pattern such as `adapter.*`."""
+        return self._http.items(route("projects", project, "events"), EventOut, type=type_)
+
+    def get(self, project: str, event_id: UUID) -> EventOut:
+        """One event."""
+        return self._http.get(route("projects", project, "events", str(event_id)), EventOut)
+
+
+class SubscriptionCalls:
+    """`client.subscriptions`; a subscription is named within its project."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def create(self, project: str, body: CreateSubscription) -> SubscriptionWithSecret:
+        """Be told of events; the answer holds the secret, once."""
+        return self._http.post(route("projects", project, "subscriptions"), SubscriptionWithSecret, body)
+
+    def all(self, project: str) -> Iterator[SubscriptionOut]:
+        """The project's subscriptions, newest first."""
+        return self._http.items(route("projects", project, "subscriptions"), SubscriptionOut)
+
+    def get(self, project: str, name: str) -> SubscriptionOut:
+        """One subscription."""
+        return self._http.get(self._path(project, name), SubscriptionOut)
+
+    def change(self, project: str, name: str, body: ChangeSubscription) -> SubscriptionOut:
+        """Another target, or other events."""
+        return self._http.patch(self._path(project, name), SubscriptionOut, body)
+
+    def enable(self, project: str, name: str) -> SubscriptionOut:
+        """Send again; what waits goes out at once."""
+        return self._http.post(self._path(project, name, "enable"), SubscriptionOut)
+
+    def disable(self, project: str, name: str) -> SubscriptionOut:
+        """Send nothing more."""
+        return self._http.post(self._path(project, name, "disable"), SubscriptionOut)
+
+    def rotate_secret(self, project: str, name: str, *, overlap_h: int = 24) -> SubscriptionWithSecret:
+        """A new secret; the old one signs as well for so many hours."""
+        return self._http.post(self._path(project, name, "secret"), SubscriptionWithSecret, RotateSecret(overlap_h=overlap_h))
+
+    def test(self, project: str, name: str) -> DeliveryOut:
+        """A test call; follow the delivery."""
+        return self._http.post(self._path(project, name, "test"), DeliveryOut)
+
+    def replay(self, project: str, name: str, body: Replay) -> Replayed:
+        """Deliver a period again."""
+        return self._http.post(self._path(project, name, "replay"), Replayed, body)
+
+    def delete(self, project: str, name: str) -> SubscriptionOut:
+        """End it for good."""
+        return self._http.delete(self._path(project, name), SubscriptionOut)
+
+    def deliveries(self, project: str, name: str, *, state: DeliveryState | None = None) -> Iterator[DeliveryOut]:
+        """Deliveries to it, newest first."""
+        return self._http.items(self._path(project, name, "deliveries"), DeliveryOut, state=state)
+
+    def delivery(self, project: str, delivery_id: UUID) -> DeliveryWithAttempts:
+        """One delivery with every attempt."""
+        return self._http.get(route("projects", project, "deliveries", str(delivery_id)), DeliveryWithAttempts)
+
+    def replay_delivery(self, project: str, delivery_id: UUID) -> DeliveryOut:
+        """The same event once more."""
+        return self._http.post(route("projects", project, "deliveries", str(delivery_id), "replay"), DeliveryOut)
+
+    def _path(self, project: str, name: str, *more: str) -> str:
+        return route("projects", project, "subscriptions", name, *more)
