@@ -10,6 +10,7 @@ import ringi.evaluation.models
 import ringi.events.models
 import ringi.identity.models
 import ringi.jobs.models
+import ringi.observe.models
 import ringi.releases.models
 import ringi.storage.models
 import ringi.training.models

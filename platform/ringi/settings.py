@@ -37,6 +37,14 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(default=5.0, gt=0)
     # A queued job that nobody came for is nudged again after this time: the broker may have lost the first message.
     renudge_s: float = Field(default=60.0, gt=0)
+    # `auto`: JSON lines in production and wherever standard error is no terminal.
+    log_format: Literal["auto", "json", "text"] = "auto"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    # Who scrapes /metrics shows it as a bearer token; unset means that nobody may at the API.
+    metrics_token: str | None = None
+    # Where the relay, the sequencer and the workers answer /metrics, /healthz and /readyz; unset means nowhere.
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    metrics_host: str = "127.0.0.1"
     # Bytes of one upload; large base models are sharded far below it.
     max_upload_bytes: int = Field(default=64 * 1024**3, ge=1)
 

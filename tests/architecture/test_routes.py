@@ -113,5 +113,6 @@ def test_reading_never_needs_a_permission_to_write() -> None:
         Permission.PROJECT_READ,
         Permission.AUDIT_READ,
         Permission.RELEASE_PULL,
+        Permission.METRICS_READ,
     }
     assert reads <= reading

@@ -15,8 +15,8 @@ SEALED = (
     "approval_grants", "approval_policies", "approval_votes", "audit_checkpoint", "audit_event", "audit_leaf", "audit_node", "audit_payload",
     "base_comparisons", "blobs", "compatibility_assessments", "dataset_versions", "releases", "uploads",
 )  # fmt: skip
-# Delivered messages, placed events, and the erasure of personal text (governance B6).
-MAY_DELETE = {"outbox", "audit_pending", "audit_payload"}
+# Delivered messages, placed events, signs of processes that are gone, and the erasure of personal text (governance B6).
+MAY_DELETE = {"outbox", "audit_pending", "audit_payload", "process_signs"}
 VERSION_MAY_CHANGE = {"state", "state_reason"}
 
 

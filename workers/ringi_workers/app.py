@@ -8,9 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery
-from celery.signals import celeryd_after_setup
+from celery.signals import celeryd_after_setup, setup_logging
 
 from ringi.jobs.contracts import CONTRACTS, Queue
+from ringi.observe import logs, serving
 from ringi.settings import get_settings
 from ringi_workers import runtime
 from ringi_workers.workspace import remove_abandoned
@@ -46,11 +47,18 @@ def run_job(job_id: str) -> None:
     runtime.run(UUID(job_id))
 
 
+@setup_logging.connect  # type: ignore[untyped-decorator]  # Celery ships no types
+def log_as_we_do(**_: Any) -> None:
+    """Someone listens, so Celery leaves the logging alone."""
+    logs.configure()
+
+
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]  # Celery ships no types
 def load_tasks(sender: str, instance: Any, **_: Any) -> None:
     """Load the task modules of the queues that this process consumes, so that the CPU queue's process never loads torch."""
     runtime.set_worker_name(sender)
     remove_abandoned()
+    serving.start(broker=True)
     for queue in instance.app.amqp.queues.consume_from:
         for module in TASK_MODULES[Queue(queue)]:
             importlib.import_module(module)

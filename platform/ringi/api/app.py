@@ -1,13 +1,12 @@
 """The application: routers in the order of an adapter's life. The process that serves it loads neither torch nor Celery."""
 
-import logging
-
 from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from ringi.adapters.endpoints import router as adapters
 from ringi.api.audit import router as audit
 from ringi.api.health import router as health
+from ringi.api.metrics import router as metrics
 from ringi.approvals.endpoints import router as approvals
 from ringi.base_models.endpoints import router as base_models
 from ringi.compatibility.endpoints import router as compatibility
@@ -16,6 +15,7 @@ from ringi.evaluation.endpoints import router as evaluation
 from ringi.hub.endpoints import router as hub
 from ringi.identity.endpoints import router as identity
 from ringi.jobs.endpoints import router as jobs
+from ringi.observe import logs
 from ringi.releases.endpoints import router as releases
 from ringi.training.endpoints import router as training
 from ringi.uploads.endpoints import router as uploads
@@ -41,7 +41,7 @@ ROUTERS: tuple[APIRouter, ...] = (
 
 def create_app() -> FastAPI:
     """A new application; its state is in the database and the blob store only."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure()
     # The pages /docs and /redoc with their scripts in the package: a company's network may not reach a content network.
     app = FastAPIOffline(
         title="Ringi",
@@ -53,6 +53,7 @@ def create_app() -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, prefix=API_PREFIX)
     app.include_router(health)
+    app.include_router(metrics)
     app.include_router(hub, prefix="/hf")
     return app
 

@@ -39,6 +39,8 @@ class Permission(StrEnum):
     JOB_CANCEL = "job:cancel"
     AUDIT_READ = "audit:read"
     AUDIT_EXPORT = "audit:export"
+    # No role has it: figures of the whole deployment are of every organisation at once.
+    METRICS_READ = "metrics:read"
 
 
 P = Permission

@@ -47,5 +47,8 @@ class Job(Identified, OwnedByOrganization, Base):
     created_by: Mapped[UUID]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    # The trace and the request that every attempt goes back to (observe/tracing.py).
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    request_id: Mapped[str | None] = mapped_column(String(64))
 
     project: Mapped[Project | None] = relationship(lazy="raise")

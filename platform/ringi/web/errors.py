@@ -7,18 +7,16 @@ import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
-from uuid import uuid4
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ringi.kit.errors import RingiError
+from ringi.observe.requests import Observed
 
 log = logging.getLogger("ringi.api")
 PROBLEM = "application/problem+json"
@@ -46,7 +44,7 @@ def problem(
     }
     headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
     if body["request_id"]:
-        # The answer to an unforeseen error is made outside of RequestId, which sets it on all others.
+        # The answer to an unforeseen error is made outside of Observed, which sets it on all others.
         headers["X-Request-Id"] = str(body["request_id"])
     return JSONResponse(body | ({"details": dict(details)} if details else {}), status_code=status, media_type=PROBLEM, headers=headers)
 
@@ -60,31 +58,9 @@ def responses(*errors: type[RingiError]) -> dict[int | str, dict[str, Any]]:
     return by_status
 
 
-class RequestId:
-    """An id for every request: in the audit events it causes, in its problem document, and in the header `X-Request-Id`."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Plain ASGI: bodies stream through untouched in both directions."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        request_id = str(uuid4())
-        scope.setdefault("state", {})["request_id"] = request_id
-
-        async def with_header(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
-            await send(message)
-
-        await self.app(scope, receive, with_header)
-
-
 def install(app: FastAPI) -> None:
     """Put the handlers and the request id on the application."""
-    app.add_middleware(RequestId)
+    app.add_middleware(Observed)
 
     @app.exception_handler(RingiError)
     def refused(request: Request, error: RingiError) -> JSONResponse:
