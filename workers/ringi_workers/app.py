@@ -57,6 +57,7 @@ def log_as_we_do(**_: Any) -> None:
 def load_tasks(sender: str, instance: Any, **_: Any) -> None:
     """Load the task modules of the queues that this process consumes, so that the CPU queue's process never loads torch."""
     runtime.set_worker_name(sender)
+    instance.quiet = True  # Celery would draw a banner among the lines of the log
     remove_abandoned()
     serving.start(broker=True)
     for queue in instance.app.amqp.queues.consume_from:

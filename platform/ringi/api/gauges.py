@@ -5,7 +5,7 @@ Each question has a bound in time of its own and all together have one; a questi
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -35,7 +35,7 @@ class Family(NamedTuple):
     labels: tuple[str, ...] = ()
     counter: bool = False
 
-    def of(self, values: list[Value]) -> Metric:
+    def of(self, values: Sequence[Value]) -> Metric:
         """Its samples."""
         kind = CounterMetricFamily if self.counter else GaugeMetricFamily
         family = kind(self.name, self.about, labels=self.labels)
@@ -58,9 +58,11 @@ AUDIT_CHECKPOINT = Family("ringi_audit_checkpoint_age_seconds", "Time since the 
 VERDICTS = Family("ringi_evaluations_completed", "Completed evaluations by verdict.", ("verdict",), counter=True)
 BLOB_BYTES = Family("ringi_blob_bytes", "Bytes of all sealed blobs.")
 BLOBS = Family("ringi_blobs", "Sealed blobs.")
-SIGNS = Family("ringi_process_last_sign_seconds", "Time since the newest sign of life. role: relay or sequencer; missing before the first.", ("role",))
+SIGNS = Family(
+    "ringi_process_last_sign_seconds", "Time since the newest sign of life. role: relay or sequencer; missing before the first.", ("role",)
+)
 COMPLETE = Family("ringi_database_gauges_complete", "1 when the database answered every question of this scrape, else 0.")
-Answered = Iterator[tuple[Family, list[Value]]]
+Answered = Iterator[tuple[Family, Sequence[Value]]]
 _now = func.clock_timestamp
 
 
@@ -105,7 +107,9 @@ def _audit(connection: Connection) -> Answered:
     yield AUDIT_PENDING_OLDEST, [((), float(age))] if age is not None else []
     size = connection.scalar(select(AuditHead.size)) or 0
     last = connection.execute(
-        select(AuditCheckpoint.size, func.extract("epoch", _now() - AuditCheckpoint.created_at)).order_by(AuditCheckpoint.size.desc()).limit(1)
+        select(AuditCheckpoint.size, func.extract("epoch", _now() - AuditCheckpoint.created_at))
+        .order_by(AuditCheckpoint.size.desc())
+        .limit(1)
     ).one_or_none()
     yield AUDIT_LEAVES, [((), float(size))]
     yield AUDIT_UNSIGNED, [((), float(max(0, size - (last[0] if last else 0))))]

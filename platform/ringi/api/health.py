@@ -10,39 +10,18 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from sqlalchemy.exc import SQLAlchemyError
 
+from ringi.api.health_schemas import Dependency, Health, Readiness
 from ringi.kit.digests import Digest
 from ringi.observe import probes, signs
-from ringi.observe.probes import Found, State
+from ringi.observe.probes import Found
 from ringi.storage.blobs import BlobMissing, get_store
 from ringi.storage.local import LocalBlobStore
-from ringi.web.schemas import Schema
 
 router = APIRouter(tags=["health"])
 PUBLIC_PATHS = ("/healthz", "/readyz")
 NEEDED = frozenset({"database", "migrations", "blob_store"})
 # Of no bytes at all: any store can be asked for it, and nobody minds the answer.
 _NOTHING: Digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-
-
-class Health(Schema):
-    """The process answers."""
-
-    status: str
-
-
-class Dependency(Schema):
-    """`needed` ones decide whether requests can be served. `unknown` was not asked, or could not be."""
-
-    state: State
-    needed: bool
-    detail: str
-
-
-class Readiness(Schema):
-    """`ok`; `degraded` when requests succeed but what follows them waits; `unavailable` when requests would fail."""
-
-    status: Literal["ok", "degraded", "unavailable"]
-    dependencies: dict[str, Dependency]
 
 
 @router.get("/healthz")

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from ringi.cli.calls.artifacts import AdapterCalls, BaseCalls, DatasetCalls
 from ringi.cli.calls.governance import ApprovalCalls, AuditCalls, CompatibilityCalls, ReleaseCalls
+from ringi.cli.calls.health import HealthCalls
 from ringi.cli.calls.identity import IdentityCalls
 from ringi.cli.calls.work import EvaluationCalls, JobCalls, TrainingCalls
 from ringi.cli.connection import Connection, OnBytes
@@ -40,6 +41,7 @@ class RingiClient:
         self.approvals = ApprovalCalls(self._http)
         self.releases = ReleaseCalls(self._http)
         self.audit = AuditCalls(self._http)
+        self.health = HealthCalls(self._http)
 
     def __enter__(self) -> Self:
         return self

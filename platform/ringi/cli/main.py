@@ -54,6 +54,7 @@ COMMANDS: dict[str, Entry] = {
     "deprecate": Entry(_SHIP, "adapters", "verbs", True, "Warn whoever uses a version."),
     "retire": Entry(_SHIP, "adapters", "verbs", True, "End a version's service in good order."),
     "revoke": Entry(_SHIP, "adapters", "verbs", True, "Stop a version at once and for ever."),
+    "health": Entry(_WATCH, "health", "verbs", True, "Show how the server and its parts stand."),
     "jobs": Entry(_WATCH, "jobs", "app", False, "Jobs: list, follow, cancel."),
     "audit": Entry(_WATCH, "audit", "app", False, "The audit log: read, export, verify offline."),
 }

@@ -45,7 +45,11 @@ def deliver_due(session: Session, send: Callable[[OutboxMessage], None], *, batc
         message.attempts += 1
         try:
             with work.delivery(
-                topic=message.topic, key=message.key, number=message.attempts, traceparent=message.traceparent, request_id=message.request_id
+                topic=message.topic,
+                key=message.key,
+                number=message.attempts,
+                traceparent=message.traceparent,
+                request_id=message.request_id,
             ):
                 send(message)
         except OSError as error:

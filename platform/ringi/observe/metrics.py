@@ -51,7 +51,11 @@ ATTEMPTS = Counter(
     ["kind", "outcome"], registry=REGISTRY,
 )  # fmt: skip
 ATTEMPT_SECONDS = Histogram(
-    "ringi_job_attempt_duration_seconds", "Time that a worker spent on one attempt at a job.", ["kind"], buckets=_WORK_BUCKETS, registry=REGISTRY
+    "ringi_job_attempt_duration_seconds",
+    "Time that a worker spent on one attempt at a job.",
+    ["kind"],
+    buckets=_WORK_BUCKETS,
+    registry=REGISTRY,
 )
 WAIT_SECONDS = Histogram(
     "ringi_job_wait_seconds", "Time from a job's creation to its first start, by the database's clock (worker).", ["kind"], buckets=_WORK_BUCKETS,
@@ -59,8 +63,12 @@ WAIT_SECONDS = Histogram(
 )  # fmt: skip
 RUNNING = Gauge("ringi_worker_jobs_running", "Jobs that this worker works on now.", registry=REGISTRY, multiprocess_mode="livesum")
 SEQUENCED = Counter("ringi_audit_events_sequenced", "Audit events that got their place in the log (sequencer).", registry=REGISTRY)
-SEQUENCER_PROBLEMS = Counter("ringi_sequencer_problems", "Problems of the sequencer, each counted once while it lasts.", ["code"], registry=REGISTRY)
-LOG_LINES = Counter("ringi_log_lines", "Log lines that are worse than information. level: warning, error or critical.", ["level"], registry=REGISTRY)
+SEQUENCER_PROBLEMS = Counter(
+    "ringi_sequencer_problems", "Problems of the sequencer, each counted once while it lasts.", ["code"], registry=REGISTRY
+)
+LOG_LINES = Counter(
+    "ringi_log_lines", "Log lines that are worse than information. level: warning, error or critical.", ["level"], registry=REGISTRY
+)
 # Memory, processor time, open files and start time under the names that Prometheus dashboards know.
 ProcessCollector(registry=REGISTRY)
 

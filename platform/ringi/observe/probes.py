@@ -70,7 +70,9 @@ def migrations(connection: Connection) -> Found:
     if here == {head}:
         return Found("ok")
     if here <= older:
-        return Found("unavailable", f"the schema is at {', '.join(sorted(here)) or 'nothing'}, this process needs {head}: run the migrations")
+        return Found(
+            "unavailable", f"the schema is at {', '.join(sorted(here)) or 'nothing'}, this process needs {head}: run the migrations"
+        )
     return Found("ok", f"the schema is at {', '.join(sorted(here))}, which is newer than {head} of this process")
 
 

@@ -28,7 +28,6 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
 def secrets_of(settings: Settings) -> tuple[str, ...]:
     """The secrets that this process was told."""
-    told = [settings.setup_key, settings.metrics_token]
-    for url in (settings.database_url, settings.owner_database_url, settings.broker_url, settings.mlflow_tracking_uri):
-        told.append(urlsplit(url).password if url else None)
+    urls = (settings.database_url, settings.owner_database_url, settings.broker_url, settings.mlflow_tracking_uri)
+    told = [settings.setup_key, settings.metrics_token, *(urlsplit(url).password for url in urls if url)]
     return tuple(secret for secret in told if secret and len(secret) >= _SHORTEST_SECRET)

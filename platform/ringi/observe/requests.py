@@ -81,7 +81,10 @@ class Observed:
         parent = headers.get(b"traceparent", b"").decode("latin-1") or None
         answer, begun = Answer(send, request_id), time.monotonic()
         metrics.IN_FLIGHT.inc()
-        with context.scope(request_id=request_id), tracing.span(method, SpanKind.SERVER, parent=parent, http__request__method=method) as span:
+        with (
+            context.scope(request_id=request_id),
+            tracing.span(method, SpanKind.SERVER, parent=parent, http__request__method=method) as span,
+        ):
             failed: BaseException | None = None
             try:
                 await self.app(scope, receive, answer.send)
@@ -89,7 +92,7 @@ class Observed:
                 failed = error
                 if not isinstance(error, asyncio.CancelledError):
                     # The server tells it again, without the ids, when it gets there.
-                    log.error("nobody foresaw this", exc_info=error)
+                    log.exception("nobody foresaw this")
                 raise
             finally:
                 route, status = route_of(scope), _status_of(answer, failed)

@@ -64,7 +64,7 @@ def _handler(hangs: Callable[[], bool], missing: Callable[[], Mapping[str, Found
         # A client that says nothing must not hold a thread for ever.
         timeout = 10
 
-        def do_GET(self) -> None:  # noqa: N802  # http.server's name
+        def do_GET(self) -> None:
             if self.path == "/healthz":
                 self._answer_json(503 if hangs() else 200, {"status": "stuck" if hangs() else "ok"})
             elif self.path == "/readyz":
