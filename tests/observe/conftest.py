@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import psycopg
@@ -103,7 +104,7 @@ class Watched:
         finally:
             self.processes.send(name, signal.SIGCONT)
 
-    def ask(self, name: str, rows: Path, **headers: str) -> tuple[httpx.Response, str]:
+    def ask(self, name: str, rows: Path, **headers: str) -> tuple[httpx.Response, UUID]:
         """Register a dataset version by hand; returns the answer to the last request, and its job."""
         contributor = self.platform.as_("contributor")
         contributor.datasets.create(PROJECT, name)
@@ -111,7 +112,7 @@ class Watched:
         body = {"source": stored.digest}
         answer = self.platform.call("contributor", "POST", f"/projects/{PROJECT}/datasets/{name}/versions", json=body, headers=headers)
         assert answer.status_code == 202, answer.text
-        return answer, answer.json()["job_id"]
+        return answer, UUID(answer.json()["job_id"])
 
 
 @pytest.fixture(scope="session")
@@ -163,12 +164,12 @@ def worker(watched: Watched) -> Iterator[str]:
     watched.processes.kill(name, signal.SIGTERM)
 
 
-def until_seen(watched: Watched, job: str, name: str) -> list[dict[str, Any]]:
+def until_seen(watched: Watched, job: UUID, name: str) -> list[dict[str, Any]]:
     """The spans of this name about a job, once one has arrived."""
     keys = ("ringi.job.id", "ringi.outbox.key")
 
     def look() -> list[dict[str, Any]]:
-        about = [one for one in watched.spans() if job in {one["attributes"].get(key) for key in keys}]
+        about = [one for one in watched.spans() if str(job) in {one["attributes"].get(key) for key in keys}]
         return [one for one in about if re.fullmatch(name, one["name"])]
 
     return until(look)

@@ -47,13 +47,14 @@ def test_a_job_is_counted_by_the_relay_the_worker_and_the_database(watched: Watc
     ended = value_of(watched.scrape(), "ringi_jobs_ended_total", kind="validate_dataset", outcome="succeeded") or 0
     sent = value_of(watched.scrape("relay"), "ringi_outbox_deliveries_total", topic="job.ready", outcome="sent") or 0
     _, job = watched.ask(f"counted-{uuid4().hex[:6]}", rows)
-    watched.platform.succeeded(job)  # type: ignore[arg-type]  # an id in text
+    watched.platform.succeeded(job)
     until(lambda: value_of(watched.scrape(worker), "ringi_job_attempts_total", kind="validate_dataset", outcome="succeeded"))
     of_worker = watched.scrape(worker)
     assert (value_of(of_worker, "ringi_job_attempt_duration_seconds_count", kind="validate_dataset") or 0) >= 1
     assert (value_of(of_worker, "ringi_job_wait_seconds_count", kind="validate_dataset") or 0) >= 1
     assert value_of(of_worker, "ringi_worker_jobs_running") == 0
-    assert value_of(watched.scrape("relay"), "ringi_outbox_deliveries_total", topic="job.ready", outcome="sent") == sent + 1
+    # A worker that is slow to start is nudged again.
+    assert (value_of(watched.scrape("relay"), "ringi_outbox_deliveries_total", topic="job.ready", outcome="sent") or 0) >= sent + 1
     scraped = watched.scrape()
     assert value_of(scraped, "ringi_jobs_ended_total", kind="validate_dataset", outcome="succeeded") == ended + 1
     assert value_of(scraped, "ringi_database_gauges_complete") == 1
@@ -78,7 +79,7 @@ def test_a_broker_that_is_away_shows_as_a_backlog(watched: Watched, rows: Path) 
     finally:
         valkey.start(watched.valkey_folder)
     until(lambda: not value_of(watched.scrape(), "ringi_outbox_messages", topic="job.ready"), timeout_s=60)
-    watched.platform.as_("contributor").jobs.cancel(job)  # type: ignore[arg-type]  # an id in text
+    watched.platform.as_("contributor").jobs.cancel(job)
 
 
 def test_several_api_processes_on_one_port_answer_for_all_of_them(watched: Watched, tmp_path: Path) -> None:
@@ -128,9 +129,8 @@ def test_an_api_without_a_token_shows_its_metrics_to_nobody(watched: Watched) ->
     watched.processes.environment = before | {"RINGI_PUBLIC_URL": f"http://127.0.0.1:{port}", "RINGI_METRICS_TOKEN": ""}
     try:
         start_api(watched.processes, "api-without-token")
-        for token in ("", "x"):
-            headers = {"Authorization": f"Bearer {token}"}
-            assert httpx.get(f"http://127.0.0.1:{port}/metrics", headers=headers).status_code in {401, 403}
+        for headers in ({}, {"Authorization": "Bearer"}, {"Authorization": "Bearer x"}):
+            assert httpx.get(f"http://127.0.0.1:{port}/metrics", headers=headers).status_code == 401
         watched.processes.kill("api-without-token")
     finally:
         watched.processes.environment = before

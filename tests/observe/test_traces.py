@@ -56,7 +56,7 @@ def test_spans_hold_no_text_of_users_and_no_secret(watched: Watched, worker: str
     _, job = watched.ask(name, rows)
     until_seen(watched, job, "run validate_dataset")
     told = json.dumps(watched.spans(), ensure_ascii=False)
-    assert job in told
+    assert str(job) in told
     assert PRIVATE not in told
     assert name not in told
     assert all(secret not in told for secret in (*watched.platform.tokens.values(), "検証株式会社", "Bearer"))

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery
-from celery.signals import celeryd_after_setup, setup_logging
+from celery.signals import celeryd_after_setup, celeryd_init, setup_logging
 
 from ringi.jobs.contracts import CONTRACTS, Queue
 from ringi.observe import logs, serving
@@ -50,14 +50,19 @@ def run_job(job_id: str) -> None:
 @setup_logging.connect  # type: ignore[untyped-decorator]  # Celery ships no types
 def log_as_we_do(**_: Any) -> None:
     """Someone listens, so Celery leaves the logging alone."""
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]  # Celery ships no types
+def speak_in_lines(instance: Any, **_: Any) -> None:
+    """Before Celery's first warning; its banner would stand among the lines of the log."""
     logs.configure()
+    instance.quiet = True
 
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]  # Celery ships no types
 def load_tasks(sender: str, instance: Any, **_: Any) -> None:
     """Load the task modules of the queues that this process consumes, so that the CPU queue's process never loads torch."""
     runtime.set_worker_name(sender)
-    instance.quiet = True  # Celery would draw a banner among the lines of the log
     remove_abandoned()
     serving.start(broker=True)
     for queue in instance.app.amqp.queues.consume_from:
