@@ -25,6 +25,7 @@ def upgrade() -> None:
         # Without a default, so that no row is rewritten.
         op.add_column(table, sa.Column("traceparent", sa.String(55), nullable=True))
         op.add_column(table, sa.Column("request_id", sa.String(64), nullable=True))
+    op.create_index("ix_jobs_kind_state", "jobs", ["kind", "state"])
     op.create_table(
         "process_signs",
         sa.Column("role", sa.String(32), nullable=False),
@@ -41,6 +42,7 @@ def downgrade() -> None:
     """Undo."""
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.drop_table("process_signs")
+    op.drop_index("ix_jobs_kind_state", table_name="jobs")
     for table in REMEMBERING:
         op.drop_column(table, "request_id")
         op.drop_column(table, "traceparent")

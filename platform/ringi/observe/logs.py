@@ -37,9 +37,10 @@ class Line(logging.Formatter):
 
     def fields(self, record: logging.LogRecord) -> dict[str, Any]:
         """What is known about the line beyond its words."""
-        added = {name: value for name, value in vars(record).items() if name not in _OWN}
-        known: dict[str, Any] = {**context.current(), **tracing.current_ids(), **added}
-        return {name: value if isinstance(value, int | float) else self.clean(value) for name, value in known.items() if value is not None}
+        added = {name: value for name, value in vars(record).items() if name not in _OWN and value is not None}
+        # Ids are ours, or were looked at when they came in; only what the writer added may hold anything.
+        cleaned = {name: value if isinstance(value, int | float) else self.clean(value) for name, value in added.items()}
+        return {**context.current(), **tracing.current_ids(), **cleaned}
 
     def story(self, record: logging.LogRecord) -> str:
         """The traceback, empty without an error."""

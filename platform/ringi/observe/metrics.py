@@ -15,7 +15,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.pool import QueuePool
 
 # The moment of birth of every counter would double the series, and nothing here asks for it.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library types all but a few
 REGISTRY = CollectorRegistry()
 _SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)

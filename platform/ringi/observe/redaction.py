@@ -12,6 +12,8 @@ _TOKEN = re.compile(r"hf_[0-9A-Za-z]{6,}")
 _CREDENTIALS = re.compile(r"\b(bearer|basic)\s+[0-9A-Za-z._~+/=-]{6,}", re.IGNORECASE)
 _PASSWORD_IN_URL = re.compile(r"(://[^\s:/@]*:)[^\s/@]+@")
 _PRIVATE_KEY = re.compile(r"(PRIVATE\+KEY\+\S+|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z))", re.DOTALL)
+# Every pattern above needs one of these: most lines are done after a look for them.
+_MARKS = ("hf_", "bearer", "basic", "://", "private")
 # Shorter ones would hide ordinary words.
 _SHORTEST_SECRET = 6
 
@@ -20,6 +22,9 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """`text` with everything hidden that has the form of a secret, and each of `secrets` wherever it stands."""
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
+    lowered = text.lower()
+    if not any(mark in lowered for mark in _MARKS):
+        return text
     text = _TOKEN.sub(HIDDEN, text)
     text = _CREDENTIALS.sub(rf"\1 {HIDDEN}", text)
     text = _PASSWORD_IN_URL.sub(rf"\1{HIDDEN}@", text)
