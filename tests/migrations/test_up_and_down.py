@@ -159,7 +159,7 @@ def test_a_migration_gives_up_on_a_locked_table_and_changes_nothing(urls: Databa
         # A reader in the middle of a long query is all that it takes.
         reader.execute("LOCK TABLE audit_event IN ACCESS SHARE MODE")
         started = time.monotonic()
-        refused = alembic(urls, "downgrade", "-1")
+        refused = alembic(urls, "downgrade", "0001")
         waited_s = time.monotonic() - started
     assert refused.returncode != 0
     assert "lock timeout" in refused.stderr
