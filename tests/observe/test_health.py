@@ -1,6 +1,10 @@
 """/readyz names what is missing and tells what requests need from what they do not, with real parts stopped."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -143,3 +147,21 @@ def test_a_worker_says_at_its_own_door_that_it_lives_and_what_it_reaches(watched
     assert httpx.get(f"{address}/healthz").json() == {"status": "ok"}
     assert set(httpx.get(f"{address}/readyz", timeout=30).json()["dependencies"]) == {"database", "migrations", "broker"}
     assert httpx.get(f"{address}/else").status_code == 404
+
+
+def test_the_command_line_shows_how_the_parts_stand_without_a_token_and_fails_when_requests_would(watched: Watched, tmp_path: Path) -> None:
+    all_well(watched)
+    command = [sys.executable, "-c", "from ringi.cli.main import run; run()", "health", "--json"]
+    environment = {name: value for name, value in os.environ.items() if name != "RINGI_TOKEN"}
+    environment |= {"RINGI_SERVER": watched.processes.server, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["dependencies"]) == PARTS
+    store = watched.processes.data / "blobs"
+    aside = Path(shutil.move(store, store.with_name("blobs-unmounted")))
+    try:
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    finally:
+        aside.rename(store)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["status"] == "unavailable"
