@@ -11,6 +11,7 @@ import ringi.events.models
 import ringi.fleet.models
 import ringi.identity.models
 import ringi.jobs.models
+import ringi.observe.models
 import ringi.origins.models
 import ringi.quotas.models
 import ringi.releases.models

@@ -83,6 +83,14 @@ class Settings(BaseSettings):
     stream_pulse_s: float = Field(default=15.0, gt=0)
     # Open streams of one API process.
     max_streams: int = Field(default=2000, ge=1)
+    # `auto`: JSON lines in production and wherever standard error is no terminal.
+    log_format: Literal["auto", "json", "text"] = "auto"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    # Who scrapes /metrics shows it as a bearer token; unset means that nobody may at the API.
+    metrics_token: str | None = None
+    # Where the relay, the sequencer and the workers answer /metrics, /healthz and /readyz; unset means nowhere.
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    metrics_host: str = "127.0.0.1"
     # Bytes of one upload; large base models are sharded far below it.
     max_upload_bytes: int = Field(default=64 * 1024**3, ge=1)
     # An upload in parts that nobody went on with for so long is over.

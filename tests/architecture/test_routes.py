@@ -134,5 +134,6 @@ def test_reading_never_needs_a_permission_to_write() -> None:
         Permission.FLEET_READ,
         Permission.RELEASE_PULL,
         Permission.STORAGE_READ,
+        Permission.METRICS_READ,
     }
     assert reads <= reading

@@ -17,6 +17,7 @@ SEALED = (
 )  # fmt: skip
 # Delivered messages, placed events, the erasure of personal text (governance B6), answers kept for a day, and tags, whose every change the audit log keeps.
 MAY_DELETE = {
+    "process_signs",
     "blobs",
     "upload_parts",
     "uploads",

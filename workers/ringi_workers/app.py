@@ -8,10 +8,11 @@ import logging
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_after_setup, worker_ready, worker_shutdown
+from celery.signals import celeryd_after_setup, celeryd_init, setup_logging, worker_ready, worker_shutdown
 
 from ringi.jobs.contracts import CONTRACTS, Queue
 from ringi.kit.errors import RingiError
+from ringi.observe import logs, serving
 from ringi.settings import get_settings
 from ringi_workers import runtime
 from ringi_workers.membership import Membership
@@ -54,6 +55,18 @@ def run_job(job_id: str) -> None:
         log.info("job %s: nothing to claim", job_id)
 
 
+@setup_logging.connect  # type: ignore[untyped-decorator]  # Celery ships no types
+def log_as_we_do(**_: Any) -> None:
+    """Someone listens, so Celery leaves the logging alone."""
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]  # Celery ships no types
+def speak_in_lines(instance: Any, **_: Any) -> None:
+    """Before Celery's first warning; its banner would stand among the lines of the log."""
+    logs.configure()
+    instance.quiet = True
+
+
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]  # Celery ships no types
 def load_tasks(sender: str, instance: Any, **_: Any) -> None:
     """Load the task modules of the queues that this process consumes, so that the CPU queue's process never loads torch either; register."""
@@ -63,6 +76,7 @@ def load_tasks(sender: str, instance: Any, **_: Any) -> None:
     logging.captureWarnings(capture=True)
     runtime.set_worker_name(sender)
     remove_abandoned()
+    serving.start(broker=True)
     queues = [Queue(name) for name in instance.app.amqp.queues.consume_from]
     for queue in queues:
         for module in TASK_MODULES[queue]:

@@ -14,6 +14,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from ringi.db.session import get_engine, transaction
 from ringi.events.models import OutboxMessage
 from ringi.events.outbox import CHANNEL, deliver_due
+from ringi.observe import logs, serving
+from ringi.observe.signs import RELAY, Signs
 from ringi.settings import get_settings
 from ringi_workers import housekeeping
 from ringi_workers.app import RUN_JOB, app
@@ -49,12 +51,13 @@ def listen() -> psycopg.Connection:
     return connection
 
 
-def work(stop: Stop) -> None:
+def work(stop: Stop, signs: Signs) -> None:
     """Deliver and sweep until asked to stop; a lost database raises."""
     swept_at = 0.0
     collecting = housekeeping.Collecting()
     with listen() as connection:
         while not stop.asked:
+            signs.came_round()
             deliver()
             if time.monotonic() - swept_at >= get_settings().heartbeat_s:
                 swept_at = time.monotonic()
@@ -67,14 +70,16 @@ def work(stop: Stop) -> None:
 
 def main() -> int:
     """Entry point; a database that is away is waited for with growing pauses."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    stop, pause = Stop(), SWEEP_S
+    logs.configure()
+    stop, pause, signs = Stop(), SWEEP_S, Signs(RELAY)
+    serving.start(broker=True, signs=signs)
     # Here only: this process sends and never waits for messages, which is a read without an end in the workers.
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "socket_timeout": _BROKER_ANSWERS_S}
     while not stop.asked:
         begun = time.monotonic()
+        signs.turned()
         try:
-            work(stop)
+            work(stop, signs)
         except (SQLAlchemyError, psycopg.Error) as error:
             log.warning("the database is away: %s", " ".join(str(error).split())[:300])
             get_engine().dispose()

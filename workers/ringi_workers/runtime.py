@@ -10,7 +10,8 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
@@ -28,6 +29,7 @@ from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
 from ringi.jobs.service import LeaseLost
 from ringi.kit.errors import RingiError
+from ringi.observe import work
 from ringi.settings import get_settings
 from ringi_workers.following import JobSink
 from ringi_workers.joblog import JobLog, own_secrets
@@ -115,11 +117,18 @@ def work_on(claimed: Job) -> None:
     """One attempt of a job that this process has claimed."""
     kind = JobKind(claimed.kind)
     log.info("job %s: %s, attempt %d", claimed.id, kind, claimed.attempt)
-    with Lease(claimed, time_limit_s=CONTRACTS[kind].time_limit_s) as lease:
+    with _watched(claimed), Lease(claimed, time_limit_s=CONTRACTS[kind].time_limit_s) as lease:
         outcome = _attempt(kind, lease)
         # While the lease is kept, because a slow tracking server may take as long as a lease lasts.
         lease.sink.close(_run_status(outcome, lease))
         _settle(kind, outcome, lease)
+
+
+def _watched(claimed: Job) -> AbstractContextManager[None]:
+    return work.attempt(
+        job_id=claimed.id, kind=claimed.kind, queue=claimed.queue, number=claimed.attempt, organization=claimed.organization_id,
+        created_at=claimed.created_at, started_at=claimed.started_at, traceparent=claimed.traceparent, request_id=claimed.request_id,
+    )  # fmt: skip
 
 
 def _attempt(kind: JobKind, lease: "Lease") -> Any:
@@ -154,6 +163,7 @@ def _settle(kind: JobKind, outcome: Any, lease: "Lease") -> None:
             _report(kind, outcome, lease)
         except LeaseLost as lost:
             log.warning("%s", lost)
+            work.ended("lost")
         except _DATABASE_AWAY:
             if time.monotonic() < deadline:
                 log.warning("job %s: the database is away, reporting again", lease.job.id)
@@ -173,6 +183,7 @@ def _report(kind: JobKind, outcome: Any, lease: "Lease") -> None:
         if lease.cancel_requested:
             jobs.cancelled(session, lease.job.id, owner=lease.owner, attempt=lease.job.attempt)
             log.info("job %s: cancelled", lease.job.id)
+            work.ended("cancelled")
         else:
             _fail(session, kind, lease.explained(outcome), lease)
 
@@ -191,12 +202,14 @@ def _finish(kind: JobKind, result: Any, lease: "Lease") -> RingiError | None:
         log.exception("job %s: its result could not be kept", lease.job.id)
         return WorkFailed(error)
     log.info("job %s: succeeded", lease.job.id)
+    work.ended("succeeded")
     return None
 
 
 def _fail(session: Session, kind: JobKind, error: RingiError, lease: "Lease") -> None:
     failed = jobs.fail(session, lease.job.id, owner=lease.owner, attempt=lease.job.attempt, error=error)
     log.warning("job %s: %s (%s)", lease.job.id, failed.state, error)
+    work.ended(failed.state)
     handler = _HANDLERS.get(kind)
     if failed.state != JobState.FAILED or handler is None or handler.failed is None:
         return
@@ -224,7 +237,7 @@ class Lease:
         self._begun = time.monotonic()
         self._stop = threading.Event()
         self._renewed = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"heartbeat-{claimed.id}", daemon=True)
+        self._thread = threading.Thread(target=copy_context().run, args=(self._beat,), name=f"heartbeat-{claimed.id}", daemon=True)
 
     def __enter__(self) -> Self:
         self.log.__enter__()

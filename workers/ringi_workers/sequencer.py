@@ -7,7 +7,6 @@ One sequencer works at a time (advisory lock); a second one only waits. Loads no
 """
 
 import logging
-import sys
 import time
 
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
@@ -18,6 +17,8 @@ from ringi.audit.sequence import sequence_once
 from ringi.audit.signing import CheckpointFile, load_or_create_signer, load_signer, sign_head
 from ringi.db.session import get_engine, transaction
 from ringi.kit.errors import RingiError
+from ringi.observe import logs, metrics, serving
+from ringi.observe.signs import SEQUENCER, Signs
 from ringi.settings import Settings, get_settings
 from ringi_workers.stopping import Stop
 
@@ -52,6 +53,7 @@ class Problems:
         """Log `message` unless the same problem was the last thing said."""
         if code != self._current:
             logger.error("%s: %s", code, message)
+            metrics.SEQUENCER_PROBLEMS.labels(code).inc()
         self._current = code
 
     def over(self) -> None:
@@ -68,14 +70,16 @@ def drain() -> int:
         with transaction() as session:
             taken = sequence_once(session, BATCH)
         total += taken
+        metrics.SEQUENCED.inc(taken)
         if taken < BATCH:
             return total
 
 
-def work(stop: Stop, signer: Signer, last_signed: CheckpointFile, problems: Problems) -> None:
+def work(stop: Stop, signer: Signer, last_signed: CheckpointFile, problems: Problems, signs: Signs) -> None:
     """Sequence and sign until asked to stop. A refused signature is reported and does not stop the sequencing; a lost database raises."""
     checked_at: float | None = None
     while not stop.asked:
+        signs.came_round()
         grew = drain() > 0
         if grew or checked_at is None or time.monotonic() - checked_at >= CHECK_S:
             checked_at = time.monotonic()
@@ -93,11 +97,13 @@ def run(stop: Stop, settings: Settings) -> None:
     """Work until asked to stop; a database that is away is waited for with growing pauses and a fresh pool."""
     signer, last_signed, problems = open_signer(settings), open_checkpoint_file(settings), Problems()
     logger.info("sequencing %s", signer.verifier)
-    pause = FIRST_BACKOFF_S
+    pause, signs = FIRST_BACKOFF_S, Signs(SEQUENCER)
+    serving.start(broker=False, signs=signs)
     while not stop.asked:
         began = time.monotonic()
+        signs.turned()
         try:
-            work(stop, signer, last_signed, problems)
+            work(stop, signer, last_signed, problems, signs)
         except RingiError as error:
             problems.report(error.code, str(error))
         except (SQLAlchemyError, OSError) as error:
@@ -113,7 +119,7 @@ def run(stop: Stop, settings: Settings) -> None:
 
 def main() -> int:
     """Entry point; exit status 0 after a requested stop, 1 when the key is unusable."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    logs.configure()
     stop = Stop()
     try:
         run(stop, get_settings())

@@ -1,6 +1,5 @@
 """The application: routers in the order of an adapter's life. The process that serves it loads neither torch nor Celery."""
 
-import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from ringi.adapters.endpoints import router as adapters
 from ringi.api.audit import router as audit
 from ringi.api.catalogue import router as catalogue
 from ringi.api.health import router as health
+from ringi.api.metrics import router as metrics
 from ringi.api.tags import router as tags
 from ringi.approvals.endpoints import router as approvals
 from ringi.base_models.endpoints import router as base_models
@@ -25,6 +25,7 @@ from ringi.hub.endpoints import router as hub
 from ringi.identity.endpoints import router as identity
 from ringi.jobs.endpoints import router as jobs
 from ringi.jobs.stream import ended_by_signals
+from ringi.observe import logs
 from ringi.origins.endpoints import router as origins
 from ringi.releases.endpoints import router as releases
 from ringi.retention.endpoints import router as retention
@@ -75,7 +76,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 def create_app() -> FastAPI:
     """A new application; its state is in the database and the blob store only."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure()
     # The pages /docs and /redoc with their scripts in the package: a company's network may not reach a content network.
     app = FastAPIOffline(
         title="Ringi",
@@ -88,6 +89,7 @@ def create_app() -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, prefix=API_PREFIX)
     app.include_router(health)
+    app.include_router(metrics)
     app.include_router(hub, prefix="/hf")
     describe(app)
     return app

@@ -1,29 +1,24 @@
-"""Liveness and readiness. `/readyz` says which dependency is missing."""
+"""Liveness and readiness. `/readyz` says which dependency is missing, and only those without which requests fail make the API unready.
+
+Needed: the database, tables as new as this code, the blob store. Not needed: the broker, the relay and the sequencer: without them requests
+succeed, jobs wait and the log grows later; taking the API away as well would make it worse.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
 
 from fastapi import APIRouter, Response
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from ringi.db.session import get_engine
+from ringi.api.health_schemas import Dependency, Health, Readiness
 from ringi.kit.errors import RingiError
+from ringi.observe import probes, signs
+from ringi.observe.probes import Found
 from ringi.storage.blobs import get_store
-from ringi.web.schemas import Schema
 
 router = APIRouter(tags=["health"])
 PUBLIC_PATHS = ("/healthz", "/readyz")
-
-
-class Health(Schema):
-    """The process answers."""
-
-    status: str
-
-
-class Readiness(Schema):
-    """Every dependency: `ok`, or what is wrong. The broker is none of them: without it requests succeed and jobs wait."""
-
-    status: str
-    dependencies: dict[str, str]
+NEEDED = frozenset({"database", "migrations", "blob_store"})
 
 
 @router.get("/healthz")
@@ -34,27 +29,40 @@ def healthz() -> Health:
 
 @router.get("/readyz", responses={503: {"model": Readiness}})
 def readyz(response: Response) -> Readiness:
-    """Requests can be served."""
-    found = {"database": _database(), "blob_store": _blob_store()}
-    ready = all(state == "ok" for state in found.values())
-    response.status_code = 200 if ready else 503
-    return Readiness(status="ok" if ready else "unavailable", dependencies=found)
+    """Requests can be served, and what each dependency says."""
+    found = {**_in_database(), "blob_store": _blob_store(), "broker": probes.broker()}
+    missing = {name for name, one in found.items() if one.state == "unavailable"}
+    status: Literal["ok", "degraded", "unavailable"] = "unavailable" if missing & NEEDED else "degraded" if missing else "ok"
+    response.status_code = 503 if status == "unavailable" else 200
+    rendered = {name: Dependency(state=one.state, needed=name in NEEDED, detail=one.detail) for name, one in found.items()}
+    return Readiness(status=status, dependencies=rendered)
 
 
-def _database() -> str:
+def _in_database() -> Mapping[str, Found]:
+    asked = ("migrations", signs.RELAY, signs.SEQUENCER)
+    unknown = {name: Found("unknown", "only the database knows") for name in asked}
     try:
-        with get_engine().connect() as connection:
-            connection.execute(text("SELECT 1 FROM alembic_version"))
+        with probes.connected() as connection:
+            found = {"database": probes.database(connection), "migrations": probes.migrations(connection)}
+            if found["migrations"].state == "unavailable":
+                return unknown | found
+            ages = signs.seconds_since(connection)
     except SQLAlchemyError as error:
-        return f"unavailable: {type(getattr(error, 'orig', None) or error).__name__}"
-    return "ok"
+        return {"database": Found("unavailable", probes.reason(error)), **unknown}
+    return found | {role: _alive(ages.get(role)) for role in (signs.RELAY, signs.SEQUENCER)}
 
 
-def _blob_store() -> str:
+def _alive(age_s: float | None) -> Found:
+    if age_s is None:
+        return Found("unavailable", "it never left a sign of life")
+    return Found("ok" if age_s <= signs.silent_after_s() else "unavailable", f"last sign of life {age_s:.0f} s ago")
+
+
+def _blob_store() -> Found:
     try:
         get_store().check()
     except RingiError as error:
-        return f"unavailable: {error.message}"
-    except OSError as error:
-        return f"unavailable: {error.strerror}"
-    return "ok"
+        return Found("unavailable", error.message)
+    except Exception as error:  # noqa: BLE001  # whatever a store's client raises, the answer is that it does not answer
+        return Found("unavailable", probes.reason(error))
+    return Found("ok")

@@ -14,6 +14,7 @@ from ringi.cli.calls.artifacts import AdapterCalls, BaseCalls, DatasetCalls
 from ringi.cli.calls.events import EventCalls, SubscriptionCalls
 from ringi.cli.calls.fleet import WorkerCalls
 from ringi.cli.calls.governance import ApprovalCalls, AuditCalls, CompatibilityCalls, ReleaseCalls
+from ringi.cli.calls.health import HealthCalls
 from ringi.cli.calls.identity import IdentityCalls
 from ringi.cli.calls.origins import OriginCalls
 from ringi.cli.calls.storage import StorageCalls, UploadCalls
@@ -56,6 +57,7 @@ class RingiClient:
         self.events = EventCalls(self._http)
         self.subscriptions = SubscriptionCalls(self._http)
         self.audit = AuditCalls(self._http)
+        self.health = HealthCalls(self._http)
 
     def __enter__(self) -> Self:
         return self

@@ -7,6 +7,7 @@ A request is repeated with back-off when the connection fails or the answer is 5
 import json
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
 from urllib.parse import quote
@@ -106,6 +107,14 @@ class Connection:
     def get(self, path: str, model: type[Model], **query: Any) -> Model:
         """Read one thing."""
         return self._read(path, model, self._get(path, query))
+
+    def get_beside(self, path: str, model: type[Model]) -> Model:
+        """Read what stands beside /api/v1: 503 is an answer there, and is neither repeated nor refused."""
+        try:
+            answer = self._http.get(self.server + path)
+        except httpx.TransportError as error:
+            raise Unreachable(self.server, _reason(error)) from error
+        return self._read(path, model, answer if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE else self._checked(answer))
 
     def get_list(self, path: str, model: type[Model]) -> list[Model]:
         """Read a list that comes whole."""

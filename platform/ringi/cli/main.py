@@ -60,6 +60,7 @@ COMMANDS: dict[str, Entry] = {
     "retire": Entry(_SHIP, "adapters", "verbs", True, "End a version's service in good order."),
     "revoke": Entry(_SHIP, "adapters", "verbs", True, "Stop a version at once and for ever."),
     "tags": Entry(_WATCH, "tags", "app", False, "Tags of everything: set, remove, list."),
+    "health": Entry(_WATCH, "health", "verbs", True, "Show how the server and its parts stand."),
     "jobs": Entry(_WATCH, "jobs", "app", False, "Jobs: list, follow, cancel."),
     "quotas": Entry(_WATCH, "limits", "app", False, "Limits of projects."),
     "usage": Entry(_WATCH, "limits", "verbs", True, "What is used of the limits."),

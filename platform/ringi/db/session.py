@@ -14,9 +14,11 @@ from ringi.settings import get_settings
 def get_engine() -> Engine:
     """One engine per process, on the application role. A dead connection is noticed before use, not in the middle of a request."""
     settings = get_settings()
+    # hide_parameters: an error in the log tells the statement, never the values, which are what users wrote.
     return create_engine(
         settings.database_url,
         pool_pre_ping=True,
+        hide_parameters=True,
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_pool_size,
         connect_args={"application_name": settings.process_name, "options": "-c timezone=UTC"},

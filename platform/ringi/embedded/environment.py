@@ -58,6 +58,7 @@ def environment_for(data_dir: Path, environ: Mapping[str, str] = os.environ) -> 
         "RINGI_DATA_DIR": str(data_dir),
         "RINGI_PUBLIC_URL": f"http://{LOOPBACK}:{api_port_of(data_dir)}",
         "RINGI_SETUP_KEY": remembered(data_dir / "secrets" / "setup-key", secret),
+        "RINGI_METRICS_TOKEN": remembered(data_dir / "secrets" / "metrics-token", secret),
         "RINGI_AUDIT_KEY_FILE": str(data_dir / "secrets" / "audit-key"),
         "RINGI_AUDIT_CHECKPOINT_DIR": str(data_dir / "checkpoints"),
     }
@@ -72,5 +73,7 @@ def environment_for(data_dir: Path, environ: Mapping[str, str] = os.environ) -> 
         defaults |= {name: environ[name] for name in ("RINGI_DATABASE_URL", "RINGI_OWNER_DATABASE_URL")}
     if uses_embedded_broker(environ):
         defaults["RINGI_BROKER_URL"] = valkey.attach(data_dir).url
-    overridable = ("RINGI_BROKER_URL", "RINGI_PUBLIC_URL", "RINGI_SETUP_KEY", "RINGI_AUDIT_KEY_FILE", "RINGI_AUDIT_CHECKPOINT_DIR")
+    overridable = (
+        "RINGI_BROKER_URL", "RINGI_PUBLIC_URL", "RINGI_SETUP_KEY", "RINGI_METRICS_TOKEN", "RINGI_AUDIT_KEY_FILE", "RINGI_AUDIT_CHECKPOINT_DIR",
+    )  # fmt: skip
     return defaults | {name: environ[name] for name in (*overridable, "MLFLOW_TRACKING_URI") if environ.get(name)}

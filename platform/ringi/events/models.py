@@ -28,6 +28,9 @@ class OutboxMessage(Base):
     sent_at: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(default=0)
     last_error: Mapped[str | None]
+    # The trace and the request that the message goes back to (observe/tracing.py).
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    request_id: Mapped[str | None] = mapped_column(String(64))
 
 
 class Event(OwnedByOrganization, Base):

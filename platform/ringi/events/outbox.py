@@ -9,14 +9,26 @@ from sqlalchemy.orm import Session
 
 from ringi.events.models import OutboxMessage
 from ringi.events.schemas import Topic
+from ringi.observe import context, tracing, work
 
 CHANNEL = "ringi_outbox"
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.5, 30.0
 
 
-def put(session: Session, topic: Topic, *, key: str, payload: dict[str, str], delay_s: float = 0.0) -> None:
-    """Announce `key` on `topic` once the caller's transaction commits, at the earliest after `delay_s` seconds."""
-    session.add(OutboxMessage(topic=topic, key=key, payload=payload, not_before=func.clock_timestamp() + timedelta(seconds=delay_s)))
+def put(
+    session: Session, topic: Topic, *, key: str, payload: dict[str, str], delay_s: float = 0.0, traceparent: str | None = None,
+    request_id: str | None = None,
+) -> None:  # fmt: skip
+    """Announce `key` on `topic` once the caller's transaction commits, at the earliest after `delay_s` seconds.
+
+    `traceparent` and `request_id` say what it goes back to, by default what is being worked on now.
+    """
+    session.add(
+        OutboxMessage(
+            topic=topic, key=key, payload=payload, not_before=func.clock_timestamp() + timedelta(seconds=delay_s),
+            traceparent=traceparent or tracing.traceparent(), request_id=request_id or context.current().get("request_id"),
+        )
+    )  # fmt: skip
     # PostgreSQL sends the notification at the commit, so the relay wakes exactly when the row becomes visible.
     session.execute(select(func.pg_notify(CHANNEL, "")))
 
@@ -32,7 +44,14 @@ def deliver_due(session: Session, send: Callable[[OutboxMessage], None], *, batc
     for message in session.scalars(due.order_by(OutboxMessage.id).limit(batch).with_for_update(skip_locked=True)).all():
         message.attempts += 1
         try:
-            send(message)
+            with work.delivery(
+                topic=message.topic,
+                key=message.key,
+                number=message.attempts,
+                traceparent=message.traceparent,
+                request_id=message.request_id,
+            ):
+                send(message)
         except OSError as error:
             message.last_error = f"{type(error).__name__}: {error}"[:500]
             message.not_before = func.clock_timestamp() + timedelta(seconds=_backoff_s(message.attempts))

@@ -22,6 +22,7 @@ from ringi.identity.models import Project
 from ringi.identity.permissions import Permission
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.errors import Forbidden, Unauthenticated
+from ringi.observe.serving import may_scrape
 from ringi.settings import get_settings
 from ringi.web.rate import RateLimited, get_counter
 from ringi.web.session import SessionDep
@@ -125,9 +126,17 @@ def setup_actor(request: Request, credentials: Bearer) -> Actor:
     return request.state.actor  # type: ignore[no-any-return]  # as just set
 
 
+def scraper(credentials: Bearer) -> Actor:
+    """Prometheus, by the metrics token of this deployment."""
+    if not may_scrape(f"Bearer {credentials.credentials}" if credentials else None):
+        raise Unauthenticated("Reading metrics needs this deployment's metrics token.", reason="metrics_token")
+    return system_actor("prometheus")
+
+
 def _declared(check: Check, permission: Permission) -> Check:
     check.ringi_permission = permission  # type: ignore[attr-defined]  # read by the test that walks the routes
     return check
 
 
+Scraper = Annotated[Actor, Depends(_declared(scraper, Permission.METRICS_READ))]
 SetupActor = Annotated[Actor, Depends(_declared(setup_actor, Permission.IDENTITY_MANAGE))]

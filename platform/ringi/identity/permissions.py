@@ -47,6 +47,8 @@ class Permission(StrEnum):
     SUBSCRIPTION_MANAGE = "subscription:manage"
     AUDIT_READ = "audit:read"
     AUDIT_EXPORT = "audit:export"
+    # No role has it: figures of the whole deployment are of every organisation at once.
+    METRICS_READ = "metrics:read"
 
 
 P = Permission

@@ -16,6 +16,7 @@ from ringi.identity.refusals import NameTaken, ReservedName, RoleAlreadyHeld, Ro
 from ringi.identity.schemas import Role, UserKind
 from ringi.kit.actor import Actor, ActorKind
 from ringi.kit.errors import NotFound, Unauthenticated
+from ringi.observe import context
 
 # First halves of hub paths that mean something else: base models, and the hub's own routes.
 RESERVED_PROJECTS = frozenset({"api", "bases"})
@@ -255,6 +256,7 @@ def authenticate(session: Session, secret: str | None, *, request_id: str | None
         # SKIP LOCKED: of two requests at once one writes it, and neither waits for the other to end.
         free = select(Token.id).where(Token.id == token.id).with_for_update(skip_locked=True).scalar_subquery()
         session.execute(update(Token).where(Token.id == free).values(last_used_at=now).execution_options(synchronize_session=False))
+    context.note(actor=token.user_id, organization=token.organization_id)
     return _actor_of(session, token, request_id)
 
 

@@ -26,6 +26,8 @@ class Job(Versioned, OwnedByOrganization, Base):
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("state = 'running'")),
         # The few that failed, or still run, among many that are done; the newest first.
         Index("ix_jobs_organization_id_state", "organization_id", "state", "id"),
+        # Counted at every scrape of /metrics: from the index alone, without the rows and their payloads.
+        Index("ix_jobs_kind_state", "kind", "state"),
     )
 
     project_id: Mapped[UUID | None] = mapped_column(ForeignKey("projects.id"), index=True)
@@ -60,6 +62,9 @@ class Job(Versioned, OwnedByOrganization, Base):
     created_by: Mapped[UUID]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    # The trace and the request that every attempt goes back to (observe/tracing.py).
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    request_id: Mapped[str | None] = mapped_column(String(64))
 
     project: Mapped[Project | None] = relationship(lazy="raise")
 

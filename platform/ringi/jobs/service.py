@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from opentelemetry.trace import SpanKind
 from sqlalchemy import ColumnElement, Select, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
@@ -25,6 +26,7 @@ from ringi.jobs.models import Job
 from ringi.jobs.schemas import OPEN, JobState, Placement
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.errors import Conflict, NotFound, RingiError
+from ringi.observe import tracing
 
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 2.0, 300.0
 
@@ -58,6 +60,7 @@ class LeaseLost(RingiError):
         )
 
 
+@tracing.traced("enqueue", SpanKind.PRODUCER)
 def enqueue(
     session: Session,
     actor: Actor,
@@ -81,6 +84,7 @@ def enqueue(
         exclusive_key=exclusive_key, payload=as_document(payload), created_by=actor.id, reserved_bytes=adds_bytes,
         priority=wish.priority if wish else 0,
         requirements=placement.requirements(kind, payload, wish).model_dump(mode="json", exclude_none=True),
+        traceparent=tracing.traceparent(), request_id=actor.request_id,
     )  # fmt: skip
     try:
         # A savepoint, so that losing the race for the key leaves the caller's transaction usable.
@@ -90,12 +94,16 @@ def enqueue(
         if "uq_jobs_exclusive_key_open" in str(error.orig):
             raise AlreadyRunning(subject) from error
         raise
-    _nudge(session, job.id, job.queue)
+    tracing.describe(ringi__job__id=str(job.id), ringi__job__kind=kind, ringi__job__queue=job.queue)
+    _nudge(session, job)
     return job
 
 
-def _nudge(session: Session, job_id: UUID, queue: str, *, delay_s: float = 0.0) -> None:
-    outbox.put(session, Topic.JOB_READY, key=str(job_id), payload={"queue": queue}, delay_s=delay_s)
+def _nudge(session: Session, job: Job, *, delay_s: float = 0.0) -> None:
+    outbox.put(
+        session, Topic.JOB_READY, key=str(job.id), payload={"queue": job.queue}, delay_s=delay_s, traceparent=job.traceparent,
+        request_id=job.request_id,
+    )  # fmt: skip
 
 
 def claim(session: Session, job_id: UUID, *, owner: str, lease_s: float) -> Job | None:
@@ -184,7 +192,7 @@ def requeue(session: Session, job: Job) -> None:
     delay_s = min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2 ** (job.attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
     job.state, job.lease_owner, job.lease_until = JobState.QUEUED, None, None
     job.not_before = func.clock_timestamp() + timedelta(seconds=delay_s)
-    _nudge(session, job.id, job.queue, delay_s=delay_s)
+    _nudge(session, job, delay_s=delay_s)
 
 
 def end(session: Session, job: Job, state: JobState) -> None:
@@ -265,7 +273,7 @@ def renudge(session: Session, *, older_than_s: float, batch: int = 100) -> int:
     jobs = session.scalars(waiting.limit(batch).with_for_update(skip_locked=True)).all()
     for job in jobs:
         job.nudged_at = func.clock_timestamp()
-        _nudge(session, job.id, job.queue)
+        _nudge(session, job)
     return len(jobs)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from functools import cache
 from http import HTTPStatus
 from typing import Any
-from uuid import uuid4
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,12 +16,11 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ringi.kit.errors import RingiError
+from ringi.observe.requests import Observed
 
 log = logging.getLogger("ringi.api")
 PROBLEM = "application/problem+json"
@@ -60,7 +58,7 @@ def problem(
     if retry_after_s is not None:
         headers["Retry-After"] = str(retry_after_s)
     if body["request_id"]:
-        # The answer to an unforeseen error is made outside of RequestId, which sets it on all others.
+        # The answer to an unforeseen error is made outside of Observed, which sets it on all others.
         headers["X-Request-Id"] = str(body["request_id"])
     return JSONResponse(body | ({"details": dict(details)} if details else {}), status_code=status, media_type=PROBLEM, headers=headers)
 
@@ -98,39 +96,9 @@ def documented(known: Documented, *more: Documented) -> Documented:
     return merged
 
 
-class RequestId:
-    """An id for every request: in the audit events it causes, in its problem document, and in the header `X-Request-Id`.
-
-    `request.state.answer_headers` go onto every answer too, also onto refusals.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Plain ASGI: bodies stream through untouched in both directions."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        request_id = str(uuid4())
-        state = scope.setdefault("state", {})
-        state["request_id"], state["answer_headers"] = request_id, {}
-
-        async def with_header(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                for name, value in state["answer_headers"].items():
-                    # Structured lists (RFC 9651): the limit that refused stands beside the one that every request counts against.
-                    headers[name] = f"{headers[name]}, {value}" if name in headers else value
-            await send(message)
-
-        await self.app(scope, receive, with_header)
-
-
 def install(app: FastAPI) -> None:
     """Put the handlers and the request id on the application."""
-    app.add_middleware(RequestId)
+    app.add_middleware(Observed)
 
     @app.exception_handler(RingiError)
     def refused(request: Request, error: RingiError) -> JSONResponse:
