@@ -35,7 +35,13 @@ ANY_USER = {
     f"DELETE {API_PREFIX}/tokens/{{token_id}}": "a caller's own token; the service lets an identity_admin end the others",
 }
 # Their body is read as it comes, and named by its digest: sending it again changes nothing.
-STREAMED_IN = {f"POST {API_PREFIX}/uploads": "content-addressed"}
+STREAMED_IN = {
+    f"POST {API_PREFIX}/uploads": "content-addressed",
+    f"PATCH {API_PREFIX}/uploads/sessions/{{session_id}}": "its offset moves once",
+    f"POST {API_PREFIX}/uploads/sessions/{{session_id}}/finish": "asked again, it answers the same",
+    f"DELETE {API_PREFIX}/uploads/sessions/{{session_id}}": "asked again, there is nothing left",
+    f"POST {API_PREFIX}/storage/collections": "removes what nothing refers to, and a repeat finds less",
+}
 
 
 class Declared(NamedTuple):

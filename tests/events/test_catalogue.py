@@ -14,8 +14,10 @@ each = pytest.mark.parametrize("event", CATALOGUE.values(), ids=CATALOGUE)
 # What the audit log records and no event tells: identities and uploads lie below events, reading changes nothing, and the rest has its
 # event under another name, or is the subscription's own administration.
 NOT_TOLD = {
-    "organization", "project", "user", "membership", "token", "upload", "hub", "access", "audit", "subscription",
+    "organization", "project", "user", "membership", "token", "upload", "hub", "access", "audit", "subscription", "quota", "tag", "storage", "worker",
 }  # fmt: skip
+# Single actions without an event: who waits behind whom, and a note beside a version.
+NOT_TOLD_ALONE = {AuditAction.JOB_PRIORITIZE, AuditAction.ADAPTER_VERSION_ORIGIN}
 TOLD_AS = {
     AuditAction.BASE_MODEL_CREATE: "base.created", AuditAction.BASE_MODEL_REVISION_REGISTER: "base.revision.registered",
     AuditAction.BASE_MODEL_REVISION_SEAL: "base.revision.sealed", AuditAction.BASE_MODEL_REVISION_REFUSE: "base.revision.refused",
@@ -55,6 +57,8 @@ def test_every_event_is_told_by_the_platform() -> None:
 
 
 def test_every_change_that_the_audit_log_knows_is_told_or_stands_here_with_a_reason() -> None:
-    missing = [action for action in AuditAction if action not in TOLD_AS and action.value.partition(".")[0] not in NOT_TOLD]
+    missing = [
+        action for action in AuditAction if action not in TOLD_AS.keys() | NOT_TOLD_ALONE and action.value.partition(".")[0] not in NOT_TOLD
+    ]
     assert missing == []
     assert set(TOLD_AS.values()) <= set(CATALOGUE)

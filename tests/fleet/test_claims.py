@@ -21,7 +21,7 @@ from ringi.jobs.contracts import JobKind
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
 from ringi.kit.actor import Actor, ActorKind
-from ringi_workers import runtime
+from ringi_workers import failures, runtime
 from support.refusals import refused
 
 __all__ = ["this_process"]
@@ -229,7 +229,7 @@ def test_of_a_claim_and_a_measurement_the_smaller_counts(house: House) -> None:
 
 def out_of_memory(job_id: UUID, worker: str) -> Job:
     """The worker's attempt ends as the runtime ends it."""
-    error = runtime.OutOfMemory("The device ran out of memory.", next_step="Use a larger device.")
+    error = failures.OutOfMemory("The device ran out of memory.", next_step="Use a larger device.")
     with transaction() as session:
         attempt = jobs.find(session, Actor(ActorKind.SYSTEM, UUID(int=0), "test"), job_id).attempt
         jobs.fail(session, job_id, owner=f"{worker}/here/1", attempt=attempt, error=error)

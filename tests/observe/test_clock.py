@@ -10,6 +10,9 @@ WALL_CLOCK = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "d
 NAMED = {
     "platform/ringi/kit/ids.py": "the first bits of an id give it a place among the others; its last ones make it unique",
     "platform/ringi/embedded/supervise.py": "`ringi status` shows since when a process runs",
+    "platform/ringi/web/as_of.py": "a time to come has no past, and the answer says so",
+    "platform/ringi/cli/commands/logs.py": "`--since 10m` counts back from now on the caller's machine",
+    "workers/ringi_workers/notifications/webhook.py": "a webhook's timestamp is part of what is signed",
     "workers/ringi_workers/tracking.py": "MLflow wants the time of each figure",
 }
 

@@ -31,6 +31,7 @@ from ringi.jobs.service import LeaseLost
 from ringi.kit.errors import RingiError
 from ringi.observe import work
 from ringi.settings import get_settings
+from ringi_workers.failures import OutOfMemory, TimeLimitExceeded, WorkFailed
 from ringi_workers.following import JobSink
 from ringi_workers.joblog import JobLog, own_secrets
 from ringi_workers.tracking import RunStatus
@@ -57,31 +58,6 @@ _DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 _TRIM_EVERY = 1000
 _HANDLERS: dict[JobKind, Handler] = {}
 _worker_name = "worker"
-
-
-class WorkFailed(RingiError):
-    """The work raised what nobody foresaw; another try may end otherwise."""
-
-    code, status, retryable = "job_work_failed", 500, True
-
-    def __init__(self, error: Exception) -> None:
-        next_step = "It is tried again; if it keeps failing, read the worker's log."
-        super().__init__(f"The work failed with {type(error).__name__}: {error}"[:2000] + ".", next_step=next_step)
-
-
-class OutOfMemory(RingiError):
-    """The device has no room for the work; the same work again would need the same room."""
-
-    code, status = "job_out_of_memory", 409
-
-
-class TimeLimitExceeded(RingiError):
-    """The job ran longer than its kind may."""
-
-    code, status = "job_time_limit", 409
-
-    def __init__(self, limit_s: int) -> None:
-        super().__init__(f"The job ran longer than its limit of {limit_s} s.", next_step="Make the work smaller, then start it again.")
 
 
 def set_worker_name(name: str) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -19,13 +19,13 @@ from pydantic import BaseModel, ValidationError
 from ringi.cli import parts
 from ringi.cli.errors import AnswerNotUnderstood, ApiError, FileChanged, Unreachable, Usage
 from ringi.cli.events import ServerEvent, parsed
+from ringi.cli.listed import Listed
 from ringi.kit.digests import chunks, sha256_file
 from ringi.uploads.schemas import UploadedFile, UploadOut
 from ringi.web.schemas import Page
 
 Model = TypeVar("Model", bound=BaseModel)
 API = "/api/v1"
-PAGE_SIZE = 100
 BACK_OFF_S = (0.2, 0.5, 1.0)
 RETRIED = frozenset({502, 503, 504})
 # The first attempt may still be running where its answer was lost.
@@ -42,40 +42,6 @@ EVENT_STREAM = "text/event-stream"
 
 # Called with bytes sent so far and bytes in all.
 OnBytes = Callable[[int, int], None]
-
-
-class Count(NamedTuple):
-    """How many items a list has on all pages; there are more when it is not `exact`."""
-
-    total: int
-    exact: bool
-
-
-class Listed(Iterator[Model]):
-    """A list's items, page by page as they are needed; `count()` asks how many there are in all."""
-
-    def __init__(self, http: "Connection", path: str, model: type[Model], query: dict[str, Any]) -> None:
-        self._http, self._path, self._model, self._query = http, path, model, query
-        self._items = self._walk()
-
-    def __next__(self) -> Model:
-        return next(self._items)
-
-    def count(self) -> Count:
-        """One request more; it takes nothing from the items."""
-        page = self._http.page(self._path, self._model, **self._query, limit=1, count=True)
-        if page.total is None:
-            raise AnswerNotUnderstood(self._http.server, self._path, "it was asked to count and did not")
-        return Count(page.total, exact=page.total_exact is not False)
-
-    def _walk(self) -> Iterator[Model]:
-        cursor: str | None = None
-        while True:
-            page = self._http.page(self._path, self._model, **self._query, limit=PAGE_SIZE, cursor=cursor)
-            yield from page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                return
 
 
 def route(*segments: str) -> str:

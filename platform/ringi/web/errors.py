@@ -154,7 +154,8 @@ def install(app: FastAPI) -> None:
 
 def _plain(request: Request, error: Exception) -> JSONResponse:
     """What the framework refuses by itself: no such route, another method, a body that is no JSON."""
-    assert isinstance(error, HTTPException)  # noqa: S101  # the only kind that it is registered for
+    if not isinstance(error, HTTPException):  # the only kind that it is registered for
+        raise error
     code = {400: "malformed_request", 404: "no_such_route", 405: "method_not_allowed", 413: "request_too_large"}
     answer = problem(
         request, status=error.status_code, code=code.get(error.status_code, "http_error"), detail=str(error.detail),

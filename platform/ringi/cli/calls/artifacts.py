@@ -15,8 +15,9 @@ from ringi.adapters.schemas import (
 )
 from ringi.base_models.schemas import BaseModelOut, CreateBaseModel, RegisterRevision, RevisionOut
 from ringi.cli.asked import Asked
-from ringi.cli.connection import Connection, Listed, OnBytes, route
+from ringi.cli.connection import Connection, OnBytes, route
 from ringi.cli.folders import adapter_files, base_files
+from ringi.cli.listed import Listed
 from ringi.datasets.schemas import DEFAULT_SPLIT, AddDatasetVersion, CreateDataset, DatasetOut, DatasetVersionAccepted, DatasetVersionOut
 
 _MOVES = {VersionState.DEPRECATED: "deprecate", VersionState.RETIRED: "retire", VersionState.REVOKED: "revoke"}

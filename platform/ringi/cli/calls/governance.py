@@ -7,7 +7,8 @@ from ringi.api.audit_schemas import AuditEntryOut, AuditKeyOut
 from ringi.approvals.policy import PolicyDocument
 from ringi.approvals.schemas import ApprovalOut, CastVote, PolicyOut, RequestApproval, RequestState, SetPolicy, VoteDecision, Withdraw
 from ringi.cli.asked import Asked
-from ringi.cli.connection import Connection, Listed, route
+from ringi.cli.connection import Connection, route
+from ringi.cli.listed import Listed
 from ringi.compatibility.schemas import AssessmentOut
 from ringi.releases.schemas import ChannelOut, CreateChannel, Publish, ReleaseOut, RollBack, StandingOut
 

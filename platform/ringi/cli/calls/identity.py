@@ -4,7 +4,8 @@ from typing import Unpack
 from uuid import UUID
 
 from ringi.cli.asked import Asked
-from ringi.cli.connection import Connection, Listed, route
+from ringi.cli.connection import Connection, route
+from ringi.cli.listed import Listed
 from ringi.identity.schemas import (
     CreateOrganization,
     CreateProject,

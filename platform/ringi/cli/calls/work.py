@@ -6,8 +6,9 @@ from typing import Unpack
 from uuid import UUID
 
 from ringi.cli.asked import Asked
-from ringi.cli.connection import Connection, Listed, route
+from ringi.cli.connection import Connection, route
 from ringi.cli.events import ServerEvent
+from ringi.cli.listed import Listed
 from ringi.evaluation.schemas import EvaluationOut, RequestEvaluation
 from ringi.jobs.contracts import ItemRecord, JobKind
 from ringi.jobs.schemas import JobOut, JobState, Level, LogLine, Placement, SetPriority
