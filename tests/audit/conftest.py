@@ -1,4 +1,4 @@
-"""A database with the audit tables alone, made by the models and `ddl.install`, as owner; everything else works as the application role."""
+"""A database with the audit tables, and where a process leaves its sign,, made by the models and `ddl.install`, as owner; everything else works as the application role."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +16,7 @@ from ringi.audit.signing import CheckpointFile, sign_head
 from ringi.db.base import Base
 from ringi.embedded.postgres import PostgresHandle
 from ringi.kit.actor import Actor, ActorKind
+from ringi.observe.models import ProcessSign
 from ringi.settings import get_settings
 from support.postgres import DatabaseUrls, drop_database, empty_database, fresh_database, postgres_server  # noqa: F401  # a fixture
 
@@ -26,6 +27,7 @@ def audit_template(postgres_server: PostgresHandle) -> str:  # noqa: F811  # the
     made = empty_database(postgres_server, "audit_template")
     engine = create_engine(made.owner_url)
     tables = [table for name, table in Base.metadata.tables.items() if name.startswith("audit_")]
+    tables.append(Base.metadata.tables[ProcessSign.__tablename__])  # where the sequencer says that it lives
     with engine.begin() as connection:
         Base.metadata.create_all(connection, tables=tables)
         ddl.install(lambda statement: connection.execute(text(statement)))

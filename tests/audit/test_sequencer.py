@@ -47,6 +47,7 @@ class SequencerProcess:
             "RINGI_DATABASE_URL": urls.app_url,
             "RINGI_DATA_DIR": str(data_dir),
             "RINGI_PROCESS_NAME": "sequencer-under-test",
+            "RINGI_LOG_FORMAT": "json",
         }
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -56,7 +57,7 @@ class SequencerProcess:
 
     def starts(self) -> int:
         """How often it has come up."""
-        return self.log.read_text().count("INFO sequencing ")
+        return self.log.read_text().count('"message": "sequencing ')
 
     def end(self, number: signal.Signals) -> int:
         assert self._process is not None

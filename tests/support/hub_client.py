@@ -112,6 +112,7 @@ def hub_server(folder: Path, *, database_url: str, blobs: Path) -> Iterator[tupl
     """The platform's application under uvicorn; yields it with its process id."""
     port, log = free_port(), folder / "uvicorn.log"
     environment = os.environ | {"RINGI_DATABASE_URL": database_url, "RINGI_BLOB_URL": blobs.as_uri(), "RINGI_DATA_DIR": str(folder)}
+    environment |= {"RINGI_LOG_FORMAT": "text"}  # the access log is read line by line
     command = [sys.executable, "-m", "uvicorn", "ringi.api.app:app", "--host", "127.0.0.1", "--port", str(port)]
     with log.open("w") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)

@@ -60,10 +60,11 @@ def advance(session: Session, actor: Actor, version: AdapterVersion, *, to: Vers
         .where(AdapterVersion.id == version.id, AdapterVersion.state.in_(MOVES[to]))
         .values(state=to, state_reason=reason)
         .returning(AdapterVersion)
-        .execution_options(populate_existing=True)
     ).one_or_none()
     if moved is None:
         raise VersionMoved(version, to)
+    # What the database wrote, and nothing else: what the caller has loaded beside it stays.
+    session.refresh(moved, attribute_names=["state", "state_reason", "row_version"])
     audit.record(
         session, actor, _ACTIONS[to], object_type="adapter_version", object_id=version.id, object_digest=version.manifest_digest,
         project_id=version.project_id, payload=reason,
