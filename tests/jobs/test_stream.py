@@ -207,7 +207,7 @@ def test_lines_are_paged_filtered_and_stable(rig: Rig) -> None:
     assert [one["message"] for one in behind["items"]] == said[6:]
     _, other = rig.asked()
     wrong = call("viewer", "GET", f"/jobs/{other}/logs?cursor={first['next_cursor']}")
-    assert (wrong.status_code, wrong.json()["code"]) == (400, "invalid_cursor")
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_cursor")
 
 
 def test_the_clients_wait_and_lines_use_the_same_log(rig: Rig) -> None:

@@ -190,7 +190,7 @@ def records_come_in_pages_by_cursor(platform: Platform, whole: list[str]) -> Non
     assert items == whole
     other = next(platform.as_("contributor").evaluations.all(PROJECT, ADAPTER, "v2")).id
     foreign = platform.call("contributor", "GET", path % ("v2", other), params={"cursor": cursor})
-    assert (foreign.status_code, foreign.json()["code"]) == (400, "invalid_cursor")
+    assert (foreign.status_code, foreign.json()["code"]) == (422, "invalid_cursor")
 
 
 def platform_evaluation(platform: Platform) -> Any:

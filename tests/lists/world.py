@@ -35,8 +35,7 @@ from ringi.kit.digests import sha256_bytes
 from ringi.kit.ids import uuid7
 from ringi.releases.models import Channel, Release
 from ringi.releases.schemas import ReleaseAction
-from ringi.storage import blobs
-from ringi.storage.blobs import StoredBlob
+from ringi.storage.models import Blob
 from ringi.training.models import TrainingRun
 from ringi.training.schemas import TrainingPlan
 from support.postgres import DatabaseUrls
@@ -125,8 +124,9 @@ class Tenant:
         session.add(dataset)
         session.flush()
         parts = [digest() for _ in range(3)]
-        for part in parts:
-            blobs.register(session, StoredBlob(part, 1))
+        # Rows alone: nobody reads the bytes here.
+        session.add_all(Blob(digest=part, size=1) for part in parts)
+        session.flush()
         report = {
             "rows": rows, "unique_pairs": rows, "empty_rows": 0, "duplicate_rows": 0, "duplicated_pairs": 0, "conflicting_prompts": 0, "leakage_prevented": 0,
             "train_rows": rows - 10, "validation_rows": 10, "characters": 1, "categories": {}, "examples": {},
