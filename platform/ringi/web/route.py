@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
@@ -23,6 +24,7 @@ from ringi.kit.errors import RingiError
 from ringi.web import idempotency, preconditions
 from ringi.web.errors import AWAY, documented, refusal_answer, responses
 from ringi.web.rate import RateLimited
+from ringi.web.session import get_session
 
 Endpoint = Callable[..., Any]
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -60,7 +62,7 @@ class ApiRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """FastAPI's handler with ours around it; asked for once for the router and once for each place where it is included."""
         handle, checks_match = super().get_route_handler(), preconditions.is_checked_by(self.dependant)
-        streams = inspect.iscoroutinefunction(self.endpoint)
+        stands_alone = inspect.iscoroutinefunction(self.endpoint) or not _takes_session(self.dependant)
         secret = bool(WRITES.intersection(self.methods or ())) and _holds_secret(self.response_model)
 
         async def attend(request: Request) -> Response:
@@ -71,12 +73,17 @@ class ApiRoute(APIRoute):
             if not checks_match and preconditions.IF_MATCH in request.headers:
                 raise preconditions.PreconditionNotSupported
             # Streamed uploads are named by their digest: the same bytes again change nothing, and reading them here would hold them in memory.
-            if streams:
+            # What has no transaction of the request has none to keep an answer in; such a route says why a repeat does no harm.
+            if stands_alone:
                 return await handle(request)
             request.state.attempt = await idempotency.attempt_of(request, secret=secret)
             return await _kept(request, handle)
 
         return attend
+
+
+def _takes_session(dependant: Dependant) -> bool:
+    return any(one.call is get_session or _takes_session(one) for one in dependant.dependencies)
 
 
 def _attended(endpoint: Endpoint) -> Endpoint:
