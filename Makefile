@@ -8,6 +8,8 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 DATA_DIR ?= .ringi
 PYTEST_ARGS ?=
+# Tests wait for workers and servers more than they compute: three processes, each with a platform of its own, keep two cores busy.
+TEST_PROCESSES ?= 3
 # A log wants lines, a person wants to see how much is left.
 PIP_PROGRESS := $(if $(filter true,$(CI)),--progress-bar off,)
 SOURCES := $(wildcard platform workers tests migrations benchmarks)
@@ -38,7 +40,7 @@ check: $(INSTALLED)  ## Every check that is not a test: ruff, mypy --strict, imp
 	$(BIN)/python tests/architecture/lint.py $(SOURCES)
 
 test: check  ## Set-up if needed, every check and every test (PYTEST_ARGS='-k name' narrows it)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 demo: $(INSTALLED)  ## One adapter, end to end, on a real model; leaves the data folder for `make up`
 	$(BIN)/python -m ringi_workers.demo
