@@ -264,4 +264,4 @@ def test_a_store_that_dies_in_the_middle_is_a_clear_refusal_and_leaves_nothing_t
         assert list(platform.as_("auditor").audit.events(action="upload.store")) == []
         ready = platform.call(None, "GET", "/../../readyz")
         assert ready.status_code == 503
-        assert "blob store cannot be used" in ready.json()["dependencies"]["blob_store"]
+        assert "blob store cannot be used" in ready.json()["dependencies"]["blob_store"]["detail"]
