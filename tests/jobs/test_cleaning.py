@@ -36,7 +36,7 @@ def test_what_steers_a_terminal_is_gone(line: str, shown: str) -> None:
 @pytest.mark.parametrize(
     ("line", "secret"),
     [
-        (f"using {tokens.draw()} for the pull", None),
+        pytest.param(f"using {tokens.draw()} for the pull", None, id="a token"),
         ("cannot reach postgresql+psycopg://ringi_app:hunter2horse@db:5432/ringi", "hunter2horse"),
         ("Authorization: Bearer abcdefgh12345678", "abcdefgh12345678"),
         ("AKIAIOSFODNN7EXAMPLE was refused", "AKIAIOSFODNN7EXAMPLE"),

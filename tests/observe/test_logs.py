@@ -81,8 +81,8 @@ def test_the_format_can_be_chosen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        tokens.draw(),
-        f"/api/v1/x?token={tokens.draw()[:30]}",
+        pytest.param(tokens.draw(), id="a token"),
+        pytest.param(f"/api/v1/x?token={tokens.draw()[:30]}", id="a piece of a token"),
         "Authorization: Bearer abcdef123456",
         "authorization: basic dXNlcjpwYXNzd29yZA==",
         "postgresql+psycopg://ringi_app:s3cr3t-Pass@db.example/ringi",
@@ -117,7 +117,7 @@ def test_a_callers_request_id_is_taken(given: str) -> None:
     assert request_id_of({b"x-request-id": given.encode()}) == given
 
 
-@pytest.mark.parametrize("given", ["", "-x", "a" * 65, "a b", "a\nb", "日本語", "<script>", tokens.draw()[:40]])
+@pytest.mark.parametrize("given", ["", "-x", "a" * 65, "a b", "a\nb", "日本語", "<script>", pytest.param(tokens.draw()[:40], id="a token")])
 def test_a_request_id_that_is_none_is_replaced(given: str) -> None:
     drawn = request_id_of({b"x-request-id": given.encode()})
     assert drawn != given
