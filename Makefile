@@ -40,7 +40,7 @@ check: $(INSTALLED)  ## Every check that is not a test: ruff, mypy --strict, imp
 	$(BIN)/python tests/architecture/lint.py $(SOURCES)
 
 test: check  ## Set-up if needed, every check and every test (PYTEST_ARGS='-k name' narrows it)
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 demo: $(INSTALLED)  ## One adapter, end to end, on a real model; leaves the data folder for `make up`
 	$(BIN)/python -m ringi_workers.demo

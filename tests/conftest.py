@@ -12,6 +12,13 @@ from support.story import ground, sources
 
 __all__ = ["broker", "database", "ground", "migrated_template", "object_store", "platform", "postgres_server", "shared_platform", "sources"]
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take a minute or more (marker `long`) begin first, so that the processes of a run end together."""
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 _connect = socket.socket.connect
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 

@@ -16,6 +16,8 @@ from support.refusals import refused
 from support.running_platform import PROJECT
 from support.waiting import until
 
+pytestmark = pytest.mark.long
+
 
 def test_a_change_arrives_signed_and_is_what_the_list_of_events_says(world: World) -> None:
     with receiving() as receiver:

@@ -17,6 +17,8 @@ from support.running_platform import PROJECT, Platform, Processes, new_organizat
 from support.story import ADAPTER, PLAN, Sources, approved, environment_name, evaluated, prepared, published, registered_base, trained
 from support.waiting import until
 
+pytestmark = pytest.mark.long
+
 
 def told(platform: Platform, type_: str) -> list[EventOut]:
     """Oldest first."""

@@ -14,6 +14,8 @@ from support.refusals import refused
 from support.running_platform import PROJECT
 from support.waiting import until
 
+pytestmark = pytest.mark.long
+
 __all__ = ["rig"]
 REASON = "ドライバーの更新のため"
 

@@ -15,6 +15,8 @@ import pytest
 from ringi.identity.schemas import Role
 from support.running_platform import Platform
 
+pytestmark = pytest.mark.long
+
 # Domain refusals (400) and what another change forbids (409, 412, 428) are right answers to a request that fits the schema, and so is 422: no schema
 # says which fields a list has, or what a cursor may be.
 CONFIG = """

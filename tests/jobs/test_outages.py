@@ -15,6 +15,8 @@ from support.refusals import refused
 from support.running_platform import PROJECT
 from support.waiting import until
 
+pytestmark = pytest.mark.long
+
 
 def test_requests_succeed_while_the_broker_is_down_and_jobs_run_when_it_is_back(rig: Rig) -> None:
     rig.with_workers(1)

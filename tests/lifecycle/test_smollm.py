@@ -11,6 +11,8 @@ from ringi_workers.demo.sources import DownloadFailed, default_cache, fetch_base
 from support.running_platform import PROJECT, Platform
 from support.story import approved, evaluated, published, registered_base, sealed_dataset, trained
 
+pytestmark = pytest.mark.long
+
 # Short rows and few steps: enough to show an effect, on two cores in a minute.
 PLAN = TrainingPlan(rank=8, max_steps=12, batch_size=8, max_length=64, learning_rate=1e-3, checkpoint_every=50)
 

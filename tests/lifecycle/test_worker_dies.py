@@ -12,6 +12,8 @@ from support.running_platform import PROJECT, Processes
 from support.story import BASE, PLAN, Ground
 from support.waiting import until
 
+pytestmark = pytest.mark.long
+
 SEED = int(os.environ.get("RINGI_KILL_SEED", random.SystemRandom().randrange(2**32)))
 # About ten seconds of training on one core, with a checkpoint every twentieth.
 STEPS = 400

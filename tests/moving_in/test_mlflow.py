@@ -12,7 +12,7 @@ from support.running_platform import PROJECT, Processes, new_organization
 from support.story import BASE, Sources, registered_base
 
 # Processes that load torch are started one after the other; on a busy machine that takes minutes.
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 JAPANESE = "顧客対応 回答"
 
 

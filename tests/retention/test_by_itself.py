@@ -53,7 +53,7 @@ def test_the_relay_removes_what_nothing_refers_to_and_keeps_what_a_job_needs(dat
 
 
 def ringi(platform: Platform, user: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"RINGI_SERVER": platform.server, "RINGI_TOKEN": platform.tokens[user]}
+    environment = os.environ | {"RINGI_SERVER": platform.server, "RINGI_TOKEN": platform.tokens[user], "COLUMNS": "200"}
     return subprocess.run(
         [sys.executable, "-c", "from ringi.cli.main import run; run()", *arguments], env=environment, capture_output=True, text=True,
         encoding="utf-8", check=False,

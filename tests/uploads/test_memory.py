@@ -18,6 +18,8 @@ from sqlalchemy import make_url
 from ringi.kit.digests import sha256_file
 from support.running_platform import Platform
 
+pytestmark = pytest.mark.long
+
 MIB = 1024 * 1024
 BOUND = 300 * 10**6  # bytes of resident memory of the whole process
 FEW, MANY = 300 * 10**6, 2 * 10**9

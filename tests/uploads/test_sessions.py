@@ -9,6 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
+import pytest
+
 from ringi.cli.errors import ApiError
 from ringi.identity.schemas import Role
 from ringi.storage.blobs import BlobMissing, store_at
@@ -19,6 +21,8 @@ from support.object_store import object_store_server
 from support.own_api import small_api, store_url
 from support.running_platform import Platform, Processes, start_api
 from support.waiting import until
+
+pytestmark = pytest.mark.long
 
 MIB = 1024 * 1024
 KIB = 1024

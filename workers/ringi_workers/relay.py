@@ -73,6 +73,7 @@ def main() -> int:
     logs.configure()
     stop, pause, signs = Stop(), SWEEP_S, Signs(RELAY)
     serving.start(broker=True, signs=signs)
+    log.info("relaying")
     # Here only: this process sends and never waits for messages, which is a read without an end in the workers.
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "socket_timeout": _BROKER_ANSWERS_S}
     while not stop.asked:
