@@ -150,9 +150,14 @@ def _calls(story: _Story, adapters: int, versions: int) -> tuple[Callable[[int, 
     def written(user: str) -> dict[str, str]:
         return bearer[user] | {"Idempotency-Key": str(uuid4())}
 
-    def create(client: int, _number: int) -> Call:
+    def create(client: int, number: int) -> Call:
         at = client % adapters
-        body = {"files": story.files[at], "base_revision": "r1"}
+        # Another set of files each time, as in life: a file more, under a name of its own. The same set twice would be refused.
+        own = {
+            "path": f"notes/{client}-{number}.txt",
+            "digest": next(one["digest"] for one in story.files[at] if one["path"] == "README.md"),
+        }
+        body = {"files": [*story.files[at], own], "base_revision": "r1"}
         return Call("POST", f"{root}/adapters/adapter-{at}/versions", body, written("contributor"))
 
     def get(client: int, number: int) -> Call:

@@ -1,7 +1,7 @@
 """Uploads in parts, and the rights of the collector: it removes rows of bytes that nothing refers to, which nobody could before.
 
 Revision: 0003
-Revises: 0002
+Revises: 0007
 """
 
 import sqlalchemy as sa

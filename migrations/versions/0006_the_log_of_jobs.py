@@ -1,7 +1,7 @@
 """The log of jobs: changes, progress and lines, placed in the order of their commits.
 
 Revision: 0006
-Revises: 0002
+Revises: 0009
 """
 
 import sqlalchemy as sa

@@ -1,7 +1,7 @@
 """Events, subscriptions, deliveries and their attempts.
 
 Revision: 0008
-Revises: 0002
+Revises: 0011
 """
 
 import sqlalchemy as sa

@@ -3,7 +3,7 @@
 The stored columns rewrite `adapters`, `datasets` and `jobs` once, under a lock; `normalize` and `casefold` need a database in UTF-8.
 
 Revision: 0009
-Revises: 0002
+Revises: 0005
 """
 
 import sqlalchemy as sa

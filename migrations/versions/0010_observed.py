@@ -1,7 +1,7 @@
 """Where work goes back to: the trace and the request on jobs and messages; and the signs of life of processes.
 
 Revision: 0010
-Revises: 0002
+Revises: 0008
 """
 
 import sqlalchemy as sa

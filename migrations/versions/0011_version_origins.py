@@ -1,7 +1,7 @@
 """Where an imported version came from.
 
 Revision: 0011
-Revises: 0002
+Revises: 0003
 """
 
 import sqlalchemy as sa

@@ -83,6 +83,7 @@ class Settings(BaseSettings):
     stream_pulse_s: float = Field(default=15.0, gt=0)
     # Open streams of one API process.
     max_streams: int = Field(default=2000, ge=1)
+    max_streams_of_token: int = Field(default=1000, ge=1)
     # `auto`: JSON lines in production and wherever standard error is no terminal.
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

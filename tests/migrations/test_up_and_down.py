@@ -77,6 +77,11 @@ def test_the_versions_are_one_line_without_branches() -> None:
     assert all(not isinstance(script.down_revision, tuple) for script in SCRIPTS.walk_revisions())
 
 
+def test_what_a_version_says_of_its_parent_is_true() -> None:
+    said = {script.revision: str(script.module.__doc__).rpartition("Revises:")[2].strip() or None for script in SCRIPTS.walk_revisions()}
+    assert said == {script.revision: script.down_revision for script in SCRIPTS.walk_revisions()}
+
+
 def test_the_head_equals_the_models(database: DatabaseUrls) -> None:
     engine = create_engine(database.owner_url)
     with engine.connect() as connection:

@@ -29,19 +29,30 @@ _COLLECTING_S = 0.25
 log = logging.getLogger("ringi.housekeeping")
 
 
-def sweep() -> None:
-    """One round."""
+class Housekeeping:
+    """Rounds, one after the other; what a round remembers for the next is where in the log of jobs it stopped."""
+
+    def __init__(self) -> None:
+        self._log_looked_at = 0
+
+    def sweep(self) -> None:
+        """One round."""
+        _look_after_jobs()
+        with transaction() as session:
+            outbox.purge(session, sent_before=KEPT_AFTER_SENDING)
+        with transaction() as session:
+            idempotency.purge(session)
+            purged = job_log.purge(session, ended_before=LOG_KEPT_AFTER_THE_END, after=self._log_looked_at)
+        self._log_looked_at = purged.reached
+        with transaction() as session:
+            fleet.purge(session, silent_for=WORKERS_REMEMBERED)
+
+
+def _look_after_jobs() -> None:
     with transaction() as session:
         silent = jobs.reap(session)
     with transaction() as session:
         renudged = jobs.renudge(session, older_than_s=get_settings().renudge_s)
-    with transaction() as session:
-        outbox.purge(session, sent_before=KEPT_AFTER_SENDING)
-    with transaction() as session:
-        idempotency.purge(session)
-        job_log.purge(session, ended_before=LOG_KEPT_AFTER_THE_END)
-    with transaction() as session:
-        fleet.purge(session, silent_for=WORKERS_REMEMBERED)
     if silent or renudged:
         log.info("%d jobs of silent workers, %d nudged again", silent, renudged)
 

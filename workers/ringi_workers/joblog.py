@@ -13,10 +13,8 @@ from functools import cache
 from itertools import islice
 from typing import Self
 
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
-
 from ringi.jobs.log import Line
+from ringi.observe.redaction import secrets_of
 from ringi.settings import get_settings
 
 HELD_LINES = 2000
@@ -24,20 +22,12 @@ HELD_LINES = 2000
 _HANDED_OVER = 500
 # Talk of the process itself, not of the job.
 _NOT_OURS = ("celery", "kombu", "amqp", "sqlalchemy")
-_SHORTEST_SECRET = 6
 
 
 @cache
 def own_secrets() -> tuple[str, ...]:
-    """The secrets that this process was started with: passwords of its URLs, and the setup key."""
-    settings = get_settings()
-    found = [settings.setup_key]
-    for url in (settings.database_url, settings.owner_database_url, settings.broker_url, settings.blob_url, settings.mlflow_tracking_uri):
-        try:
-            found.append(make_url(url).password if url else None)
-        except ArgumentError:
-            continue
-    return tuple(secret for secret in found if secret and len(secret) >= _SHORTEST_SECRET)
+    """The secrets that this process was started with."""
+    return secrets_of(get_settings())
 
 
 class JobLog(logging.Handler):
@@ -94,15 +84,15 @@ class JobLog(logging.Handler):
             self.release()
 
     @contextmanager
-    def handing_over(self) -> Iterator[list[Line]]:
-        """The oldest lines, for one transaction; they are let go when it has committed. One thread at a time."""
+    def handing_over(self, limit: int = _HANDED_OVER) -> Iterator[list[Line]]:
+        """The oldest `limit` lines, for one transaction; they are let go when it has committed. One thread at a time."""
         with self._handing_over:
             with self._at_rest():
                 if self._dropped:
                     self._keep(logging.WARNING, f"{self._dropped} lines were left out: they came faster than they could be stored")
                     self._dropped = 0
                 now = time.monotonic()
-                lines = [Line(number, level, text, now - at) for number, level, text, at in islice(self._held, _HANDED_OVER)]
+                lines = [Line(number, level, text, now - at) for number, level, text, at in islice(self._held, limit)]
             yield lines
             with self._at_rest():
                 while lines and self._held and self._held[0][0] <= lines[-1].number:

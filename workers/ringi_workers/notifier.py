@@ -9,28 +9,25 @@ Loads no torch.
 import logging
 import os
 import platform
-import sys
 import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import psycopg
-from sqlalchemy.exc import SQLAlchemyError
-
-from ringi.db.session import get_engine, transaction
+from ringi.db.session import transaction
 from ringi.events import deliveries, signing, targets
 from ringi.events.deliveries import Attempt, Claimed
 from ringi.events.emission import CHANNEL
 from ringi.events.schemas import AttemptOutcome, Channel, DeliveryState
+from ringi.observe import logs, serving
+from ringi.observe.signs import NOTIFIER, Signs
 from ringi.settings import Settings, get_settings
+from ringi_workers.listening import keep_up, listen, wait
 from ringi_workers.notifications import mail, message, webhook
 from ringi_workers.stopping import Stop
 
 SLOTS, SLOTS_PER_HOST = 16, 4
-SWEEP_S = 0.5
-_LONGEST_PAUSE_S = 5.0
 # A lease outlives the longest attempt, look-up of the name included, so that only a dead notifier loses one.
 _LEASE_TIMEOUTS, _LEASE_REST_S = 2.0, 2 * targets.RESOLVE_S
 _USER_AGENT = "Ringi-Webhooks/1 (+https://www.standardwebhooks.com)"
@@ -128,29 +125,20 @@ def _log(claimed: Claimed, attempt: Attempt, state: DeliveryState) -> None:
         log.warning("delivery %s to '%s': %s, now %s (%s)", claimed.delivery.id, claimed.subscription.name, attempt.outcome, state, why)
 
 
-def listen() -> psycopg.Connection:
-    """A connection of its own that hears commits of deliveries."""
-    url = get_engine().url.set(drivername="postgresql").render_as_string(hide_password=False)
-    connection = psycopg.connect(url, autocommit=True, application_name=get_settings().process_name)
-    connection.execute(f"LISTEN {CHANNEL}")
-    return connection
-
-
-def work(stop: Stop) -> None:
+def work(stop: Stop, signs: Signs) -> None:
     """Fill the slots until asked to stop; a lost database raises. Leaving waits for the attempts that are on their way."""
     carrier = Carrier(get_settings(), stop)
     running: set[Future[None]] = set()
-    with listen() as connection, ThreadPoolExecutor(SLOTS, thread_name_prefix="slot") as slots:
+    with listen(CHANNEL) as connection, ThreadPoolExecutor(SLOTS, thread_name_prefix="slot") as slots:
         try:
             while not stop.asked:
+                signs.came_round()
                 for done in [one for one in running if one.done()]:
                     running.remove(done)
                     done.result()
                 while len(running) < SLOTS and (claimed := carrier.take()) is not None:
                     running.add(slots.submit(carrier.carry, claimed))
-                # Ends at the first notification, so a committed delivery goes out at once.
-                for _ in connection.notifies(timeout=SWEEP_S, stop_after=1):
-                    pass
+                wait(connection)
         finally:
             # The slots end what they have and take nothing new; otherwise this would wait for them for ever.
             carrier.closing = True
@@ -158,17 +146,11 @@ def work(stop: Stop) -> None:
 
 def main() -> int:
     """Entry point; a database that is away is waited for with growing pauses."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
-    stop, pause = Stop(), SWEEP_S
-    while not stop.asked:
-        begun = time.monotonic()
-        try:
-            work(stop)
-        except (SQLAlchemyError, psycopg.Error) as error:
-            log.warning("the database is away: %s", " ".join(str(error).split())[:300])
-            get_engine().dispose()
-            pause = SWEEP_S if time.monotonic() - begun > _LONGEST_PAUSE_S else min(2 * pause, _LONGEST_PAUSE_S)
-            stop.wait(pause)
+    logs.configure()
+    stop, signs = Stop(), Signs(NOTIFIER)
+    serving.start(broker=False, signs=signs)
+    log.info("notifying")
+    keep_up(work, stop, signs, log)
     return 0
 
 

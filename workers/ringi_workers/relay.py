@@ -7,11 +7,9 @@ The broker being away is not an error here: messages wait in the database and go
 import logging
 import time
 
-import psycopg
 from kombu.exceptions import OperationalError as BrokerAway
-from sqlalchemy.exc import SQLAlchemyError
 
-from ringi.db.session import get_engine, transaction
+from ringi.db.session import transaction
 from ringi.events.models import OutboxMessage
 from ringi.events.outbox import CHANNEL, deliver_due
 from ringi.observe import logs, serving
@@ -19,10 +17,9 @@ from ringi.observe.signs import RELAY, Signs
 from ringi.settings import get_settings
 from ringi_workers import housekeeping
 from ringi_workers.app import RUN_JOB, app
+from ringi_workers.listening import keep_up, listen, wait
 from ringi_workers.stopping import Stop
 
-SWEEP_S = 0.5
-_LONGEST_PAUSE_S = 5.0
 _BROKER_ANSWERS_S = 5.0
 log = logging.getLogger("ringi.relay")
 
@@ -43,49 +40,30 @@ def deliver() -> None:
                 return
 
 
-def listen() -> psycopg.Connection:
-    """A connection of its own that hears commits of the outbox."""
-    url = get_engine().url.set(drivername="postgresql").render_as_string(hide_password=False)
-    connection = psycopg.connect(url, autocommit=True, application_name=get_settings().process_name)
-    connection.execute(f"LISTEN {CHANNEL}")
-    return connection
-
-
 def work(stop: Stop, signs: Signs) -> None:
     """Deliver and sweep until asked to stop; a lost database raises."""
     swept_at = 0.0
-    collecting = housekeeping.Collecting()
-    with listen() as connection:
+    rounds, collecting = housekeeping.Housekeeping(), housekeeping.Collecting()
+    with listen(CHANNEL) as connection:
         while not stop.asked:
             signs.came_round()
             deliver()
             if time.monotonic() - swept_at >= get_settings().heartbeat_s:
                 swept_at = time.monotonic()
-                housekeeping.sweep()
+                rounds.sweep()
             collecting.go_on()
-            # Ends at the first notification, so a committed message goes out at once.
-            for _ in connection.notifies(timeout=SWEEP_S, stop_after=1):
-                pass
+            wait(connection)
 
 
 def main() -> int:
     """Entry point; a database that is away is waited for with growing pauses."""
     logs.configure()
-    stop, pause, signs = Stop(), SWEEP_S, Signs(RELAY)
+    stop, signs = Stop(), Signs(RELAY)
     serving.start(broker=True, signs=signs)
     log.info("relaying")
     # Here only: this process sends and never waits for messages, which is a read without an end in the workers.
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "socket_timeout": _BROKER_ANSWERS_S}
-    while not stop.asked:
-        begun = time.monotonic()
-        signs.turned()
-        try:
-            work(stop, signs)
-        except (SQLAlchemyError, psycopg.Error) as error:
-            log.warning("the database is away: %s", " ".join(str(error).split())[:300])
-            get_engine().dispose()
-            pause = SWEEP_S if time.monotonic() - begun > _LONGEST_PAUSE_S else min(2 * pause, _LONGEST_PAUSE_S)
-            stop.wait(pause)
+    keep_up(work, stop, signs, log)
     return 0
 
 

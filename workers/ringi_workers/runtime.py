@@ -33,7 +33,7 @@ from ringi.observe import work
 from ringi.settings import get_settings
 from ringi_workers.failures import OutOfMemory, TimeLimitExceeded, WorkFailed
 from ringi_workers.following import JobSink
-from ringi_workers.joblog import JobLog, own_secrets
+from ringi_workers.joblog import HELD_LINES, JobLog, own_secrets
 from ringi_workers.tracking import RunStatus
 from ringi_workers.workspace import Workspace
 
@@ -183,7 +183,7 @@ def _finish(kind: JobKind, result: Any, lease: "Lease") -> RingiError | None:
 
 
 def _fail(session: Session, kind: JobKind, error: RingiError, lease: "Lease") -> None:
-    failed = jobs.fail(session, lease.job.id, owner=lease.owner, attempt=lease.job.attempt, error=error)
+    failed = jobs.fail(session, lease.job.id, owner=lease.owner, attempt=lease.job.attempt, error=error, secrets=own_secrets())
     log.warning("job %s: %s (%s)", lease.job.id, failed.state, error)
     work.ended(failed.state)
     handler = _HANDLERS.get(kind)
@@ -227,8 +227,8 @@ class Lease:
 
     @contextmanager
     def reporting(self) -> Iterator[Session]:
-        """The transaction that ends the attempt; first it takes the lines that are still here. Raises LeaseLost."""
-        with self.log.handing_over() as lines, transaction() as session:
+        """The transaction that ends the attempt; first it takes all lines that are still here, the last of them above all. Raises LeaseLost."""
+        with self.log.handing_over(HELD_LINES + 1) as lines, transaction() as session:
             if lines:
                 jobs.heartbeat(
                     session, self.job.id, owner=self.owner, attempt=self.job.attempt, lease_s=get_settings().lease_s, progress=None

@@ -1,7 +1,6 @@
 """Create adapters, find versions by any reference, and seal versions. What may be sealed is decided in `admission.py`."""
 
 import io
-import re
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -37,6 +36,7 @@ from ringi.jobs.contracts import (
 )
 from ringi.jobs.models import Job
 from ringi.kit.actor import Actor, system_actor
+from ringi.kit.digests import hex_of, sha256_json
 from ringi.kit.errors import Conflict, NotFound
 from ringi.kit.ids import uuid7
 from ringi.quotas import service as quotas
@@ -44,11 +44,10 @@ from ringi.storage import blobs
 from ringi.storage.blobs import StoredBlob
 from ringi.uploads import service as uploads
 from ringi.uploads.schemas import UploadedFile
-from ringi.web.as_of import BadAsOf, past
+from ringi.web.selectors import Moment, digest_start, moment_of, number_of
 
 CONFIG_LIMIT_BYTES = 1024 * 1024
 _HEAD_BYTES = 512
-_FIXED = re.compile(r"v[0-9]+|sha256:.*|[0-9a-f]{40}")
 
 
 class AdapterExists(Conflict):
@@ -95,34 +94,27 @@ def find_version(session: Session, actor: Actor, *, adapter: Adapter, selector: 
     `latest@TIME` and `channel@TIME` are what these meant then; raises NotFound and BadAsOf.
     """
     query = visible(actor, AdapterVersion).where(AdapterVersion.adapter_id == adapter.id).options(*loads())
-    moving, at, time = selector.partition("@")
-    if at:
-        query = _as_of(query, adapter, moving, time)
-    elif selector == "latest":
-        query = query.order_by(AdapterVersion.number.desc()).limit(1)
-    elif selector.startswith("sha256:"):
-        query = query.where(AdapterVersion.manifest_digest == selector)
-    elif selector.startswith("v") and selector[1:].isascii() and selector[1:].isdigit() and len(selector) < 10:  # noqa: PLR2004  # int4
-        query = query.where(AdapterVersion.number == int(selector[1:]))
-    elif len(selector) == 40 and all(digit in "0123456789abcdef" for digit in selector):  # noqa: PLR2004  # a hub commit
-        query = query.where(AdapterVersion.manifest_digest.startswith(f"sha256:{selector}", autoescape=True))
+    if (number := number_of(selector, "v")) is not None:
+        query = query.where(AdapterVersion.number == number)
+    elif (digest := digest_start(selector)) is not None:
+        query = query.where(AdapterVersion.manifest_digest.startswith(digest, autoescape=True))
     else:
-        # unscoped: the caller holds the adapter already.
-        head = select(ChannelHead.version_id).where(ChannelHead.adapter_id == adapter.id, ChannelHead.channel == selector)
-        query = query.where(AdapterVersion.id == head.scalar_subquery())
+        query = _meant(query, adapter, moment_of(selector))
     version = session.scalars(query).one_or_none()
     if version is None:
         raise NotFound("adapter version", f"{adapter.reference}:{selector}")
     return version
 
 
-def _as_of(query: Select[AdapterVersion], adapter: Adapter, moving: str, time: str) -> Select[AdapterVersion]:
-    if not moving or _FIXED.fullmatch(moving):
-        raise BadAsOf(f"{moving}@{time}", f"'{moving}' always means the same version")
-    at = past(time, of=moving)
-    if moving == "latest":
-        return query.where(AdapterVersion.created_at <= at).order_by(AdapterVersion.number.desc()).limit(1)
-    return query.where(AdapterVersion.id == as_of.served(adapter.id, channel=moving, at=at).scalar_subquery())
+def _meant(query: Select[AdapterVersion], adapter: Adapter, moment: Moment) -> Select[AdapterVersion]:
+    if moment.word == "latest":
+        known = query if moment.at is None else query.where(AdapterVersion.created_at <= moment.at)
+        return known.order_by(AdapterVersion.number.desc()).limit(1)
+    if moment.at is not None:
+        return query.where(AdapterVersion.id == as_of.served(adapter.id, channel=moment.word, at=moment.at).scalar_subquery())
+    # unscoped: the caller holds the adapter already.
+    head = select(ChannelHead.version_id).where(ChannelHead.adapter_id == adapter.id, ChannelHead.channel == moment.word)
+    return query.where(AdapterVersion.id == head.scalar_subquery())
 
 
 def loads() -> list[ExecutableOption]:
@@ -149,9 +141,11 @@ def register(session: Session, actor: Actor, *, adapter: Adapter, files: Sequenc
     base = base_models.reference(revision)
     check_content(refs, base)
     payload = InspectPayload(adapter_id=adapter.id, adapter_name=adapter.reference, base=base, files=refs)
+    # Many versions of an adapter may be on their way at once (they are numbered when sealed), but not the same one twice.
+    same = hex_of(sha256_json([base.digest, [[ref.path, ref.digest] for ref in refs]]))
     return jobs.enqueue(
         session, actor, JobKind.INSPECT, payload, subject=f"adapter {adapter.reference}", project_id=adapter.project_id,
-        exclusive_key=f"inspect:{adapter.id}", adds_bytes=sum(ref.size for ref in refs),
+        exclusive_key=f"inspect:{adapter.id}:{same}", adds_bytes=sum(ref.size for ref in refs),
     )  # fmt: skip
 
 

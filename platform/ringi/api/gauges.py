@@ -15,7 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ringi.audit.models import AuditCheckpoint, AuditEvent, AuditHead, AuditPending
 from ringi.evaluation.models import Evaluation
-from ringi.events.models import OutboxMessage
+from ringi.events.models import Delivery, OutboxMessage, Subscription
+from ringi.events.schemas import DeliveryState
 from ringi.jobs.contracts import JobKind, Queue
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import OPEN, JobState
@@ -50,6 +51,14 @@ JOBS_SILENT = Family("ringi_jobs_leases_expired", "Running jobs whose worker fel
 JOBS_ENDED = Family("ringi_jobs_ended", "Jobs that ended. outcome: succeeded, failed or cancelled.", ("kind", "outcome"), counter=True)
 OUTBOX = Family("ringi_outbox_messages", "Messages not delivered yet. state: due, or later.", ("topic", "state"))
 OUTBOX_OLDEST = Family("ringi_outbox_oldest_seconds", "Age of the oldest message that is due or was tried in vain.", ("topic",))
+DELIVERIES = Family(
+    "ringi_deliveries",
+    "Deliveries of events that are not done, to subscriptions that are enabled. state: due, or later.",
+    ("channel", "state"),
+)
+DELIVERIES_OLDEST = Family(
+    "ringi_deliveries_oldest_due_seconds", "How long the oldest due delivery has been due; missing when none is.", ("channel",)
+)
 AUDIT_PENDING = Family("ringi_audit_pending", "Audit events without a place in the log.")
 AUDIT_PENDING_OLDEST = Family("ringi_audit_pending_oldest_seconds", "Age of the oldest of them; missing when there is none.")
 AUDIT_LEAVES = Family("ringi_audit_leaves", "Events in the log.")
@@ -59,7 +68,9 @@ VERDICTS = Family("ringi_evaluations_completed", "Completed evaluations by verdi
 BLOB_BYTES = Family("ringi_blob_bytes", "Bytes of all sealed blobs.")
 BLOBS = Family("ringi_blobs", "Sealed blobs.")
 SIGNS = Family(
-    "ringi_process_last_sign_seconds", "Time since the newest sign of life. role: relay or sequencer; missing before the first.", ("role",)
+    "ringi_process_last_sign_seconds",
+    "Time since the newest sign of life. role: relay, sequencer or notifier; missing before the first.",
+    ("role",),
 )
 COMPLETE = Family("ringi_database_gauges_complete", "1 when the database answered every question of this scrape, else 0.")
 Answered = Iterator[tuple[Family, Sequence[Value]]]
@@ -99,6 +110,19 @@ def _outbox(connection: Connection) -> Answered:
     yield OUTBOX_OLDEST, [((topic,), float(age)) for topic, _, _, age in rows if age is not None]
 
 
+def _deliveries(connection: Connection) -> Answered:
+    due = Delivery.next_attempt_at <= _now()
+    age = func.extract("epoch", _now() - func.min(Delivery.next_attempt_at).filter(due))
+    # unscoped: as above.
+    asked = select(Subscription.channel, func.count().filter(due), func.count(), age).join(
+        Delivery, Delivery.subscription_id == Subscription.id
+    )
+    waiting = asked.where(Delivery.state == DeliveryState.PENDING, Subscription.disabled_at.is_(None), Subscription.deleted_at.is_(None))
+    rows = connection.execute(waiting.group_by(Subscription.channel)).all()
+    yield DELIVERIES, [((str(at), state), float(n)) for at, now, all_of, _ in rows for state, n in (("due", now), ("later", all_of - now))]
+    yield DELIVERIES_OLDEST, [((str(channel),), float(age)) for channel, _, _, age in rows if age is not None]
+
+
 def _audit(connection: Connection) -> Answered:
     pending = connection.execute(select(func.count(), func.min(AuditPending.event_id)).select_from(AuditPending)).one()
     yield AUDIT_PENDING, [((), float(pending[0]))]
@@ -133,9 +157,9 @@ def _signs(connection: Connection) -> Answered:
     yield SIGNS, [((role,), age) for role, age in signs.seconds_since(connection).items()]
 
 
-QUESTIONS: tuple[Callable[[Connection], Answered], ...] = (_open_jobs, _outbox, _audit, _signs, _blobs, _verdicts, _ended_jobs)
+QUESTIONS: tuple[Callable[[Connection], Answered], ...] = (_open_jobs, _outbox, _deliveries, _audit, _signs, _blobs, _verdicts, _ended_jobs)
 FAMILIES = (
-    JOBS, JOBS_OLDEST, JOBS_SILENT, JOBS_ENDED, OUTBOX, OUTBOX_OLDEST, AUDIT_PENDING, AUDIT_PENDING_OLDEST, AUDIT_LEAVES, AUDIT_UNSIGNED,
+    JOBS, JOBS_OLDEST, JOBS_SILENT, JOBS_ENDED, OUTBOX, OUTBOX_OLDEST, DELIVERIES, DELIVERIES_OLDEST, AUDIT_PENDING, AUDIT_PENDING_OLDEST, AUDIT_LEAVES, AUDIT_UNSIGNED,
     AUDIT_CHECKPOINT, VERDICTS, BLOB_BYTES, BLOBS, SIGNS, COMPLETE,
 )  # fmt: skip
 

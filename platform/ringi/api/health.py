@@ -1,9 +1,10 @@
 """Liveness and readiness. `/readyz` says which dependency is missing, and only those without which requests fail make the API unready.
 
-Needed: the database, tables as new as this code, the blob store. Not needed: the broker, the relay and the sequencer: without them requests
-succeed, jobs wait and the log grows later; taking the API away as well would make it worse.
+Needed: the database, tables as new as this code, the blob store. Not needed: the broker, the relay, the sequencer and the notifier: without them
+requests succeed, jobs and deliveries wait and the log grows later; taking the API away as well would make it worse.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Literal
 
@@ -16,6 +17,7 @@ from ringi.observe import probes, signs
 from ringi.observe.probes import Found
 from ringi.storage.blobs import get_store
 
+log = logging.getLogger("ringi.health")
 router = APIRouter(tags=["health"])
 PUBLIC_PATHS = ("/healthz", "/readyz")
 NEEDED = frozenset({"database", "migrations", "blob_store"})
@@ -39,7 +41,7 @@ def readyz(response: Response) -> Readiness:
 
 
 def _in_database() -> Mapping[str, Found]:
-    asked = ("migrations", signs.RELAY, signs.SEQUENCER)
+    asked = ("migrations", *signs.ROLES)
     unknown = {name: Found("unknown", "only the database knows") for name in asked}
     try:
         with probes.connected() as connection:
@@ -49,7 +51,7 @@ def _in_database() -> Mapping[str, Found]:
             ages = signs.seconds_since(connection)
     except SQLAlchemyError as error:
         return {"database": Found("unavailable", probes.reason(error)), **unknown}
-    return found | {role: _alive(ages.get(role)) for role in (signs.RELAY, signs.SEQUENCER)}
+    return found | {role: _alive(ages.get(role)) for role in signs.ROLES}
 
 
 def _alive(age_s: float | None) -> Found:
@@ -62,7 +64,9 @@ def _blob_store() -> Found:
     try:
         get_store().check()
     except RingiError as error:
-        return Found("unavailable", error.message)
+        # The whole message names addresses, and anybody may ask here.
+        log.warning("the blob store does not answer: %s", error.message)
+        return Found("unavailable", error.code)
     except Exception as error:  # noqa: BLE001  # whatever a store's client raises, the answer is that it does not answer
         return Found("unavailable", probes.reason(error))
     return Found("ok")

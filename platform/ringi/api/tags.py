@@ -28,6 +28,7 @@ from ringi.tags.schemas import SetTag, Taggable, TagKey, TagOut, TagsOut
 from ringi.tags.service import Subject
 from ringi.training.models import TrainingRun
 from ringi.web.errors import responses
+from ringi.web.preconditions import IfMatch, PreconditionFailed
 from ringi.web.route import ApiRoute
 from ringi.web.session import SessionDep
 
@@ -80,7 +81,7 @@ def _writable(session: Session, actor: Actor, kind: Taggable, object_id: UUID) -
 
 def tag_out(tag: Tag) -> TagOut:
     """One tag."""
-    return TagOut(key=tag.key, value=tag.value, set_by=tag.set_by, set_at=tag.set_at)
+    return TagOut(key=tag.key, value=tag.value, set_by=tag.set_by, set_at=tag.set_at, row_version=tag.row_version)
 
 
 @router.get("")
@@ -90,15 +91,15 @@ def list_tags(session: SessionDep, actor: Reader, kind: Taggable, object_id: UUI
     return TagsOut(kind=kind, object_id=object_id, tags=[tag_out(tag) for tag in service.of(session, subject)])
 
 
-@router.put("/{key}", responses=responses(service.TooManyTags))
-def set_tag(session: SessionDep, actor: Writer, kind: Taggable, object_id: UUID, key: TagKey, body: SetTag) -> TagOut:
+@router.put("/{key}", responses=responses(service.TooManyTags, PreconditionFailed))
+def set_tag(session: SessionDep, actor: Writer, kind: Taggable, object_id: UUID, key: TagKey, body: SetTag, match: IfMatch) -> TagOut:
     """Give a key a value; the thing itself, sealed or not, stays as it is."""
     subject = _writable(session, actor, kind, object_id)
-    return tag_out(service.put(session, actor, subject, key=key, value=body.value))
+    return tag_out(service.put(session, actor, subject, key=key, value=body.value, match=match))
 
 
-@router.delete("/{key}")
-def remove_tag(session: SessionDep, actor: Writer, kind: Taggable, object_id: UUID, key: TagKey) -> TagOut:
+@router.delete("/{key}", responses=responses(PreconditionFailed))
+def remove_tag(session: SessionDep, actor: Writer, kind: Taggable, object_id: UUID, key: TagKey, match: IfMatch) -> TagOut:
     """Take a tag away; the answer shows it for the last time."""
     subject = _writable(session, actor, kind, object_id)
-    return tag_out(service.remove(session, actor, subject, key=key))
+    return tag_out(service.remove(session, actor, subject, key=key, match=match))

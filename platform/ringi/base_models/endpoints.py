@@ -77,6 +77,6 @@ def list_revisions(session: SessionDep, actor: Reader, base: str, ask: Annotated
 
 @router.get("/{base}/revisions/{selector}")
 def get_revision(session: SessionDep, actor: Reader, base: str, selector: str) -> RevisionOut:
-    """One revision by `r2`, `latest` or digest."""
+    """One revision by `r2`, `latest`, `latest@TIME` or digest."""
     found = service.find(session, actor, base)
     return with_tags(session, revision_out(service.find_revision(session, actor, base=found, selector=selector)))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from ringi.audit import service as audit
@@ -34,6 +34,7 @@ from ringi.storage import blobs
 from ringi.storage.blobs import StoredBlob
 from ringi.uploads import service as uploads
 from ringi.uploads.schemas import UploadedFile
+from ringi.web.selectors import Moment, digest_start, moment_of, number_of
 
 
 class BaseModelExists(Conflict):
@@ -90,24 +91,31 @@ def find(session: Session, actor: Actor, name: str) -> BaseModel:
 
 
 def find_revision(session: Session, actor: Actor, *, base: BaseModel, selector: str = "latest") -> BaseRevision:
-    """A revision by `r2`, `latest` (the newest sealed one), a 40-hex commit or a digest."""
+    """A revision by `r2`, `latest` (the newest sealed one), a 40-hex commit or a digest; `latest@TIME` is what was that then."""
     query = (
         visible(actor, BaseRevision)
         .where(BaseRevision.base_model_id == base.id)
         .options(joinedload(BaseRevision.base_model), joinedload(BaseRevision.job))
     )
-    if selector == "latest":
-        query = query.where(BaseRevision.state == RevisionState.SEALED).order_by(BaseRevision.number.desc()).limit(1)
-    elif selector.startswith("r") and selector[1:].isascii() and selector[1:].isdigit() and len(selector) < 10:  # noqa: PLR2004  # int4
-        query = query.where(BaseRevision.number == int(selector[1:]))
-    elif len(selector) == 40:  # noqa: PLR2004  # a hub commit
-        query = query.where(BaseRevision.digest.startswith(f"sha256:{selector}", autoescape=True))
+    if (number := number_of(selector, "r")) is not None:
+        query = query.where(BaseRevision.number == number)
+    elif (digest := digest_start(selector)) is not None:
+        query = query.where(BaseRevision.digest.startswith(digest, autoescape=True))
     else:
-        query = query.where(BaseRevision.digest == selector)
+        query = _latest(query, base, moment_of(selector))
     revision = session.scalars(query).one_or_none()
     if revision is None:
         raise NotFound("base revision", f"{base.name}:{selector}")
     return revision
+
+
+def _latest(query: Select[BaseRevision], base: BaseModel, moment: Moment) -> Select[BaseRevision]:
+    if moment.word != "latest":
+        raise NotFound("base revision", f"{base.name}:{moment.word}")
+    if moment.at is not None:
+        # A revision is sealed by its job, in the transaction that ends it.
+        query = query.join(Job, Job.id == BaseRevision.job_id).where(Job.finished_at <= moment.at)
+    return query.where(BaseRevision.state == RevisionState.SEALED).order_by(BaseRevision.number.desc()).limit(1)
 
 
 def sealed_revision(session: Session, actor: Actor, *, base: BaseModel, selector: str) -> BaseRevision:

@@ -21,6 +21,8 @@ IN_PARTS_OVER, PART_BYTES = 64 * 2**20, 32 * 2**20
 PATIENCE_S = 60.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 _PASSES = frozenset({502, 503, 504})
+# The platform joins the parts: however long that takes, it is progress.
+_AT_WORK = "upload_finishing"
 # Another client sends the same file: it moved the offset, or finished it.
 _RACED = frozenset({"upload_offset_mismatch", "upload_ended"})
 
@@ -37,6 +39,8 @@ def send(http: "Connection", file: Path, *, digest: Digest, total: int, part_byt
                 session = _append(http, file, session, part_bytes, on_bytes)
             return http.finish(f"{SESSIONS}/{session.id}/finish", UploadOut)
         except (Unreachable, ApiError) as error:
+            if isinstance(error, ApiError) and error.code == _AT_WORK:
+                answered = time.monotonic()
             if not _may_pass(error) or time.monotonic() - answered > PATIENCE_S:
                 raise
         time.sleep(pause)
@@ -44,7 +48,7 @@ def send(http: "Connection", file: Path, *, digest: Digest, total: int, part_byt
 
 
 def _may_pass(error: Unreachable | ApiError) -> bool:
-    return isinstance(error, Unreachable) or error.status in _PASSES or error.code in _RACED
+    return isinstance(error, Unreachable) or error.status in _PASSES or error.code in _RACED | {_AT_WORK}
 
 
 def _append(http: "Connection", file: Path, session: UploadSessionOut, part_bytes: int, on_bytes: "OnBytes | None") -> UploadSessionOut:

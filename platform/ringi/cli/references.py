@@ -117,8 +117,6 @@ def _parse(text: str, grammar: Grammar) -> Reference:
     if grammar.in_project != bool(slash):
         reason = "the project is missing" if grammar.in_project else "a base model belongs to no project"
         raise BadReference(text, reason, example=grammar.example)
-    if colon and at and not grammar.in_project:
-        raise BadReference(text, "it has a revision and a digest; one is enough", example=grammar.example)
     for part in (project, name) if slash else (project,):
         if not _NAME.match(part):
             raise BadReference(text, f"'{part}' is not a name", example=grammar.example)

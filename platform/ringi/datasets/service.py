@@ -22,7 +22,7 @@ from ringi.storage.blobs import StoredBlob
 from ringi.storage.models import Blob
 from ringi.uploads import service as uploads
 from ringi.uploads.schemas import UploadedFile
-from ringi.web.as_of import past
+from ringi.web.selectors import digest_start, moment_of, number_of
 
 
 class DatasetExists(Conflict):
@@ -58,16 +58,17 @@ def find(session: Session, actor: Actor, *, project: Project, name: str) -> Data
 def find_version(session: Session, actor: Actor, *, dataset: Dataset, selector: str) -> DatasetVersion:
     """A version by `v3`, `latest` or `sha256:…`; `latest@TIME` is what was the latest then."""
     query = visible(actor, DatasetVersion).where(DatasetVersion.dataset_id == dataset.id).options(joinedload(DatasetVersion.dataset))
-    if selector == "latest" or selector.startswith("latest@"):
-        if time := selector.removeprefix("latest").removeprefix("@"):
-            query = query.where(DatasetVersion.created_at <= past(time, of="latest"))
-        query = query.order_by(DatasetVersion.number.desc()).limit(1)
-    elif selector.startswith("sha256:"):
-        query = query.where(DatasetVersion.digest == selector)
-    elif selector.startswith("v") and selector[1:].isascii() and selector[1:].isdigit() and len(selector) < 10:  # noqa: PLR2004  # int4
-        query = query.where(DatasetVersion.number == int(selector[1:]))
+    if (number := number_of(selector, "v")) is not None:
+        query = query.where(DatasetVersion.number == number)
+    elif (digest := digest_start(selector)) is not None:
+        query = query.where(DatasetVersion.digest.startswith(digest, autoescape=True))
     else:
-        raise NotFound("dataset version", selector)
+        moment = moment_of(selector)
+        if moment.word != "latest":
+            raise NotFound("dataset version", f"{dataset.name}:{selector}")
+        if moment.at is not None:
+            query = query.where(DatasetVersion.created_at <= moment.at)
+        query = query.order_by(DatasetVersion.number.desc()).limit(1)
     version = session.scalars(query).one_or_none()
     if version is None:
         raise NotFound("dataset version", f"{dataset.name}:{selector}")

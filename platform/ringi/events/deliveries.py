@@ -75,15 +75,15 @@ def take(session: Session, *, owner: str, lease_s: float, not_hosts: Collection[
         or_(Subscription.lease_until.is_(None), Subscription.lease_until < now),
         exists().where(Delivery.subscription_id == Subscription.id, *is_due),
     )  # fmt: skip
-    # Who was served longest ago comes first: a subscription with many deliveries does not push the others aside.
+    # Whose turn was longest ago comes first, however it ended: neither many deliveries nor a dead receiver push the others aside.
     next_one = (
-        free.order_by(Subscription.last_delivered_at.asc().nulls_first(), Subscription.id)
+        free.order_by(Subscription.last_taken_at.asc().nulls_first(), Subscription.id)
         .limit(1)
         .with_for_update(skip_locked=True, key_share=True)
     )
     leased = update(Subscription).where(Subscription.id == next_one.scalar_subquery())
     subscription = session.scalars(
-        leased.values(lease_owner=owner, lease_until=now + timedelta(seconds=lease_s)).returning(Subscription)
+        leased.values(last_taken_at=now, lease_owner=owner, lease_until=now + timedelta(seconds=lease_s)).returning(Subscription)
     ).one_or_none()
     if subscription is None:
         return None
@@ -140,8 +140,19 @@ def _failed(session: Session, subscription: Subscription, delivery: Delivery, at
             if attempt.gone
             else f"nothing was delivered since {subscription.failing_since:%Y-%m-%d %H:%M} UTC"
         )
-        last = f"; the last attempt: {attempt.error or attempt.status_code}"
-        subscriptions.disable(session, system_actor("notifier"), subscription, reason=(why + last)[:500])
+        # Everybody who may look at the project reads it: what the receiver said in full stands with the attempt, for who keeps the subscription.
+        last = f"; the last attempt: {attempt.outcome}" + (f", {attempt.status_code}" if attempt.status_code else "")
+        subscriptions.disable(session, system_actor("notifier"), subscription, reason=why + last)
+    elif delivery.state == DeliveryState.FAILED and not _waiting(session, subscription):
+        # Nothing is left that fails: what happens next begins anew.
+        subscription.failing_since = None
+
+
+def _waiting(session: Session, subscription: Subscription) -> bool:
+    session.flush()  # the delivery at hand has just ended
+    # unscoped: the notifier holds the subscription.
+    pending = exists().where(Delivery.subscription_id == subscription.id, Delivery.state == DeliveryState.PENDING)
+    return bool(session.scalar(select(pending)))
 
 
 def pause_s(schedule: Sequence[float], attempts: int, wish_s: float | None = None) -> float:

@@ -5,7 +5,7 @@ Commit keeps the change, its audit event and this; rollback leaves none of them.
 
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, insert, select
+from sqlalchemy import ColumnElement, func, insert, select, true
 from sqlalchemy.orm import Session
 
 from ringi.events.catalogue import EventData
@@ -20,6 +20,13 @@ CHANNEL = "ringi_deliveries"
 def matches(patterns: list[str], type_: str) -> bool:
     """Whether one of the patterns (`*`, `adapter.*`, a type) is of this event."""
     return any(pattern in ("*", type_) or (pattern.endswith(".*") and type_.startswith(pattern[:-1])) for pattern in patterns)
+
+
+def of_pattern(pattern: str) -> ColumnElement[bool]:
+    """The same for one pattern, as a condition on events."""
+    if pattern == "*":
+        return true()
+    return Event.type.startswith(pattern[:-1], autoescape=True) if pattern.endswith(".*") else Event.type == pattern
 
 
 def emit(

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from ringi.events import deliveries, subscriptions, targets
 from ringi.events.catalogue import CATALOGUE
+from ringi.events.emission import of_pattern
 from ringi.events.lists import DELIVERIES, EVENTS, SUBSCRIPTIONS
 from ringi.events.models import Delivery, Event, Subscription
 from ringi.events.schemas import (
@@ -36,7 +37,8 @@ from ringi.identity.permissions import Permission, visible
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.web.errors import responses
-from ringi.web.paging import Ask, asking, page_of
+from ringi.web.paging import Ask, asking, page_of, rows_of
+from ringi.web.preconditions import IfMatch, Match, PreconditionFailed
 from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
@@ -71,6 +73,7 @@ def subscriptions_out(session: Session, caller: InProject, found: Sequence[Subsc
             id=one.id, name=one.name, description=one.description, channel=one.channel, target=one.target if _keeps(caller) else _hidden(one),
             event_types=one.event_types, enabled=one.disabled_at is None, disabled_at=one.disabled_at, disabled_reason=one.disabled_reason,
             failing_since=one.failing_since, last_delivered_at=one.last_delivered_at, waiting=counts[one.id], created_at=one.created_at,
+            row_version=one.row_version,
         )
         for one in found
     ]  # fmt: skip
@@ -107,20 +110,13 @@ def list_events(
     session: SessionDep, caller: Reader, ask: Annotated[Ask, asking(EVENTS)], type: Annotated[Pattern | None, Query(description="A type or a pattern.")] = None  # noqa: A002  # the parameter's name
 ) -> Page[EventOut]:  # fmt: skip
     """What happened in the project, and to what its organisation shares, newest first."""
-    return page_of(session, _of_type(_events(caller), type), ask, event_out)
+    query = _events(caller) if type is None else _events(caller).where(of_pattern(type))
+    return page_of(session, query, ask, event_out)
 
 
 def _events(caller: InProject) -> Select[Event]:
     query = visible(caller.actor, Event).where(or_(Event.project_id == caller.project.id, Event.project_id.is_(None)))
     return query.options(joinedload(Event.project))
-
-
-def _of_type(query: Select[Event], pattern: str | None) -> Select[Event]:
-    if pattern is None or pattern == "*":
-        return query
-    if pattern.endswith(".*"):
-        return query.where(Event.type.startswith(pattern[:-1], autoescape=True))
-    return query.where(Event.type == pattern)
 
 
 @router.get(IN_PROJECT + "/events/{event_id}")
@@ -146,7 +142,9 @@ def create_subscription(session: SessionDep, caller: Keeper, body: CreateSubscri
 def list_subscriptions(session: SessionDep, caller: Reader, ask: Annotated[Ask, asking(SUBSCRIPTIONS)]) -> Page[SubscriptionOut]:
     """The project's subscriptions, newest first."""
     query = subscriptions.listed(caller.actor, caller.project)
-    return page_of(session, query, ask, lambda row: _out(session, caller, row))
+    found = rows_of(session, query, ask)
+    items = subscriptions_out(session, caller, [row[0] for row in found.rows])
+    return Page(items=items, next_cursor=found.next_cursor, total=found.total, total_exact=found.total_exact)
 
 
 @router.get(ONE)
@@ -155,33 +153,40 @@ def get_subscription(session: SessionDep, caller: Reader, subscription: str) -> 
     return _out(session, caller, subscriptions.find(session, caller.actor, project=caller.project, name=subscription))
 
 
-@router.patch(ONE, responses=responses(subscriptions.WrongChannel, *_TARGET))
-def change_subscription(session: SessionDep, caller: Keeper, subscription: str, body: ChangeSubscription) -> SubscriptionOut:
+@router.patch(ONE, responses=responses(subscriptions.WrongChannel, PreconditionFailed, *_TARGET))
+def change_subscription(
+    session: SessionDep, caller: Keeper, subscription: str, body: ChangeSubscription, match: IfMatch
+) -> SubscriptionOut:
     """Another target, or other events; what waits goes to the new target."""
-    return _out(session, caller, subscriptions.change(session, caller.actor, _locked(session, caller, subscription), body))
+    host = subscriptions.judged(url=body.url, email=body.email)
+    found = _locked(session, caller, subscription, match)
+    return _out(session, caller, subscriptions.change(session, caller.actor, found, body, host=host))
 
 
-def _locked(session: Session, caller: InProject, name: str) -> Subscription:
-    return subscriptions.find(session, caller.actor, project=caller.project, name=name, lock=True)
+def _locked(session: Session, caller: InProject, name: str, match: Match | None = None) -> Subscription:
+    found = subscriptions.find(session, caller.actor, project=caller.project, name=name, lock=True)
+    if match is not None:
+        match.require(found.row_version)
+    return found
 
 
-@router.post(ONE + "/enable", responses=responses(subscriptions.SubscriptionAlready))
-def enable_subscription(session: SessionDep, caller: Keeper, subscription: str) -> SubscriptionOut:
+@router.post(ONE + "/enable", responses=responses(subscriptions.SubscriptionAlready, PreconditionFailed))
+def enable_subscription(session: SessionDep, caller: Keeper, subscription: str, match: IfMatch) -> SubscriptionOut:
     """Send again; what waits goes out at once."""
-    return _out(session, caller, subscriptions.enable(session, caller.actor, _locked(session, caller, subscription)))
+    return _out(session, caller, subscriptions.enable(session, caller.actor, _locked(session, caller, subscription, match)))
 
 
-@router.post(ONE + "/disable", responses=responses(subscriptions.SubscriptionAlready))
-def disable_subscription(session: SessionDep, caller: Keeper, subscription: str) -> SubscriptionOut:
+@router.post(ONE + "/disable", responses=responses(subscriptions.SubscriptionAlready, PreconditionFailed))
+def disable_subscription(session: SessionDep, caller: Keeper, subscription: str, match: IfMatch) -> SubscriptionOut:
     """Send nothing more; what waits is kept, and what happens meanwhile can be replayed."""
     reason = f"by {caller.actor.name}"
-    return _out(session, caller, subscriptions.disable(session, caller.actor, _locked(session, caller, subscription), reason=reason))
+    return _out(session, caller, subscriptions.disable(session, caller.actor, _locked(session, caller, subscription, match), reason=reason))
 
 
-@router.post(ONE + "/secret", status_code=201, responses=responses(subscriptions.WrongChannel))
-def rotate_secret(session: SessionDep, caller: Keeper, subscription: str, body: RotateSecret) -> SubscriptionWithSecret:
+@router.post(ONE + "/secret", status_code=201, responses=responses(subscriptions.WrongChannel, PreconditionFailed))
+def rotate_secret(session: SessionDep, caller: Keeper, subscription: str, body: RotateSecret, match: IfMatch) -> SubscriptionWithSecret:
     """A new secret, in this answer and nowhere else; the old one signs beside it for `overlap_h` hours."""
-    found = _locked(session, caller, subscription)
+    found = _locked(session, caller, subscription, match)
     rotated = subscriptions.rotate_secret(session, caller.actor, found, overlap_h=body.overlap_h)
     return SubscriptionWithSecret(
         subscription=_out(session, caller, rotated), secret=rotated.secret, previous_secret_until=rotated.previous_secret_until
@@ -202,10 +207,10 @@ def replay_period(session: SessionDep, caller: Keeper, subscription: str, body: 
     return Replayed(deliveries=made)
 
 
-@router.delete(ONE)
-def delete_subscription(session: SessionDep, caller: Keeper, subscription: str) -> SubscriptionOut:
+@router.delete(ONE, responses=responses(PreconditionFailed))
+def delete_subscription(session: SessionDep, caller: Keeper, subscription: str, match: IfMatch) -> SubscriptionOut:
     """End it for good; what waits is dropped, its history stays in the database."""
-    return _out(session, caller, subscriptions.delete(session, caller.actor, _locked(session, caller, subscription)))
+    return _out(session, caller, subscriptions.delete(session, caller.actor, _locked(session, caller, subscription, match)))
 
 
 @router.get(ONE + "/deliveries")

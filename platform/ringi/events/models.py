@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, ForeignKey, Identity, Index, String, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from ringi.db.base import Base, Identified, OwnedByOrganization, OwnedByProject
+from ringi.db.base import Base, Identified, OwnedByOrganization, OwnedByProject, Versioned
 from ringi.events.schemas import AttemptOutcome, Channel, DeliveryKind, DeliveryState
 from ringi.identity.models import Project
 from ringi.kit.ids import uuid7
@@ -37,7 +37,10 @@ class Event(OwnedByOrganization, Base):
     """What happened, written with the change itself and never changed. Without a project it concerns the whole organisation."""
 
     __tablename__ = "events"
-    __table_args__ = (Index("ix_events_project_id", "project_id", "id"), Index("ix_events_type", "type", "id"))
+    __table_args__ = (
+        Index("ix_events_project_id", "project_id", "id"), Index("ix_events_organization_id_id", "organization_id", "id"),
+        Index("ix_events_type", "type", "id"),
+    )  # fmt: skip
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     project_id: Mapped[UUID | None] = mapped_column(ForeignKey("projects.id"))
@@ -48,7 +51,7 @@ class Event(OwnedByOrganization, Base):
     project: Mapped[Project | None] = relationship(lazy="raise")
 
 
-class Subscription(Identified, OwnedByProject, Base):
+class Subscription(Versioned, OwnedByProject, Base):
     """Who wants to be told. The lease belongs to the notifier that is sending to it: one delivery at a time, in order."""
 
     __tablename__ = "subscriptions"
@@ -72,6 +75,7 @@ class Subscription(Identified, OwnedByProject, Base):
     deleted_at: Mapped[datetime | None]
     failing_since: Mapped[datetime | None]
     last_delivered_at: Mapped[datetime | None]
+    last_taken_at: Mapped[datetime | None]
     lease_owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[datetime | None]
 
@@ -82,9 +86,11 @@ class Delivery(Identified, OwnedByProject, Base):
     """One event on its way to one subscription. `attempts` counts those that ended."""
 
     __tablename__ = "deliveries"
-    __table_args__ = (Index("ix_deliveries_due", "subscription_id", "next_attempt_at", postgresql_where=text("state = 'pending'")),)
+    __table_args__ = (
+        Index("ix_deliveries_subscription_id", "subscription_id", "id"), Index("ix_deliveries_due", "subscription_id", "next_attempt_at", postgresql_where=text("state = 'pending'")),
+    )  # fmt: skip
 
-    subscription_id: Mapped[UUID] = mapped_column(ForeignKey("subscriptions.id"), index=True)
+    subscription_id: Mapped[UUID] = mapped_column(ForeignKey("subscriptions.id"))
     event_id: Mapped[UUID] = mapped_column(ForeignKey("events.id"), index=True)
     kind: Mapped[DeliveryKind] = mapped_column(String(16), default=DeliveryKind.EVENT)
     state: Mapped[DeliveryState] = mapped_column(String(16), default=DeliveryState.PENDING)

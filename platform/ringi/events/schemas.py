@@ -119,6 +119,7 @@ class SubscriptionOut(Schema):
     last_delivered_at: datetime | None
     waiting: int = Field(description="Deliveries that are not done.")
     created_at: datetime
+    row_version: int
 
 
 class SubscriptionWithSecret(Schema):

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, joinedload
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.events import catalogue, signing, targets
-from ringi.events.emission import emit, wake
+from ringi.events.emission import emit, matches, wake
 from ringi.events.models import Delivery, Event, Subscription
 from ringi.events.schemas import ChangeSubscription, Channel, CreateSubscription, DeliveryState
 from ringi.identity.models import Project
@@ -89,27 +89,29 @@ class WrongChannel(InvalidInput):
 
 
 def _check_patterns(patterns: list[str]) -> list[str]:
-    unknown = [
-        one
-        for one in patterns
-        if not any(one in ("*", name) or (one.endswith(".*") and name.startswith(one[:-1])) for name in catalogue.CATALOGUE)
-    ]
+    unknown = [one for one in patterns if not any(matches([one], name) for name in catalogue.CATALOGUE)]
     if unknown:
         raise UnknownEventType(unknown)
     return list(dict.fromkeys(patterns))
 
 
-def _host(channel: Channel, target: str) -> str:
-    """Judge a target; returns whose slowness it is: the receiver's host, or the one mail server."""
-    if channel is Channel.EMAIL:
-        if get_settings().smtp_url is None:
-            raise EmailNotConfigured
-        return "smtp"
-    return targets.check(target).target.host
+def judged(*, url: str | None, email: str | None) -> str | None:
+    """Judge a target; returns whose slowness it is: the receiver's host, or the one mail server. None without a target.
+
+    Asks DNS, which may take seconds: call it before anything is locked. Raises TargetRefused, TargetUnresolved, EmailNotConfigured.
+    """
+    if url is not None:
+        return targets.check(url).target.host
+    if email is None:
+        return None
+    if get_settings().smtp_url is None:
+        raise EmailNotConfigured
+    return "smtp"
 
 
 def create(session: Session, actor: Actor, *, project: Project, body: CreateSubscription) -> Subscription:
     """A new subscription, told of what happens from now on; a webhook's secret is in `secret`."""
+    host, event_types = judged(url=body.url, email=body.email), _check_patterns(body.event_types)
     # unscoped: the caller has been let into the project already. Its row is the lock: of two with one name the second sees the first.
     session.execute(select(Project.id).where(Project.id == project.id).with_for_update(key_share=True))
     names = session.scalars(
@@ -119,10 +121,9 @@ def create(session: Session, actor: Actor, *, project: Project, body: CreateSubs
         raise SubscriptionExists(body.name)
     if len(names) >= MAX_PER_PROJECT:
         raise TooManySubscriptions
-    target = body.url or body.email or ""
     made = Subscription(
-        project_id=project.id, name=body.name, description=body.description, channel=body.channel, target=target,
-        host=_host(body.channel, target), event_types=_check_patterns(body.event_types), created_by=actor.id,
+        project_id=project.id, name=body.name, description=body.description, channel=body.channel, target=body.url or body.email or "",
+        host=host or "", event_types=event_types, created_by=actor.id,
         secret=signing.draw_secret() if body.channel is Channel.WEBHOOK else None,
     )  # fmt: skip
     session.add(made)
@@ -147,15 +148,17 @@ def listed(actor: Actor, project: Project) -> Select[Subscription]:
     return visible(actor, Subscription).where(Subscription.project_id == project.id, Subscription.deleted_at.is_(None))
 
 
-def change(session: Session, actor: Actor, subscription: Subscription, body: ChangeSubscription) -> Subscription:
-    """Another target, other events; what waits goes to the new target."""
+def change(session: Session, actor: Actor, subscription: Subscription, body: ChangeSubscription, *, host: str | None) -> Subscription:
+    """Another target, which the caller has `judged`, or other events; what waits goes to the new target at once."""
     channel = Channel(subscription.channel)
     if (body.email if channel is Channel.WEBHOOK else body.url) is not None:
         raise WrongChannel(channel, "email" if channel is Channel.WEBHOOK else "url")
     target = body.url or body.email
-    if target is not None:
-        subscription.host = _host(channel, target)
-        subscription.target = target
+    if target is not None and host is not None:
+        subscription.target, subscription.host = target, host
+        # The old one's failures are not the new one's.
+        subscription.failing_since = None
+        send_now(session, subscription)
     if body.event_types is not None:
         subscription.event_types = _check_patterns(body.event_types)
     if body.description is not None:

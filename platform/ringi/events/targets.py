@@ -153,5 +153,6 @@ def check(url: str, settings: Settings | None = None) -> Checked:
     addresses = resolve(target.host, settings)
     for address in addresses:
         if (what := refusal_of(address, settings.webhook_allowed_networks)) is not None:
-            raise TargetRefused(f"'{target.host}' is at {address} ({what})")
+            # Not the address itself: who may make a subscription need not know what the names of this network stand for.
+            raise TargetRefused(f"'{target.host}' is at an address that nothing is sent to ({what})")
     return Checked(target, addresses)

@@ -12,6 +12,7 @@ from ringi.identity.permissions import Permission
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.web.errors import responses
+from ringi.web.preconditions import IfMatch, PreconditionFailed
 from ringi.web.route import ApiRoute
 from ringi.web.session import SessionDep
 
@@ -40,19 +41,19 @@ def get_worker(session: SessionDep, actor: Reader, name: WorkerName) -> WorkerOu
     return worker_out(service.find(session, actor, name))
 
 
-@router.post("/{name}/cordon", responses=responses(WorkerShared))
-def cordon_worker(session: SessionDep, actor: Keeper, name: WorkerName, body: ChangeWorker) -> WorkerOut:
+@router.post("/{name}/cordon", responses=responses(WorkerShared, PreconditionFailed))
+def cordon_worker(session: SessionDep, actor: Keeper, name: WorkerName, body: ChangeWorker, match: IfMatch) -> WorkerOut:
     """Let it take no more jobs; it finishes the one it has."""
-    return worker_out(service.want(session, actor, name=name, wanted=Wanted.CORDONED, reason=body.reason))
+    return worker_out(service.want(session, actor, name=name, wanted=Wanted.CORDONED, reason=body.reason, match=match))
 
 
-@router.post("/{name}/uncordon", responses=responses(WorkerShared))
-def uncordon_worker(session: SessionDep, actor: Keeper, name: WorkerName, body: ChangeWorker) -> WorkerOut:
+@router.post("/{name}/uncordon", responses=responses(WorkerShared, PreconditionFailed))
+def uncordon_worker(session: SessionDep, actor: Keeper, name: WorkerName, body: ChangeWorker, match: IfMatch) -> WorkerOut:
     """Let it take jobs again."""
-    return worker_out(service.want(session, actor, name=name, wanted=Wanted.ACTIVE, reason=body.reason))
+    return worker_out(service.want(session, actor, name=name, wanted=Wanted.ACTIVE, reason=body.reason, match=match))
 
 
-@router.post("/{name}/drain", responses=responses(WorkerShared))
-def drain_worker(session: SessionDep, actor: Keeper, name: WorkerName, body: ChangeWorker) -> WorkerOut:
+@router.post("/{name}/drain", responses=responses(WorkerShared, PreconditionFailed))
+def drain_worker(session: SessionDep, actor: Keeper, name: WorkerName, body: ChangeWorker, match: IfMatch) -> WorkerOut:
     """Let it finish the job it has, take no other, and end. Started again, it is cordoned."""
-    return worker_out(service.want(session, actor, name=name, wanted=Wanted.DRAINING, reason=body.reason))
+    return worker_out(service.want(session, actor, name=name, wanted=Wanted.DRAINING, reason=body.reason, match=match))

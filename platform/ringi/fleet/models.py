@@ -7,11 +7,11 @@ from uuid import UUID
 from sqlalchemy import BigInteger, ForeignKey, String, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ringi.db.base import Base, Identified
+from ringi.db.base import Base, Versioned
 from ringi.fleet.schemas import Device, Wanted
 
 
-class Worker(Identified, Base):
+class Worker(Versioned, Base):
     """One worker. Without an organisation it serves all. `job_id` is a link to what it does now, not a key: the job's lease is the truth."""
 
     __tablename__ = "workers"

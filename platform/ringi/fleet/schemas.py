@@ -78,6 +78,7 @@ class WorkerOut(Schema):
     owner: str
     started_at: datetime
     heartbeat_at: datetime
+    row_version: int
 
 
 class ChangeWorker(Schema):

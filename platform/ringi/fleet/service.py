@@ -15,6 +15,7 @@ from ringi.fleet.schemas import Condition, Device, Wanted, WorkerFacts
 from ringi.identity.models import Organization
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Conflict, NotFound, RingiError
+from ringi.web.preconditions import Match
 
 # A worker that misses so many heartbeats is lost.
 HEARTBEATS = 3
@@ -143,12 +144,13 @@ _ACTIONS = {
 }
 
 
-def want(session: Session, actor: Actor, *, name: str, wanted: Wanted, reason: str) -> Seen:
-    """Cordon, drain or give back a worker. Raises WorkerShared where it serves organisations that are not the caller's."""
+def want(session: Session, actor: Actor, *, name: str, wanted: Wanted, reason: str, match: Match) -> Seen:
+    """Cordon, drain or give back a worker. Raises PreconditionFailed, and WorkerShared where it serves organisations that are not the caller's."""
     worker = find(session, actor, name).worker
     if worker.organization_id is None and (session.scalar(select(func.count()).select_from(Organization)) or 0) > 1:
         raise WorkerShared(name)
     session.refresh(worker, with_for_update=True)
+    match.require(worker.row_version)
     worker.wanted, worker.reason = wanted, reason
     audit.record(session, actor, _ACTIONS[wanted], object_type="worker", object_id=worker.id, details={"worker": name}, payload=reason)
     session.flush()  # the answer shows how it stands now
@@ -158,5 +160,6 @@ def want(session: Session, actor: Actor, *, name: str, wanted: Wanted, reason: s
 def purge(session: Session, *, silent_for: timedelta) -> int:
     """Forget workers that stopped or fell silent longer ago than `silent_for`; returns how many. Pods have new names every time."""
     # unscoped: the platform looks after every worker.
-    old = delete(Worker).where(Worker.heartbeat_at < func.clock_timestamp() - silent_for)
+    # Not what people decided: a machine that was cordoned and comes back after weeks takes no jobs.
+    old = delete(Worker).where(Worker.heartbeat_at < func.clock_timestamp() - silent_for, Worker.wanted == Wanted.ACTIVE)
     return len(session.scalars(old.returning(Worker.id)).all())

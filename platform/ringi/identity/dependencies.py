@@ -24,7 +24,7 @@ from ringi.kit.actor import Actor, system_actor
 from ringi.kit.errors import Forbidden, Unauthenticated
 from ringi.observe.serving import may_scrape
 from ringi.settings import get_settings
-from ringi.web.rate import RateLimited, get_counter
+from ringi.web.rate import Counted, Rate, RateLimited, get_counter
 from ringi.web.session import SessionDep
 
 _bearer = HTTPBearer(auto_error=False, description="A token of this platform: hf_rgi…")
@@ -45,14 +45,21 @@ def _known(request: Request, session: Session, credentials: HTTPAuthorizationCre
 
 
 def count_request(request: Request, actor: Actor) -> None:
-    """Count the request against its token's minute, and say on the answer what is left. Raises RateLimited."""
-    request.state.rate = None
+    """Count the request against its token's minute. Raises RateLimited."""
     limit = get_settings().requests_per_minute if actor.requests_per_minute is None else actor.requests_per_minute
-    if limit:
-        rate = request.state.rate = get_counter().take(str(actor.token_id), limit)
-        request.state.answer_headers.update(rate.headers())
-        if not rate.allowed:
-            raise RateLimited(limit, rate.retry_after_s)
+    request.state.rate = _counted(request, "token", actor.token_id, limit)
+
+
+def _counted(request: Request, of: Counted, id_: UUID | None, limit: int | None) -> Rate | None:
+    """What is left of a limit after this request, also said on its answer; None where there is no limit. Raises RateLimited."""
+    if not limit:
+        return None
+    rate, said = get_counter().take(str(id_), limit), request.state.answer_headers
+    for name, value in rate.headers(of).items():
+        said[name] = f"{said[name]}, {value}" if name in said else value
+    if not rate.allowed:
+        raise RateLimited(limit, rate.retry_after_s, of=of)
+    return rate
 
 
 CurrentActor = Annotated[Actor, Depends(current_actor)]
@@ -105,12 +112,14 @@ def _allowed_anywhere(session: Session | None, actor: Actor, permission: Permiss
 
 
 def allowed_in_project(permission: Permission) -> Any:
-    """Actor and project, when a role of theirs allows `permission` in the path's project."""
+    """Actor and project, when a role of theirs allows `permission` in the path's project; the request counts against the project's minute."""
 
-    def check(actor: CurrentActor, session: SessionDep, project: str) -> InProject:
-        found = service.find_project(session, actor, project)
+    def check(request: Request, actor: CurrentActor, session: SessionDep, project: str) -> InProject:
+        found, limit = service.find_limited_project(session, actor, project)
         if not actor.may(permission, found.id):
             raise deny(session, actor, permission, found.id)
+        # Whoever may lift the limit is not held back by it.
+        request.state.project_rate = _counted(request, "project", found.id, None if permission is Permission.QUOTA_SET else limit)
         return InProject(actor=actor, project=found)
 
     return Depends(_declared(check, permission))

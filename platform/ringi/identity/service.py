@@ -4,7 +4,7 @@ from collections import defaultdict
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy import ColumnElement, Integer, Select, Uuid, column, func, or_, select, table, update
 from sqlalchemy.orm import Session, joinedload
 
 from ringi.audit import service as audit
@@ -21,6 +21,8 @@ from ringi.observe import context
 # First halves of hub paths that mean something else: base models, and the hub's own routes.
 RESERVED_PROJECTS = frozenset({"api", "bases"})
 # What pulling reads on its way: the project and its channel, and the base models of the organisation.
+# The quotas of projects stand above this domain (docs/decisions/0004 has the same for channels), so the table is named by its columns.
+_QUOTAS = table("project_quotas", column("project_id", Uuid), column("requests_per_minute", Integer))
 _IMPLIED: dict[str, frozenset[str]] = {Permission.RELEASE_PULL: frozenset({Permission.PROJECT_READ, Permission.ORGANIZATION_READ})}
 
 
@@ -83,6 +85,15 @@ def find_project(session: Session, actor: Actor, name: str) -> Project:
     if project is None:
         raise NotFound("project", name)
     return project
+
+
+def find_limited_project(session: Session, actor: Actor, name: str) -> tuple[Project, int | None]:
+    """The same with its requests a minute, which `quotas` sets further up; None is no limit."""
+    query = visible(actor, Project).where(Project.name == name).add_columns(_QUOTAS.c.requests_per_minute)
+    row = session.execute(query.outerjoin(_QUOTAS, _QUOTAS.c.project_id == Project.id)).one_or_none()
+    if row is None:
+        raise NotFound("project", name)
+    return row[0], row[1]
 
 
 def find_membership(session: Session, actor: Actor, membership_id: UUID) -> Membership:

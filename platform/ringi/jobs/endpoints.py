@@ -158,14 +158,15 @@ def cancel_job(session: SessionDep, actor: Annotated[Actor, allowed(Permission.J
     return _shown(session, service.cancel(session, actor, job_id=job_id))
 
 
-@router.post("/jobs/{job_id}/priority", responses=responses(service.JobEnded))
+@router.post("/jobs/{job_id}/priority", responses=responses(service.JobEnded, PreconditionFailed))
 def prioritize_job(
-    session: SessionDep, actor: Annotated[Actor, allowed(Permission.JOB_PRIORITIZE)], job_id: UUID, body: SetPriority
+    session: SessionDep, actor: Annotated[Actor, allowed(Permission.JOB_PRIORITIZE)], job_id: UUID, body: SetPriority, match: IfMatch
 ) -> JobOut:
     """Give an open job another place in its queue, before or behind those of other projects."""
     job = service.find(session, actor, job_id)
     if not actor.may(Permission.JOB_PRIORITIZE, job.project_id):
         raise deny(session, actor, Permission.JOB_PRIORITIZE, job.project_id)
+    match.check(session, job)
     return _shown(session, service.prioritize(session, actor, job_id=job_id, priority=body.priority))
 
 

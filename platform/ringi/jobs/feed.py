@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import NamedTuple, TypeVar
@@ -131,11 +132,16 @@ class Feed:
         self._readers = asyncio.Semaphore(_READERS)
         self._position = 0
         self._checked_at = 0.0
+        self._checking: asyncio.Task[None] | None = None
 
     @property
     def count(self) -> int:
         """How many streams are open."""
         return len(self._seats)
+
+    def count_of(self, secret: str) -> int:
+        """How many of them are of one token."""
+        return sum(seat.secret == secret for seat in self._seats)
 
     async def join(self, seat: Seat) -> int:
         """Sit down, and return the place behind which everything will be given."""
@@ -143,7 +149,8 @@ class Feed:
         if self._task is None or self._task.done():
             self._listening = asyncio.Event()
             self._position = -1
-            self._task = asyncio.create_task(self._run(), name="job-feed")
+            # In a context of its own: what it notes of others must not stand in the log lines of the request that came first.
+            self._task = asyncio.create_task(self._run(), name="job-feed", context=Context())
         await self._listening.wait()
         return self._position
 
@@ -183,6 +190,9 @@ class Feed:
                 # Streams stay open: what is committed meanwhile is read when the database is back.
                 log.warning("the job feed waits for the database: %s", " ".join(str(error).split())[:300])
                 await _pause(_PAUSE_S)
+            except Exception:
+                log.exception("nobody foresaw this; the job feed goes on where it was")
+                await _pause(_PAUSE_S)
 
     async def _follow(self) -> None:
         url = get_engine().url.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -195,7 +205,7 @@ class Feed:
             self._listening.set()
             while self._seats:
                 await self._deliver()
-                await self._check()
+                self._check_in_time()
                 async for _ in connection.notifies(timeout=_LOOK_S, stop_after=1):
                     pass
                 async for _ in connection.notifies(timeout=_GATHER_S):
@@ -210,16 +220,23 @@ class Feed:
                         seat.give(entry)
                 self._position = entry.position
 
+    def _check_in_time(self) -> None:
+        """Once a pulse, beside the deliveries: many tokens take a while, and events do not wait for that."""
+        if self._checking is not None and self._checking.done():
+            failed, self._checking = self._checking.exception(), None
+            if failed is not None:
+                raise failed
+        if self._checking is None and time.monotonic() - self._checked_at >= get_settings().stream_pulse_s:
+            self._checked_at = time.monotonic()
+            self._checking = asyncio.create_task(self._check(), name="job-feed-check")
+
     async def _check(self) -> None:
-        """Ask again, once a pulse and once per token, whether each stream may still see what it shows."""
-        if time.monotonic() - self._checked_at < get_settings().stream_pulse_s:
-            return
+        """Ask again, once per token, whether each stream may still see what it shows."""
         secrets = sorted({seat.secret for seat in self._seats})
         for start in range(0, len(secrets), _SESSIONS_OF):
             found = await self._in_thread(partial(sight_of, secrets[start : start + _SESSIONS_OF]))
             for seat in [one for one in self._seats if one.secret in found]:
                 _narrow(seat, found[seat.secret])
-        self._checked_at = time.monotonic()
 
 
 def _narrow(seat: Seat, found: frozenset[UUID | None] | RingiError) -> None:

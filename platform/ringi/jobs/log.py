@@ -112,6 +112,13 @@ def newest(session: Session) -> int:
     return session.scalar(select(func.coalesce(func.max(JobLogEntry.position), 0))) or 0
 
 
+class Purged(NamedTuple):
+    """How many entries went, and where the next round goes on: 0 is the beginning."""
+
+    removed: int
+    reached: int
+
+
 def read(session: Session, *, after: int, sight: Sight | None, limit: int) -> Sequence[JobLogEntry]:
     """Entries behind place `after` in their order; all of them for the platform's own feed (`sight` None)."""
     # unscoped: a sight is made from what the caller may see; the feed gives every stream only what its sight shows.
@@ -135,10 +142,16 @@ def lines_of(
     return query.order_by(JobLogEntry.position)
 
 
-def purge(session: Session, *, ended_before: timedelta, batch: int = 1000) -> int:
-    """Remove entries of jobs that ended longer ago than `ended_before`; returns how many. What the jobs did stays in their rows."""
-    # unscoped: the platform looks after every job. The oldest first, by an index: the jobs that ended long ago are ever more.
-    oldest = select(JobLogEntry.id, JobLogEntry.job_id).order_by(JobLogEntry.position).limit(batch).subquery()
-    over = Job.finished_at < func.clock_timestamp() - ended_before
-    old = select(oldest.c.id).join(Job, Job.id == oldest.c.job_id).where(Job.state.not_in(OPEN), over)
-    return len(session.scalars(delete(JobLogEntry).where(JobLogEntry.id.in_(old)).returning(JobLogEntry.id)).all())
+def purge(session: Session, *, ended_before: timedelta, after: int = 0, batch: int = 1000) -> Purged:
+    """Remove entries of jobs that ended longer ago than `ended_before`, among the `batch` behind place `after`. What the jobs did stays in their rows.
+
+    Old entries of jobs that are still open stay, so the next round has to begin behind them: at `reached`.
+    """
+    # unscoped: the platform looks after every job. In the order of places, by an index: the jobs that ended long ago are ever more.
+    behind = select(JobLogEntry.id, JobLogEntry.job_id, JobLogEntry.position, JobLogEntry.at).where(JobLogEntry.position > after)
+    looked_at = behind.order_by(JobLogEntry.position).limit(batch).subquery()
+    young = func.clock_timestamp() - ended_before
+    last, at_the_end = session.execute(select(func.max(looked_at.c.position), func.max(looked_at.c.at) >= young)).one()
+    old = select(looked_at.c.id).join(Job, Job.id == looked_at.c.job_id).where(Job.state.not_in(OPEN), Job.finished_at < young)
+    removed = len(session.scalars(delete(JobLogEntry).where(JobLogEntry.id.in_(old)).returning(JobLogEntry.id)).all())
+    return Purged(removed, 0 if last is None or at_the_end else last)

@@ -5,6 +5,7 @@ two workers touched still ends exactly once.
 """
 
 import random
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -21,6 +22,7 @@ from ringi.events.schemas import Topic
 from ringi.fleet import service as fleet
 from ringi.identity.permissions import visible, visible_projects
 from ringi.jobs import admission, announcements, placement
+from ringi.jobs.cleaning import clean_document
 from ringi.jobs.contracts import CONTRACTS, Contract, JobKind, Progress, as_document
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import OPEN, JobState, Placement
@@ -172,13 +174,17 @@ def finish(session: Session, job_id: UUID, *, owner: str, attempt: int, result: 
     return job
 
 
-def fail(session: Session, job_id: UUID, *, owner: str, attempt: int, error: RingiError) -> Job:
-    """End the attempt: again later when the error may pass and attempts are left, failed otherwise. Raises LeaseLost."""
+def fail(session: Session, job_id: UUID, *, owner: str, attempt: int, error: RingiError, secrets: Collection[str] = ()) -> Job:
+    """End the attempt: again later when the error may pass and attempts are left, failed otherwise. Raises LeaseLost.
+
+    The error is stored without `secrets` (the worker's own) and what looks like one: people, events and mails repeat it.
+    """
     # unscoped: the worker holds the lease.
     job = session.scalars(select(Job).where(*_owned(job_id, owner, attempt)).with_for_update()).one_or_none()
     if job is None:
         raise LeaseLost(job_id)
-    job.error = {"code": error.code, "message": error.message, "next_step": error.next_step, "details": error.details}
+    told = {"code": error.code, "message": error.message, "next_step": error.next_step, "details": error.details}
+    job.error = clean_document(told, secrets=secrets)
     elsewhere = error.code == placement.OUT_OF_MEMORY and placement.move_after_out_of_memory(session, job)
     if (error.retryable or elsewhere) and job.attempt < job.max_attempts and job.cancel_requested_at is None:
         requeue(session, job)

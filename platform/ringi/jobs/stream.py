@@ -45,13 +45,15 @@ EVENTS: dict[int | str, dict[str, Any]] = {
 
 
 class TooManyStreams(RingiError):
-    """The process serves as many streams as it may."""
+    """The process serves as many streams as it may, or as many as one token may have."""
 
-    code, status = "too_many_streams", 503
+    code, status, retryable = "too_many_streams", 503, True
+    retry_after_s = 30
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, whose: str) -> None:
         super().__init__(
-            f"This process already serves {limit} streams of events.", next_step="Come back later, or poll the job: GET /api/v1/jobs/{id}."
+            f"This process already serves {limit} streams of events{whose}.",
+            next_step="Come back later, or poll the job: GET /api/v1/jobs/{id}.",
         )
 
 
@@ -118,11 +120,15 @@ class EventStream(Response):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        if tasks[0] in done and not tasks[0].exception():
+        failed = tasks[0].exception() if tasks[0] in done else None
+        if tasks[0] in done and failed is None:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         elif tasks[2] not in done:
             # Left without an end, so that the server closes the connection whatever the client still holds back.
-            log.warning("cut off a stream that takes its events too slowly")
+            slow = failed is None or isinstance(failed, TimeoutError)
+            log.warning(
+                "cut off a stream %s", "that takes its events too slowly" if slow else f"that could not go on: {type(failed).__name__}"
+            )
 
     async def _pump(self, emit: Emit) -> None:
         seat, feed = self._seat, get_feed()
@@ -227,9 +233,11 @@ def of_jobs(
 
 
 def _admit(session: Session, begin: Place) -> None:
-    limit = get_settings().max_streams
-    if get_feed().count >= limit:
-        raise TooManyStreams(limit)
+    settings, feed = get_settings(), get_feed()
+    if feed.count >= settings.max_streams:
+        raise TooManyStreams(settings.max_streams, "")
+    if feed.count_of(begin.secret) >= settings.max_streams_of_token:
+        raise TooManyStreams(settings.max_streams_of_token, " of your token")
     if begin.after is not None and not job_log.given(session, begin.after):
         raise UnknownEventId(str(begin.after))
 

@@ -12,7 +12,9 @@ from ringi.db.session import transaction
 from ringi.observe.models import ProcessSign
 from ringi.settings import get_settings
 
-RELAY, SEQUENCER = "relay", "sequencer"
+RELAY, SEQUENCER, NOTIFIER = "relay", "sequencer", "notifier"
+# Processes whose silence the API tells of.
+ROLES = (RELAY, SEQUENCER, NOTIFIER)
 _KEPT = timedelta(days=1)
 _SILENT_AFTER_HEARTBEATS = 6
 

@@ -12,6 +12,7 @@ class ProjectQuota(Versioned, OwnedByProject, Base):
     __tablename__ = "project_quotas"
     __table_args__ = (UniqueConstraint("project_id"),)
 
+    requests_per_minute: Mapped[int | None]
     open_jobs: Mapped[int | None]
     jobs_per_day: Mapped[int | None]
     gpu_hours_per_month: Mapped[float | None]

@@ -15,6 +15,7 @@ Hours = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 class SetQuotas(Schema):
     """All limits of a project at once; what is left out has no limit."""
 
+    requests_per_minute: Annotated[int, Field(ge=1, le=10**8)] | None = None
     open_jobs: Count | None = None
     jobs_per_day: Count | None = None
     gpu_hours_per_month: Hours | None = None
@@ -44,10 +45,19 @@ class HoursUse(Schema):
     remaining: float | None
 
 
+class RequestsUse(Schema):
+    """What is left of the requests a minute, and after how many seconds all of them are again; all null without a limit: nobody counts then."""
+
+    limit: int | None
+    remaining: int | None
+    reset_s: int | None
+
+
 class ProjectUsage(Schema):
     """What a project uses now. Days and months are those of UTC by the database's clock."""
 
     project: str
+    requests_per_minute: RequestsUse
     open_jobs: CountUse
     jobs_per_day: CountUse
     gpu_hours_per_month: HoursUse

@@ -40,6 +40,7 @@ def set_limits(session: Session, actor: Actor, *, project: Project, limits: SetQ
         session, actor, AuditAction.QUOTA_SET, object_type="project", object_id=project.id, project_id=project.id,
         # No fractions in an entry that lives for ever: hours are written as text.
         details={
+            "requests_per_minute": limits.requests_per_minute,
             "open_jobs": limits.open_jobs, "jobs_per_day": limits.jobs_per_day, "stored_bytes": limits.stored_bytes,
             "gpu_hours_per_month": None if limits.gpu_hours_per_month is None else f"{limits.gpu_hours_per_month:g}",
         },

@@ -52,10 +52,11 @@ class LocalBlobStore:
 
     def look(self, digest: Digest) -> StoredObject:
         """Size and time; raises BlobMissing."""
-        try:
-            found = self.path(digest).stat()
-        except FileNotFoundError:
-            raise BlobMissing(digest) from None
+        with _explained():
+            try:
+                found = self.path(digest).stat()
+            except FileNotFoundError:
+                raise BlobMissing(digest) from None
         return StoredObject(StoredKind.BLOB, digest, found.st_size, _time(found))
 
     def open(self, digest: Digest, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -66,18 +67,25 @@ class LocalBlobStore:
         return verified(pieces, digest) if (start, stop) == (0, size) else pieces
 
     def _read(self, digest: Digest, start: int, stop: int) -> Iterator[bytes]:
-        with self.path(digest).open("rb") as stream:
+        with _explained():
+            stream = self.path(digest).open("rb")
+        with stream:
             stream.seek(start)
-            while start < stop and (piece := stream.read(min(CHUNK_BYTES, stop - start))):
+            while start < stop:
+                with _explained():
+                    piece = stream.read(min(CHUNK_BYTES, stop - start))
+                if not piece:
+                    return
                 start += len(piece)
                 yield piece
 
     def open_part(self, part: UUID) -> Iterator[bytes]:
         """Stream a part; raises BlobMissing."""
-        try:
-            stream = (self.parts / str(part)).open("rb")
-        except FileNotFoundError:
-            raise BlobMissing(str(part)) from None
+        with _explained():
+            try:
+                stream = (self.parts / str(part)).open("rb")
+            except FileNotFoundError:
+                raise BlobMissing(str(part)) from None
         with stream:
             yield from chunks(stream)
 
@@ -100,12 +108,14 @@ class LocalBlobStore:
     def remove(self, kind: StoredKind, name: str) -> None:
         """Remove one file; harmless when it is gone."""
         places = {StoredKind.PART: self.parts / name, StoredKind.INCOMING: self.incoming / name}
-        (self.path(name) if kind is StoredKind.BLOB else places[kind]).unlink(missing_ok=True)
+        with _explained():
+            (self.path(name) if kind is StoredKind.BLOB else places[kind]).unlink(missing_ok=True)
 
     def now(self) -> datetime:
         """The file server's time, which need not be this host's; asked without making a file, so that it works on a full disk."""
-        os.utime(self.incoming)
-        return _time(self.incoming.stat())
+        with _explained():
+            os.utime(self.incoming)
+            return _time(self.incoming.stat())
 
     def check(self) -> None:
         """Raises StoreUnavailable when the folder is gone or read-only."""

@@ -63,18 +63,23 @@ def bucket_at(url: str) -> "S3BlobStore":
             connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 3}, max_pool_connections=50,
             s3={"addressing_style": addressing}, request_checksum_calculation=checksums, response_checksum_validation=checksums,
         )  # fmt: skip
-        client = boto3.client("s3", endpoint_url=options.get("endpoint"), region_name=options.get("region"), config=config)
+        # Who asks whether the store is there wants to know at once.
+        brief = config.merge(Config(connect_timeout=2, read_timeout=2, retries={"total_max_attempts": 1}))
+        client, prober = (
+            boto3.client("s3", endpoint_url=options.get("endpoint"), region_name=options.get("region"), config=one)
+            for one in (config, brief)
+        )
     except (BotoCoreError, ValueError) as error:
         raise StoreUrlInvalid(str(error).rstrip(".")) from error
     prefix = parts.path.strip("/")
-    return S3BlobStore(client, parts.netloc, f"{prefix}/" if prefix else "")
+    return S3BlobStore(client, parts.netloc, f"{prefix}/" if prefix else "", prober=prober)
 
 
 class S3BlobStore:
-    """Blobs as objects below `prefix` of one bucket; the client is safe for several threads."""
+    """Blobs as objects below `prefix` of one bucket; the clients are safe for several threads. `prober` gives up after seconds."""
 
-    def __init__(self, client: Any, bucket: str, prefix: str) -> None:
-        self.client = client
+    def __init__(self, client: Any, bucket: str, prefix: str, *, prober: Any) -> None:
+        self.client, self._prober = client, prober
         self.bucket = bucket
         self.prefix = prefix
 
@@ -187,9 +192,9 @@ class S3BlobStore:
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
     def check(self) -> None:
-        """Raises StoreUnavailable when the bucket does not answer, is not there, or refuses our credentials."""
+        """Raises StoreUnavailable when the bucket does not answer in seconds, is not there, or refuses our credentials."""
         with explained():
-            self.client.head_bucket(Bucket=self.bucket)
+            self._prober.head_bucket(Bucket=self.bucket)
 
 
 class S3BlobWriter:
@@ -226,7 +231,7 @@ class S3BlobWriter:
         self._parts.append({"PartNumber": number, "ETag": answer["ETag"], **checksums})
 
     def seal(self) -> StoredBlob:
-        """Complete the upload, and copy it to the key of its digest if it is not there already."""
+        """Complete the upload, and copy it to the key of its digest; also over the same bytes, because a copy renews their age."""
         digest = "sha256:" + self._hash.hexdigest()
         if self._expected not in {None, digest}:
             raise DigestMismatch(expected=self._expected or "", found=digest)

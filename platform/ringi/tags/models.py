@@ -6,11 +6,11 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, String, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ringi.db.base import Base, Identified, OwnedByOrganization
+from ringi.db.base import Base, OwnedByOrganization, Versioned
 from ringi.tags.schemas import Taggable
 
 
-class Tag(Identified, OwnedByOrganization, Base):
+class Tag(Versioned, OwnedByOrganization, Base):
     """One key and value on one thing. Ids are unique over all tables, so `object_id` alone names the thing; nothing is ever deleted."""
 
     __tablename__ = "tags"

@@ -64,6 +64,7 @@ class TagOut(Schema):
     value: str
     set_by: UUID
     set_at: datetime
+    row_version: int
 
 
 class TagsOut(Schema):

@@ -14,6 +14,7 @@ from ringi.kit.errors import Conflict, NotFound
 from ringi.kit.ids import uuid7
 from ringi.tags.models import Tag
 from ringi.tags.schemas import MAX_TAGS, Taggable
+from ringi.web.preconditions import Match
 
 
 class Subject(NamedTuple):
@@ -42,8 +43,9 @@ def of(session: Session, subject: Subject) -> list[Tag]:
     return list(session.scalars(select(Tag).where(Tag.object_id == subject.id).order_by(Tag.key)))
 
 
-def put(session: Session, actor: Actor, subject: Subject, *, key: str, value: str) -> Tag:
-    """Give `key` this value; nothing changes, and nothing is logged, when it has it already. Raises TooManyTags."""
+def put(session: Session, actor: Actor, subject: Subject, *, key: str, value: str, match: Match) -> Tag:
+    """Give `key` this value; nothing changes, and nothing is logged, when it has it already. Raises TooManyTags, PreconditionFailed."""
+    _require(session, subject, key, match)
     # Two that add at once may pass together: the limit is against filling, not a promise to the row.
     count = session.scalar(select(func.count()).select_from(Tag).where(Tag.object_id == subject.id, Tag.key != key))
     if (count or 0) >= MAX_TAGS:
@@ -65,13 +67,22 @@ def put(session: Session, actor: Actor, subject: Subject, *, key: str, value: st
     return session.scalars(query.execution_options(populate_existing=True)).one()
 
 
-def remove(session: Session, actor: Actor, subject: Subject, *, key: str) -> Tag:
-    """Take a tag away; raises NotFound when there is none of this key."""
+def remove(session: Session, actor: Actor, subject: Subject, *, key: str, match: Match) -> Tag:
+    """Take a tag away. Raises NotFound when there is none of this key, PreconditionFailed."""
+    _require(session, subject, key, match)
     removed = session.scalars(delete(Tag).where(Tag.object_id == subject.id, Tag.key == key).returning(Tag)).one_or_none()
     if removed is None:
         raise NotFound("tag", key)
     _record(session, actor, AuditAction.TAG_REMOVE, subject, key, None)
     return removed
+
+
+def _require(session: Session, subject: Subject, key: str, match: Match) -> None:
+    if match.versions is None:
+        return
+    # unscoped: the caller holds the subject already. A tag that is not there matches no version.
+    held = select(Tag.row_version).where(Tag.object_id == subject.id, Tag.key == key).with_for_update()
+    match.require(session.scalar(held))
 
 
 def _record(session: Session, actor: Actor, action: AuditAction, subject: Subject, key: str, value: str | None) -> None:

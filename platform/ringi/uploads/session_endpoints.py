@@ -25,8 +25,15 @@ from ringi.storage.blobs import BlobWriter, DigestMismatch, StoreFull, StoreUnav
 from ringi.uploads import sessions
 from ringi.uploads.endpoints import STREAMED_BODY, pieces
 from ringi.uploads.models import UploadSession
+from ringi.uploads.refusals import (
+    TooManyUploads,
+    UploadEnded,
+    UploadFinishing,
+    UploadIncomplete,
+    UploadLongerThanAnnounced,
+    UploadOffsetMismatch,
+)
 from ringi.uploads.schemas import OpenUpload, UploadOut, UploadSessionOut
-from ringi.uploads.sessions import TooManyUploads, UploadEnded, UploadIncomplete, UploadLongerThanAnnounced, UploadOffsetMismatch
 from ringi.web.errors import responses
 from ringi.web.listing import Listing, column
 from ringi.web.paging import Ask, asking, page_of
@@ -142,7 +149,7 @@ def _keep(actor: Actor, session_id: UUID, offset: int, part: UUID, writer: BlobW
 @router.post(
     "/uploads/sessions/{session_id}/finish",
     status_code=201,
-    responses=responses(NotFound, UploadIncomplete, UploadEnded, DigestMismatch, StoreUnavailable, StoreFull),
+    responses=responses(NotFound, UploadIncomplete, UploadEnded, UploadFinishing, DigestMismatch, StoreUnavailable, StoreFull),
 )
 def finish_upload(actor: SenderBeforehand, session_id: UUID) -> UploadOut:
     """Join the parts, check the digest of the whole, and store it. Asked again, it answers the same."""

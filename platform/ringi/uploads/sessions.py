@@ -4,8 +4,9 @@ Each part is sealed in the store under an id of its own, and counts from the mom
 compare-and-set: of two clients that send the same part, one moves it and the other is told the new offset. No lock is held while bytes travel.
 """
 
+import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -15,77 +16,23 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
-from ringi.db.session import transaction
+from ringi.db.session import get_engine, transaction
 from ringi.identity.permissions import visible
 from ringi.kit.actor import Actor
 from ringi.kit.digests import Digest
-from ringi.kit.errors import Conflict, InvalidInput, NotFound, RingiError
+from ringi.kit.errors import NotFound, RingiError
 from ringi.settings import get_settings
 from ringi.storage import blobs
 from ringi.storage.blobs import BlobMissing, DigestMismatch, StoredBlob, UploadTooLarge, get_store
 from ringi.storage.schemas import StoredKind
 from ringi.uploads import service
 from ringi.uploads.models import Upload, UploadPart, UploadSession
+from ringi.uploads.refusals import TooManyUploads, UploadEnded, UploadFinishing, UploadIncomplete, UploadOffsetMismatch
 from ringi.uploads.schemas import UploadState
 
 MAX_OPEN, MAX_PARTS = 100, 10_000
-
-
-class UploadOffsetMismatch(Conflict):
-    """The part does not begin where the session ends: another client, or an answer that was lost, moved it."""
-
-    code = "upload_offset_mismatch"
-
-    def __init__(self, found: UploadSession, offset: int) -> None:
-        super().__init__(
-            f"The part begins at byte {offset}, but {found.received} bytes are kept.",
-            next_step="Go on from details.offset.",
-            details={"offset": found.received},
-        )
-
-
-class UploadEnded(Conflict):
-    """The session is over."""
-
-    code = "upload_ended"
-
-    def __init__(self, found: UploadSession) -> None:
-        super().__init__(
-            f"Upload {found.id} is '{found.state}' and takes no more bytes.", next_step="Open a new one: POST /api/v1/uploads/sessions."
-        )
-
-
-class UploadIncomplete(Conflict):
-    """Bytes are missing."""
-
-    code = "upload_incomplete"
-
-    def __init__(self, found: UploadSession) -> None:
-        super().__init__(
-            f"{found.received} of {found.size} bytes have arrived.",
-            next_step="Go on from details.offset.",
-            details={"offset": found.received},
-        )
-
-
-class UploadLongerThanAnnounced(InvalidInput):
-    """More bytes came than the session was opened for."""
-
-    code = "upload_longer_than_announced"
-
-    def __init__(self, size: int) -> None:
-        super().__init__(
-            f"The upload was announced with {size} bytes; more came.", next_step="Open a new session with the file's true size."
-        )
-
-
-class TooManyUploads(RingiError):
-    """A bound on what one user leaves open, and on the pieces of one upload."""
-
-    code, status = "too_many_uploads", 409
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"There are too many {what}.", next_step="Finish or delete open uploads; send parts of 1 MiB or more.")
+# Each holds a thread and a connection for as long as its file takes.
+_JOINS = threading.BoundedSemaphore(4)
 
 
 def open_session(session: Session, actor: Actor, *, size: int, digest: Digest) -> UploadSession:
@@ -183,10 +130,12 @@ def end(session: Session, found: UploadSession) -> list[UUID]:
 
 
 def give_up(session: Session, actor: Actor, session_id: UUID) -> tuple[UploadSession, list[UUID]]:
-    """The same on the caller's demand; a session that is over stays as it is."""
+    """The same on the caller's demand; asked again it answers the same. Raises UploadEnded for what is stored already."""
     found = session.scalars(listed(actor).where(UploadSession.id == session_id).with_for_update()).one_or_none()
     if found is None:
         raise NotFound("upload", session_id)
+    if found.state == UploadState.ENDED:
+        return found, []
     if found.state != UploadState.OPEN:
         raise UploadEnded(found)
     audit.record(session, actor, AuditAction.UPLOAD_END, object_type="upload_session", object_id=found.id, object_digest=found.digest)
@@ -204,8 +153,32 @@ def expire(session: Session, *, batch: int = 100) -> list[UUID]:
 def finish(actor: Actor, session_id: UUID) -> StoredBlob:
     """Join the parts, check the digest and seal; again, it answers the same. Short transactions of its own: joining takes as long as the file.
 
-    Raises UploadIncomplete, UploadEnded, DigestMismatch (the session is over then) and what the store raises (the session stays open then).
+    Raises UploadIncomplete, UploadEnded, UploadFinishing, DigestMismatch (the session is over then) and what the store raises (it stays open then).
     """
+    with _alone(session_id):
+        return _finish(actor, session_id)
+
+
+@contextmanager
+def _alone(session_id: UUID) -> Iterator[None]:
+    """A file is read and written once more to be joined: by one request at a time, and by few of a process."""
+    if not _JOINS.acquire(blocking=False):
+        raise UploadFinishing
+    try:
+        # The lock goes with its connection: a process that is killed leaves nothing behind that is "finishing" for ever.
+        with get_engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            lock = int.from_bytes(session_id.bytes[-8:], "big", signed=True)
+            if not connection.scalar(select(func.pg_try_advisory_lock(lock))):
+                raise UploadFinishing
+            try:
+                yield
+            finally:
+                connection.execute(select(func.pg_advisory_unlock(lock)))
+    finally:
+        _JOINS.release()
+
+
+def _finish(actor: Actor, session_id: UUID) -> StoredBlob:
     with transaction() as session:
         found = find(session, actor, session_id)
         if found.state == UploadState.STORED:

@@ -10,7 +10,7 @@ from ringi.jobs import admission
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.quotas import service
 from ringi.quotas.models import ProjectQuota
-from ringi.quotas.schemas import CountUse, HoursUse, ProjectUsage, QuotasOut, SetQuotas, TokenUsage
+from ringi.quotas.schemas import CountUse, HoursUse, ProjectUsage, QuotasOut, RequestsUse, SetQuotas, TokenUsage
 from ringi.web.errors import responses
 from ringi.web.preconditions import IfMatch, PreconditionFailed
 from ringi.web.rate import Rate
@@ -45,13 +45,15 @@ def set_quotas(session: SessionDep, caller: Setter, body: SetQuotas, match: IfMa
 
 
 @router.get("/projects/{project}/usage")  # noqa: FAST003  # a dependency takes the project
-def project_usage(session: SessionDep, caller: Reader) -> ProjectUsage:
+def project_usage(request: Request, session: SessionDep, caller: Reader) -> ProjectUsage:
     """What a project uses of its limits now."""
     quota, used = service.of(session, caller.project.id), admission.usage_of(session, caller.project.id)
     hours, limits = round(used.gpu_hours, 6), quotas_out(caller.project.name, quota)
     limit = limits.gpu_hours_per_month
+    rate: Rate | None = request.state.project_rate
     return ProjectUsage(
         project=caller.project.name,
+        requests_per_minute=RequestsUse(limit=rate and rate.limit, remaining=rate and rate.remaining, reset_s=rate and rate.reset_s),
         open_jobs=_counted(used.open_jobs, limits.open_jobs),
         jobs_per_day=_counted(used.jobs_today, limits.jobs_per_day),
         gpu_hours_per_month=HoursUse(used=hours, limit=limit, remaining=None if limit is None else max(0.0, limit - hours)),

@@ -30,7 +30,8 @@ from ringi.web.schemas import Item, Page
 MAX_PAGE = 200
 # Counting goes so far; a larger list is told to have at least so many.
 MAX_COUNT = 100_000
-_MAX_CURSOR = 4000
+# Four keys of 500 characters of three bytes each, in base64, and the rest.
+_MAX_CURSOR = 12_000
 _SHARED = frozenset({"limit", "cursor", "filter", "sort", "q", "count"})
 # How much of the list is shown is no part of what is asked of it.
 _UNBOUND = frozenset({"limit", "cursor", "count"})
@@ -175,7 +176,7 @@ def _further(key: Order, value: Any) -> Condition:
 
 def _write_cursor(binding: str, values: tuple[Any, ...]) -> str:
     plain = [value.isoformat() if isinstance(value, datetime) else str(value) if isinstance(value, UUID) else value for value in values]
-    return base64.urlsafe_b64encode(json.dumps([binding, *plain], separators=(",", ":")).encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(json.dumps([binding, *plain], separators=(",", ":"), ensure_ascii=False).encode()).decode().rstrip("=")
 
 
 def _read_cursor(cursor: str, binding: str, order: tuple[Order, ...]) -> tuple[Any, ...]:

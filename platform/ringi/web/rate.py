@@ -1,6 +1,6 @@
-"""Requests a minute per token: the generic cell rate algorithm (ITU-T I.371, as a virtual scheduling "theoretical arrival time").
+"""Requests a minute per token and per project: the generic cell rate algorithm (ITU-T I.371, as a virtual scheduling "theoretical arrival time").
 
-The state of a token is one time: when all that it has used will have been earned back. It is kept in Valkey by that server's clock; while
+The state of each is one time: when all that it has used will have been earned back. It is kept in Valkey by that server's clock; while
 Valkey is away, in this process by its monotonic clock, so that the API goes on answering (each API process then counts for itself).
 A stored time that no right clock could have written is taken as unused: a clock that jumps back locks nobody out.
 """
@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from functools import cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from redis import Redis
@@ -43,16 +43,24 @@ return {1, after - now}
 """
 
 
+# What requests are counted for, and who may allow it more.
+Counted = Literal["token", "project"]
+_WHO_GIVES_MORE: dict[Counted, str] = {
+    "token": "an identity_admin for more: ringi tokens limit",
+    "project": "a system_admin for more: ringi quotas set",
+}
+
+
 class RateLimited(RingiError):
-    """The token has used its requests of this minute."""
+    """The token, or the project, has used its requests of this minute."""
 
     code, status, retryable = "rate_limited", 429, True
 
-    def __init__(self, limit: int, retry_after_s: int) -> None:
+    def __init__(self, limit: int, retry_after_s: int, *, of: Counted) -> None:
         super().__init__(
-            f"This token may send {limit} requests a minute and has sent them.",
-            next_step="Wait as long as Retry-After says, or ask an identity_admin for more: ringi tokens limit.",
-            details={"limit": limit, "window_s": int(WINDOW_S)},
+            f"This {of} may send {limit} requests a minute and has sent them.",
+            next_step=f"Wait as long as Retry-After says, or ask {_WHO_GIVES_MORE[of]}.",
+            details={"limit": limit, "window_s": int(WINDOW_S), "of": of},
         )
         self.retry_after_s = retry_after_s
 
@@ -80,11 +88,11 @@ class Rate(NamedTuple):
         """Seconds until one more is allowed; at least 1, the header's smallest step."""
         return max(1, math.ceil(self.used_s + WINDOW_S / self.limit - WINDOW_S))
 
-    def headers(self) -> dict[str, str]:
+    def headers(self, of: Counted) -> dict[str, str]:
         """draft-ietf-httpapi-ratelimit-headers-10: the policy and what is left of it."""
         return {
-            "RateLimit-Policy": f'"token";q={self.limit};w={int(WINDOW_S)}',
-            "RateLimit": f'"token";r={self.remaining};t={self.reset_s}',
+            "RateLimit-Policy": f'"{of}";q={self.limit};w={int(WINDOW_S)}',
+            "RateLimit": f'"{of}";r={self.remaining};t={self.reset_s}',
         }
 
 

@@ -58,11 +58,13 @@ class ApiRoute(APIRoute):
         parameters = [*extra.get("parameters", []), _KEY_PARAMETER if writes else _KNOWN_PARAMETER]
         options["openapi_extra"] = {**extra, "parameters": parameters}
         super().__init__(path, _attended(endpoint), **options)
+        if writes and self._stands_alone():
+            parameters[-1] = _KEY_PARAMETER | {"description": "Taken and not needed: the request asked again finds what the first one did."}
 
     def get_route_handler(self) -> Handler:
         """FastAPI's handler with ours around it; asked for once for the router and once for each place where it is included."""
         handle, checks_match = super().get_route_handler(), preconditions.is_checked_by(self.dependant)
-        stands_alone = inspect.iscoroutinefunction(self.endpoint) or not _takes_session(self.dependant)
+        stands_alone = self._stands_alone()
         secret = bool(WRITES.intersection(self.methods or ())) and _holds_secret(self.response_model)
 
         async def attend(request: Request) -> Response:
@@ -80,6 +82,10 @@ class ApiRoute(APIRoute):
             return await _kept(request, handle)
 
         return attend
+
+    def _stands_alone(self) -> bool:
+        """Whether its answers are not kept: it has no transaction of the request to keep them in."""
+        return inspect.iscoroutinefunction(self.endpoint) or not _takes_session(self.dependant)
 
 
 def _takes_session(dependant: Dependant) -> bool:
@@ -129,11 +135,9 @@ def _keep_refusal(request: Request, refusal: RingiError) -> None:
     # The request's transaction gives its connection back first: a refusal that waited for a second one could starve the pool.
     request.state.session.rollback()
     answer = refusal_answer(request, refusal)
-    try:
-        with get_sessionmaker().begin() as own:
-            idempotency.keep(own, request.state.actor, request.state.attempt, answer)
-    except idempotency.KeyInFlight:
-        return  # another request with this key came in between; its answer stands
+    # Raises KeyInFlight when another request with this key came in between: its answer stands, and the client gets it when it asks again.
+    with get_sessionmaker().begin() as own:
+        idempotency.keep(own, request.state.actor, request.state.attempt, answer)
 
 
 @functools.cache

@@ -2,6 +2,8 @@
 
 import smtplib
 import ssl
+import time
+from contextlib import suppress
 from email.message import EmailMessage
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -44,12 +46,17 @@ def send(server: MailServer, message: EmailMessage, *, sender: str, to: str, tim
     """Hand the message over; returns the server's reply code, 250. Raises Refused and Unreachable. TLS is never skipped where it is asked for."""
     context = ssl.create_default_context()
     try:
-        with _connected(server, timeout_s, context) as smtp:
+        smtp = _connected(server, timeout_s, context)
+        try:
             if server.security == "smtp+starttls":
                 smtp.starttls(context=context)
             if server.user is not None:
                 smtp.login(server.user, server.password or "")
             smtp.send_message(message, from_addr=sender, to_addrs=[to])
+        finally:
+            # The message is accepted, or it is not: how the server says good-bye changes nothing.
+            with suppress(smtplib.SMTPException, OSError):
+                smtp.quit()
     except smtplib.SMTPRecipientsRefused as error:
         code, text = next(iter(error.recipients.values()))
         raise Refused(code, _text(text)) from error
@@ -62,10 +69,33 @@ def send(server: MailServer, message: EmailMessage, *, sender: str, to: str, tim
     return _OK
 
 
+class _Hurried(smtplib.SMTP):
+    """smtplib's time-out is of each reply; this one is of the whole conversation."""
+
+    ends_at = float("inf")
+
+    def getreply(self) -> tuple[int, bytes]:
+        """The next reply, within what is left of the time."""
+        left = self.ends_at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the mail server took too long")
+        if self.sock is not None:
+            self.sock.settimeout(left)
+        return super().getreply()
+
+
+class _HurriedTls(_Hurried, smtplib.SMTP_SSL):
+    """The same with TLS from the first byte."""
+
+
 def _connected(server: MailServer, timeout_s: float, context: ssl.SSLContext) -> smtplib.SMTP:
+    ends_at = time.monotonic() + timeout_s
     if server.security == "smtps":
-        return smtplib.SMTP_SSL(server.host, server.port, timeout=timeout_s, context=context)
-    return smtplib.SMTP(server.host, server.port, timeout=timeout_s)
+        smtp: _Hurried = _HurriedTls(server.host, server.port, timeout=timeout_s, context=context)
+    else:
+        smtp = _Hurried(server.host, server.port, timeout=timeout_s)
+    smtp.ends_at = ends_at
+    return smtp
 
 
 def _text(reply: bytes | str) -> str:

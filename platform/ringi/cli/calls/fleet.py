@@ -19,17 +19,17 @@ class WorkerCalls:
         """One worker."""
         return self._http.get(route("workers", name), WorkerOut)
 
-    def cordon(self, name: str, *, reason: str) -> WorkerOut:
+    def cordon(self, name: str, *, reason: str, if_match: str | None = None) -> WorkerOut:
         """Let it take no more jobs."""
-        return self._http.post(route("workers", name, "cordon"), WorkerOut, ChangeWorker(reason=reason))
+        return self._http.post(route("workers", name, "cordon"), WorkerOut, ChangeWorker(reason=reason), if_match=if_match)
 
-    def uncordon(self, name: str, *, reason: str) -> WorkerOut:
+    def uncordon(self, name: str, *, reason: str, if_match: str | None = None) -> WorkerOut:
         """Let it take jobs again."""
-        return self._http.post(route("workers", name, "uncordon"), WorkerOut, ChangeWorker(reason=reason))
+        return self._http.post(route("workers", name, "uncordon"), WorkerOut, ChangeWorker(reason=reason), if_match=if_match)
 
-    def drain(self, name: str, *, reason: str) -> WorkerOut:
+    def drain(self, name: str, *, reason: str, if_match: str | None = None) -> WorkerOut:
         """Let it finish what it has, and end."""
-        return self._http.post(route("workers", name, "drain"), WorkerOut, ChangeWorker(reason=reason))
+        return self._http.post(route("workers", name, "drain"), WorkerOut, ChangeWorker(reason=reason), if_match=if_match)
 
     def demand(self, queue: str, *, device: Device | None = None, memory_bytes: int | None = None) -> DemandOut:
         """How many workers the queue could keep busy."""

@@ -1,9 +1,11 @@
 """Calls about where imported versions came from."""
 
-from collections.abc import Iterator
+from typing import Unpack
 from uuid import UUID
 
+from ringi.cli.asked import Asked
 from ringi.cli.connection import Connection, route
+from ringi.cli.listed import Listed
 from ringi.origins.schemas import OriginOut, RecordOrigin
 
 
@@ -17,13 +19,15 @@ class OriginCalls:
         """Say which version of another system this is; the same again changes nothing."""
         return self._http.post(route("projects", project, "adapters", adapter, "versions", version, "origins"), OriginOut, origin)
 
-    def of_version(self, project: str, adapter: str, version: str) -> Iterator[OriginOut]:
+    def of_version(self, project: str, adapter: str, version: str, **asked: Unpack[Asked]) -> Listed[OriginOut]:
         """Where a version came from."""
-        return self._http.items(route("projects", project, "adapters", adapter, "versions", version, "origins"), OriginOut)
+        return self._http.items(route("projects", project, "adapters", adapter, "versions", version, "origins"), OriginOut, **asked)
 
-    def all(self, project: str, *, system: str | None = None, source: str | None = None, name: str | None = None) -> Iterator[OriginOut]:
+    def all(
+        self, project: str, *, system: str | None = None, source: str | None = None, name: str | None = None, **asked: Unpack[Asked]
+    ) -> Listed[OriginOut]:
         """Everything that was moved into a project, newest first."""
-        return self._http.items(route("projects", project, "origins"), OriginOut, system=system, source=source, name=name)
+        return self._http.items(route("projects", project, "origins"), OriginOut, system=system, source=source, name=name, **asked)
 
     def get(self, project: str, origin_id: UUID) -> OriginOut:
         """One origin."""

@@ -1,9 +1,11 @@
 """Calls about bytes: uploads in parts, and what the store holds."""
 
-from collections.abc import Iterator
+from typing import Unpack
 from uuid import UUID
 
+from ringi.cli.asked import Asked
 from ringi.cli.connection import Connection, route
+from ringi.cli.listed import Listed
 from ringi.cli.parts import SESSIONS
 from ringi.kit.digests import Digest
 from ringi.retention.schemas import Collect, CollectionOut, UsageOut
@@ -25,9 +27,9 @@ class UploadCalls:
         headers = {"Content-Length": str(len(content)), "Upload-Offset": str(offset)}
         return self._http.append(_of(session_id), UploadSessionOut, iter([content]), headers)
 
-    def all(self) -> Iterator[UploadSessionOut]:
+    def all(self, **asked: Unpack[Asked]) -> Listed[UploadSessionOut]:
         """Your uploads in parts, newest first."""
-        return self._http.items(SESSIONS, UploadSessionOut)
+        return self._http.items(SESSIONS, UploadSessionOut, **asked)
 
     def get(self, session_id: UUID) -> UploadSessionOut:
         """Where one stands."""

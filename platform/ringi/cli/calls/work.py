@@ -50,9 +50,9 @@ class JobCalls:
         """Ask it to stop."""
         return self._http.post(route("jobs", str(job_id), "cancel"), JobOut, if_match=if_match)
 
-    def prioritize(self, job_id: UUID, priority: int) -> JobOut:
+    def prioritize(self, job_id: UUID, priority: int, *, if_match: str | None = None) -> JobOut:
         """Give it another place in its queue: higher ones are taken first."""
-        return self._http.post(route("jobs", str(job_id), "priority"), JobOut, SetPriority(priority=priority))
+        return self._http.post(route("jobs", str(job_id), "priority"), JobOut, SetPriority(priority=priority), if_match=if_match)
 
 
 class LimitCalls:
@@ -77,9 +77,9 @@ class LimitCalls:
         """What this token has used of its requests a minute."""
         return self._http.get("/usage", TokenUsage)
 
-    def prioritize(self, job_id: UUID, priority: int) -> JobOut:
+    def prioritize(self, job_id: UUID, priority: int, *, if_match: str | None = None) -> JobOut:
         """Give it another place in its queue: higher ones are taken first."""
-        return self._http.post(route("jobs", str(job_id), "priority"), JobOut, SetPriority(priority=priority))
+        return self._http.post(route("jobs", str(job_id), "priority"), JobOut, SetPriority(priority=priority), if_match=if_match)
 
 
 class TrainingCalls:

@@ -94,12 +94,12 @@ def show(
 
 
 @app.verb("origins", "ringi adapters origins risk/answers:v3", "ringi adapters origins risk/answers:v3 --json")
-def origins(reference: Version, limit: Limit = 50) -> None:
+def origins(reference: Version, asked: Asked, limit: Limit = 50) -> None:
     """Show where an imported version came from: its name, run, tags, metrics and aliases in the other system."""
     wanted = parse_version(reference)
     with connect() as client:
         emit_list(
-            client.origins.of_version(wanted.project, wanted.name, wanted.selector or ""), limit=limit,
+            client.origins.of_version(wanted.project, wanted.name, wanted.selector or "", **asked), limit=limit,
             render=lambda found: Group(*(facts(origin_facts(one), title=f"{one.system} {one.name} {one.version}") for one in found)),
         )  # fmt: skip
 

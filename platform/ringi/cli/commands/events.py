@@ -1,6 +1,7 @@
 """What happened, who is told of it, and whether it arrived."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -9,9 +10,10 @@ import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from ringi.cli.asked import Asked
 from ringi.cli.errors import Usage
 from ringi.cli.invocation import Commands, connect
-from ringi.cli.options import Description, Limit
+from ringi.cli.options import Description, IfMatch, Limit
 from ringi.cli.output import emit, emit_list, facts, table
 from ringi.cli.references import check_name
 from ringi.events.schemas import (
@@ -26,18 +28,30 @@ from ringi.events.schemas import (
     SubscriptionOut,
     SubscriptionWithSecret,
 )
+from ringi.kit.times import FORMS, read_time
 
 events = Commands("Events: what happened in a project.")
 subscriptions = Commands("Subscriptions: who is told of events, by webhook or e-mail.")
 deliveries = Commands("Deliveries: whether an event arrived, attempt by attempt.")
 
-Name = Annotated[str, typer.Argument(metavar="SUBSCRIPTION", help="The subscription.")]
-Project = Annotated[str, typer.Argument(help="The project.")]
+
+def _moment(text: str) -> datetime:
+    return read_time(text).at
+
+
+def _named(what: str) -> Callable[[str], str]:
+    return lambda text: check_name(text, what=what)
+
+
+Name = Annotated[str, typer.Argument(metavar="SUBSCRIPTION", help="The subscription.", callback=_named("subscription"))]
+Project = Annotated[str, typer.Argument(help="The project.", callback=_named("project"))]
 EventTypes = Annotated[list[str], typer.Option("--event", help="A type or a pattern, such as adapter.*; may be given several times.")]
 Url = Annotated[str | None, typer.Option("--url", help="Where a webhook goes.", show_default=False)]
 Mailbox = Annotated[str | None, typer.Option("--email", help="Which mailbox is written to.", show_default=False)]
-When = Annotated[datetime, typer.Option("--since", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"], help="UTC.")]
-Until = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"], help="UTC; without it, now.")]
+When = Annotated[datetime, typer.Option("--since", parser=_moment, metavar="TIME", help=f"{FORMS[0].upper()}{FORMS[1:]}.")]
+Until = Annotated[
+    datetime | None, typer.Option("--until", parser=_moment, metavar="TIME", help="The same; without it, now.", show_default=False)
+]
 _ID = "0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e"
 
 
@@ -55,11 +69,13 @@ def list_events(
     project: Project,
     type_: Annotated[str | None, typer.Option("--type", help="A type or a pattern.", show_default=False)] = None,
     limit: Limit = 50,
+    *,
+    asked: Asked,
 ) -> None:
     """List what happened in a project."""
     with connect() as client:
         emit_list(
-            client.events.all(project, type_=type_), limit=limit,
+            client.events.all(project, type_=type_, **asked), limit=limit,
             render=lambda found: table(["event", "type", "at", "what"], [(one.id, one.type, one.occurred_at, _brief(one)) for one in found]),
         )  # fmt: skip
 
@@ -99,7 +115,7 @@ def create(project: Project, name: Name, event: EventTypes, url: Url = None, ema
     if (url is None) == (email is None):
         raise NoTarget
     body = CreateSubscription(
-        name=check_name(name, what="subscription"), description=description, event_types=event,
+        name=name, description=description, event_types=event,
         **({"url": url} if url else {"channel": Channel.EMAIL, "email": email}),
     )  # fmt: skip
     with connect() as client:
@@ -108,12 +124,12 @@ def create(project: Project, name: Name, event: EventTypes, url: Url = None, ema
 
 
 @subscriptions.verb("list", "ringi subscriptions list risk")
-def list_subscriptions(project: Project, limit: Limit = 50) -> None:
+def list_subscriptions(project: Project, asked: Asked, limit: Limit = 50) -> None:
     """List the subscriptions of a project."""
     columns = ["name", "channel", "target", "events", "enabled", "waiting", "failing since", "last delivered"]
     with connect() as client:
         emit_list(
-            client.subscriptions.all(project), limit=limit,
+            client.subscriptions.all(project, **asked), limit=limit,
             render=lambda found: table(columns, [
                 (one.name, one.channel, one.target, one.event_types, one.enabled, one.waiting, one.failing_since, one.last_delivered_at) for one in found
             ]),
@@ -124,7 +140,7 @@ def list_subscriptions(project: Project, limit: Limit = 50) -> None:
 def show(project: Project, name: Name) -> None:
     """Show a subscription, and how its receiver is doing."""
     with connect() as client:
-        found = client.subscriptions.get(project, check_name(name, what="subscription"))
+        found = client.subscriptions.get(project, name)
     emit(found, lambda: _drawn(found))
 
 
@@ -136,28 +152,29 @@ def change(
     url: Url = None,
     email: Mailbox = None,
     description: Annotated[str | None, typer.Option("--description", help="What it is, in any script.", show_default=False)] = None,
+    if_match: IfMatch = None,
 ) -> None:
     """Tell someone else, or of other events; what is left out stays."""
     given = {"event_types": event or None, "url": url, "email": email, "description": description}
     body = ChangeSubscription.model_validate({field: value for field, value in given.items() if value is not None})
     with connect() as client:
-        changed = client.subscriptions.change(project, check_name(name, what="subscription"), body)
+        changed = client.subscriptions.change(project, name, body, if_match=if_match)
     emit(changed, lambda: _drawn(changed))
 
 
 @subscriptions.verb("enable", "ringi subscriptions enable risk ops")
-def enable(project: Project, name: Name) -> None:
+def enable(project: Project, name: Name, if_match: IfMatch = None) -> None:
     """Send again; what waits goes out at once."""
     with connect() as client:
-        changed = client.subscriptions.enable(project, check_name(name, what="subscription"))
+        changed = client.subscriptions.enable(project, name, if_match=if_match)
     emit(changed, lambda: _drawn(changed))
 
 
 @subscriptions.verb("disable", "ringi subscriptions disable risk ops")
-def disable(project: Project, name: Name) -> None:
+def disable(project: Project, name: Name, if_match: IfMatch = None) -> None:
     """Send nothing more; what waits is kept."""
     with connect() as client:
-        changed = client.subscriptions.disable(project, check_name(name, what="subscription"))
+        changed = client.subscriptions.disable(project, name, if_match=if_match)
     emit(changed, lambda: _drawn(changed))
 
 
@@ -166,10 +183,11 @@ def rotate_secret(
     project: Project,
     name: Name,
     overlap_h: Annotated[int, typer.Option(min=0, max=168, help="For so many hours the old secret signs as well.")] = 24,
+    if_match: IfMatch = None,
 ) -> None:
     """Draw a new secret, shown once."""
     with connect() as client:
-        made = client.subscriptions.rotate_secret(project, check_name(name, what="subscription"), overlap_h=overlap_h)
+        made = client.subscriptions.rotate_secret(project, name, overlap_h=overlap_h, if_match=if_match)
     emit(made, lambda: _secret(made))
 
 
@@ -177,7 +195,7 @@ def rotate_secret(
 def test(project: Project, name: Name) -> None:
     """Send a test call; look at its delivery afterwards."""
     with connect() as client:
-        made = client.subscriptions.test(project, check_name(name, what="subscription"))
+        made = client.subscriptions.test(project, name)
     emit(made, lambda: facts(_pairs(made)))
 
 
@@ -194,17 +212,17 @@ def replay(
     all_: Annotated[bool, typer.Option("--all", help="Also what arrived already.", show_default=False)] = False,
 ) -> None:
     """Deliver again what happened in a period."""
-    period = {"since": f"{since.isoformat()}Z", "only_undelivered": not all_} | ({"until": f"{until.isoformat()}Z"} if until else {})
+    period = Replay(since=since, until=until, only_undelivered=not all_)
     with connect() as client:
-        made = client.subscriptions.replay(project, check_name(name, what="subscription"), Replay.model_validate(period))
+        made = client.subscriptions.replay(project, name, period)
     emit(made, lambda: facts([("deliveries", made.deliveries)]))
 
 
 @subscriptions.verb("delete", "ringi subscriptions delete risk ops")
-def delete(project: Project, name: Name) -> None:
+def delete(project: Project, name: Name, if_match: IfMatch = None) -> None:
     """End a subscription for good; what waits for it is dropped."""
     with connect() as client:
-        ended = client.subscriptions.delete(project, check_name(name, what="subscription"))
+        ended = client.subscriptions.delete(project, name, if_match=if_match)
     emit(ended, lambda: facts([("deleted", ended.name)]))
 
 
@@ -214,12 +232,14 @@ def list_deliveries(
     name: Name,
     state: Annotated[DeliveryState | None, typer.Option(help="Only these.", show_default=False)] = None,
     limit: Limit = 50,
+    *,
+    asked: Asked,
 ) -> None:
     """List the deliveries to a subscription."""
     columns = ["delivery", "event", "why", "state", "attempts", "next attempt", "ended", "created"]
     with connect() as client:
         emit_list(
-            client.subscriptions.deliveries(project, check_name(name, what="subscription"), state=state), limit=limit,
+            client.subscriptions.deliveries(project, name, state=state, **asked), limit=limit,
             render=lambda found: table(columns, [
                 (one.id, one.event_type, one.kind, one.state, one.attempts, one.next_attempt_at, one.ended_at, one.created_at) for one in found
             ]),

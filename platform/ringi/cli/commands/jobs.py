@@ -62,10 +62,12 @@ def wait(job: JobId) -> None:
 
 
 @app.verb("prioritize", f"ringi jobs prioritize {_ID} 50", f"ringi jobs prioritize {_ID} -- -20")
-def prioritize(job: JobId, priority: Annotated[int, typer.Argument(min=-100, max=100, help="Higher ones are taken first.")]) -> None:
+def prioritize(
+    job: JobId, priority: Annotated[int, typer.Argument(min=-100, max=100, help="Higher ones are taken first.")], if_match: IfMatch = None
+) -> None:
     """Give an open job another place in its queue, before or behind those of other projects."""
     with connect() as client:
-        asked = client.jobs.prioritize(job, priority)
+        asked = client.jobs.prioritize(job, priority, if_match=if_match)
     emit(asked, lambda: _drawn(asked))
 
 

@@ -35,6 +35,7 @@ def show(project: Project) -> None:
 @app.verb("set", "ringi quotas set risk --open-jobs 4 --gpu-hours-per-month 200", "ringi quotas set risk --stored-bytes none --if-match 3")
 def set_quotas(
     project: Project,
+    requests_per_minute: Annotated[str | None, _limit("--requests-per-minute", "Requests of everybody to the project in a minute")] = None,
     open_jobs: Annotated[str | None, _limit("--open-jobs", "Jobs that are queued or running")] = None,
     jobs_per_day: Annotated[str | None, _limit("--jobs-per-day", "Jobs started in a day of UTC")] = None,
     gpu_hours_per_month: Annotated[str | None, _limit("--gpu-hours-per-month", "Hours on GPU workers in a month of UTC")] = None,
@@ -43,6 +44,7 @@ def set_quotas(
 ) -> None:
     """Change some limits of a project and leave the others as they are; two changes at once do not undo each other."""
     given = {
+        "requests_per_minute": requests_per_minute,
         "open_jobs": open_jobs,
         "jobs_per_day": jobs_per_day,
         "gpu_hours_per_month": gpu_hours_per_month,
@@ -80,8 +82,12 @@ def _used(found: ProjectUsage | TokenUsage) -> Table:
         ("GPU hours this month", found.gpu_hours_per_month),
         ("stored bytes", found.stored_bytes),
     ]
+    asked = found.requests_per_minute
+    used = None if asked.limit is None or asked.remaining is None else asked.limit - asked.remaining
+    requests = ("requests this minute", used, "none" if asked.limit is None else asked.limit, asked.remaining)
     return table(
-        ["of", "used", "limit", "left"], [(name, one.used, "none" if one.limit is None else one.limit, one.remaining) for name, one in rows]
+        ["of", "used", "limit", "left"],
+        [requests, *((name, one.used, "none" if one.limit is None else one.limit, one.remaining) for name, one in rows)],
     )
 
 

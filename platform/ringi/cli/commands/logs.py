@@ -20,6 +20,7 @@ from ringi.cli.follow import measured
 from ringi.cli.invocation import Commands, connect, invocation
 from ringi.cli.output import clean, console, table
 from ringi.jobs.schemas import OPEN, JobOut, Level, LogLine
+from ringi.kit.times import read_time
 
 verbs = Commands()
 _ID = "0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e"
@@ -41,10 +42,9 @@ def parse_since(text: str) -> datetime:
     if age := re.fullmatch(r"([0-9]{1,6})([smhd])", text):
         return datetime.now(UTC) - timedelta(seconds=int(age[1]) * _UNITS[age[2]])
     try:
-        found = datetime.fromisoformat(text)
+        return read_time(text).at
     except ValueError:
         raise BadSince(text) from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 @verbs.verb("logs", f"ringi logs {_ID}", f"ringi logs {_ID} -f --level warning", f"ringi logs {_ID} --since 10m --json")

@@ -6,6 +6,7 @@ from uuid import UUID
 import typer
 from rich.table import Table
 
+from ringi.cli.asked import Asked
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import Limit
 from ringi.cli.output import emit, emit_list, facts, note, short, table
@@ -49,10 +50,10 @@ def collect(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say wh
 
 
 @app.verb("uploads", "ringi storage uploads", "ringi storage uploads --limit 5 --json")
-def uploads(limit: Limit = 50) -> None:
+def uploads(asked: Asked, limit: Limit = 50) -> None:
     """List your uploads in parts; sending the same file again goes on with an open one."""
     with connect() as client:
-        emit_list(client.uploads.all(), limit=limit, render=_sessions)
+        emit_list(client.uploads.all(**asked), limit=limit, render=_sessions)
 
 
 @app.verb("abandon", "ringi storage abandon 0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e")

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from ringi.cli.invocation import Commands, connect
-from ringi.cli.options import Reason
+from ringi.cli.options import IfMatch, Reason
 from ringi.cli.output import emit, facts, table
 from ringi.fleet.matching import GIB
 from ringi.fleet.schemas import Device, WorkerOut
@@ -40,26 +40,26 @@ def show(worker: Name) -> None:
 
 
 @app.verb("cordon", 'ringi workers cordon gpu1@host --reason "the driver is updated tonight"')
-def cordon(worker: Name, reason: Reason) -> None:
+def cordon(worker: Name, reason: Reason, if_match: IfMatch = None) -> None:
     """Let a worker take no more jobs; it finishes the one it has."""
     with connect() as client:
-        found = client.workers.cordon(worker, reason=reason)
+        found = client.workers.cordon(worker, reason=reason, if_match=if_match)
     emit(found, lambda: _drawn(found))
 
 
 @app.verb("uncordon", 'ringi workers uncordon gpu1@host --reason "the driver is updated"')
-def uncordon(worker: Name, reason: Reason) -> None:
+def uncordon(worker: Name, reason: Reason, if_match: IfMatch = None) -> None:
     """Let a worker take jobs again."""
     with connect() as client:
-        found = client.workers.uncordon(worker, reason=reason)
+        found = client.workers.uncordon(worker, reason=reason, if_match=if_match)
     emit(found, lambda: _drawn(found))
 
 
 @app.verb("drain", 'ringi workers drain gpu1@host --reason "this machine is given back"')
-def drain(worker: Name, reason: Reason) -> None:
+def drain(worker: Name, reason: Reason, if_match: IfMatch = None) -> None:
     """Let a worker finish the job it has, take no other, and end."""
     with connect() as client:
-        found = client.workers.drain(worker, reason=reason)
+        found = client.workers.drain(worker, reason=reason, if_match=if_match)
     emit(found, lambda: _drawn(found))
 
 
