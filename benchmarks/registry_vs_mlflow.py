@@ -27,8 +27,10 @@ from benchmarks.load import Call, Load, Measured, measure
 from ringi.embedded import postgres
 from ringi.embedded.folder import free_port
 
-MLFLOW = ("mlflow==3.17.2", "psycopg2-binary==2.9.11")
+MLFLOW = ("mlflow==3.17.2", "psycopg[binary]==3.3.9")
 CLIENTS, ADAPTERS, VERSIONS = 8, 8, 10
+# The first requests of a server import and connect; until then it may answer nothing for seconds.
+WARM_UP_S = 5.0
 OPERATIONS = ("create version", "get version", "list with filter", "move channel")
 
 
@@ -116,7 +118,7 @@ def compare(ours: Side, theirs: Side, *, rounds: int, seconds: float) -> dict[st
             for side, results in zip((ours, theirs), measured, strict=True):
                 # Numbers go on from round to round: a channel's move to where it stands already would be refused.
                 first = (round_number + 1) * 100_000
-                one = measure(Load(side.server, CLIENTS, seconds if round_number >= 0 else 1.0, side.calls[operation], first))
+                one = measure(Load(side.server, CLIENTS, seconds if round_number >= 0 else WARM_UP_S, side.calls[operation], first))
                 if one.refused:
                     raise RuntimeError(f"{operation}: {one.refused} of {one.answers} were refused: {one.example}")
                 if round_number >= 0:
@@ -148,7 +150,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="ringi-registry-benchmark-"))
     try:
         with ringi_registry.platform(folder / "data", adapters=ADAPTERS, versions=VERSIONS) as ours:
-            database = postgres.attach(folder / "data").mlflow_url.replace("postgresql+psycopg://", "postgresql://")
+            database = postgres.attach(folder / "data").mlflow_url
             with mlflow_server(database, folder) as theirs:
                 print(f"{'operation':18} | {'Ringi':42} | {'MLflow ' + MLFLOW[0].rpartition('=')[2]:42} | ratio")
                 found = compare(

@@ -20,12 +20,14 @@ from ringi.cli.client import RingiClient
 from ringi.embedded.environment import environment_for
 from ringi.embedded.folder import free_port
 from ringi.embedded.processes import platform_down, platform_up
+from ringi.evaluation.schemas import RequestEvaluation
 from ringi.identity.schemas import Role
+from ringi.kit.digests import sha256_file
 from ringi.tags.schemas import Taggable
 
 # The tiny model of the tests, built in code, is this benchmark's base too.
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from support.tiny_model import make_tiny_base
+from support.tiny_model import make_tiny_base, make_tiny_rows
 
 PROJECT, BASE, CHANNEL = "bench", "tiny", "production"
 PROCESSES = "2"
@@ -52,6 +54,7 @@ def platform(data: Path, *, adapters: int, versions: int) -> Iterator[Registry]:
         server = str(status.api_url)
         story = _Story(server, environment_for(data)["RINGI_SETUP_KEY"])
         sealed_per_s = story.seal(data.parent, adapters, versions)
+        story.evaluate(data.parent, adapters)
         story.approve_and_release(adapters)
         platform_down(data)
         platform_up(data, api_port=port, workers={"gpu": 0, "cpu": 0}, on_progress=_say)
@@ -95,7 +98,8 @@ class _Story:
         contributor = self.as_("contributor")
         for adapter in range(adapters):
             contributor.adapters.create(PROJECT, f"adapter-{adapter}", base=BASE)
-        folders = [_drawn_adapter(base, folder / f"peft-{number}", number) for number in range(adapters * versions)]
+        commit = self.admin.bases.revision(BASE).commit
+        folders = [_drawn_adapter(base, folder / f"peft-{number}", number, commit=commit) for number in range(adapters * versions)]
         _say(f"sealing {len(folders)} versions")
         begun = time.monotonic()
         jobs = [contributor.adapters.register(PROJECT, f"adapter-{at % adapters}", each).job_id for at, each in enumerate(folders)]
@@ -105,9 +109,22 @@ class _Story:
         for adapter in range(adapters):
             for version in contributor.adapters.versions(PROJECT, f"adapter-{adapter}"):
                 contributor.tags.set(Taggable.ADAPTER_VERSION, version.id, "team", "sales" if version.number % 2 else "risk")
-            version = contributor.adapters.version(PROJECT, f"adapter-{adapter}", "v1")
-            self.files.append([{"path": file.path, "digest": file.digest} for file in version.files])
+            # As they were uploaded: what is sealed is the canonical form of the configuration.
+            self.files.append([{"path": file.name, "digest": sha256_file(file)} for file in sorted(folders[adapter].iterdir())])
         return len(folders) / took
+
+    def evaluate(self, folder: Path, adapters: int) -> None:
+        """One completed evaluation of each version that is to be released, as the gate asks for."""
+        contributor = self.as_("contributor")
+        contributor.datasets.create(PROJECT, "rows")
+        sealing = contributor.datasets.add_version(PROJECT, "rows", make_tiny_rows(folder / "rows.jsonl", 60))
+        if sealing.job_id is not None:
+            contributor.wait(sealing.job_id)
+        _say(f"evaluating {2 * adapters} versions")
+        wanted = RequestEvaluation(dataset="rows", max_new_tokens=1)
+        every = [(f"adapter-{number}", version) for number in range(adapters) for version in ("v1", "v2")]
+        for job in [contributor.evaluations.request(PROJECT, adapter, version, wanted).job_id for adapter, version in every]:
+            contributor.wait(job)
 
     def approve_and_release(self, adapters: int) -> None:
         """Two approved versions of each adapter, the first of them released; the policy asks for one reviewer and no evaluation."""
@@ -135,11 +152,15 @@ class _Story:
         raise RuntimeError(f"{adapter}:{version} cannot be released: {failing}")
 
 
-def _drawn_adapter(base: Path, folder: Path, seed: int) -> Path:
+def _drawn_adapter(base: Path, folder: Path, seed: int, *, commit: str) -> Path:
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_pretrained(base)
     config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
-    get_peft_model(model, config).save_pretrained(str(folder))
+    adapter = get_peft_model(model, config)
+    # As Ringi's hub names the base and its revision; peft would write this machine's folder.
+    adapter.peft_config["default"].base_model_name_or_path = f"bases/{BASE}"
+    adapter.peft_config["default"].revision = commit
+    adapter.save_pretrained(str(folder))
     return folder
 
 
@@ -155,7 +176,7 @@ def _calls(story: _Story, adapters: int, versions: int) -> tuple[Callable[[int, 
         # Another set of files each time, as in life: a file more, under a name of its own. The same set twice would be refused.
         own = {
             "path": f"notes/{client}-{number}.txt",
-            "digest": next(one["digest"] for one in story.files[at] if one["path"] == "README.md"),
+            "digest": next(one["digest"] for one in story.files[at] if one["path"] == "adapter_config.json"),
         }
         body = {"files": [*story.files[at], own], "base_revision": "r1"}
         return Call("POST", f"{root}/adapters/adapter-{at}/versions", body, written("contributor"))

@@ -1,5 +1,6 @@
 """`ETag`, `If-None-Match` and `If-Match`: what was read is what is changed, or it is not changed."""
 
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -8,10 +9,13 @@ import pytest
 from ringi.adapters.schemas import VersionState
 from ringi.approvals.schemas import VoteDecision
 from ringi.identity.schemas import Role
+from ringi.jobs.schemas import JobState
+from ringi.storage.blobs import store_at
 from support.at_once import at_once, codes, every
+from support.own_api import store_url
 from support.refusals import refused
 from support.running_platform import PROJECT, Platform
-from support.story import ADAPTER, Ground, approved, environment_name, published, signed
+from support.story import ADAPTER, BASE, Ground, approved, environment_name, published, registered, signed
 
 REASON = {"reason": "これ以上使わないため終了する"}
 
@@ -133,14 +137,14 @@ def test_a_role_is_ended_by_one_of_many_on_the_same_reading(platform: Platform) 
 
 def test_a_job_is_cancelled_as_it_was_read(ground: Ground) -> None:
     platform = ground.platform
-    ended = next(platform.as_("contributor").jobs.all())
+    ended = next(platform.as_("contributor").jobs.all(state=JobState.SUCCEEDED))
     with refused("precondition_failed", 412):
         platform.as_("contributor").jobs.cancel(ended.id, if_match="1")
     with refused("job_ended", 409):
         platform.as_("contributor").jobs.cancel(ended.id, if_match=str(ended.row_version))
 
 
-def test_a_version_of_an_adapter_and_a_vote_are_guarded(ground: Ground) -> None:
+def test_a_vote_and_a_withdrawal_are_guarded(ground: Ground) -> None:
     platform, environment = ground.platform, environment_name()
     approvals = platform.as_("contributor").approvals
     opened = approvals.request(PROJECT, ADAPTER, "v1", environment=environment)
@@ -148,13 +152,28 @@ def test_a_version_of_an_adapter_and_a_vote_are_guarded(ground: Ground) -> None:
     seen = voter.vote(PROJECT, opened, decision=VoteDecision.ACKNOWLEDGE, reason="確認しました、内容は妥当です")
     assert seen.row_version > opened.row_version
     with refused("precondition_failed", 412):
+        voter.vote(PROJECT, opened, decision=VoteDecision.APPROVE, reason="approved on an old reading", if_match=str(opened.row_version))
+    assert approvals.get(PROJECT, opened.id).votes == seen.votes
+    with refused("precondition_failed", 412):
         approvals.withdraw(PROJECT, opened.id, reason="withdrawn on an old reading", if_match=str(opened.row_version))
     approvals.withdraw(PROJECT, opened.id, reason="withdrawn as it stands now", if_match=str(seen.row_version))
-    adapters = platform.as_("contributor").adapters
-    version = adapters.version(PROJECT, ADAPTER, "v1")
+
+
+def test_a_version_of_an_adapter_is_deprecated_as_it_was_read(ground: Ground, tmp_path: Path) -> None:
+    platform, name = ground.platform, f"own-{uuid4().hex[:8]}"
+    adapters, store = platform.as_("contributor").adapters, store_at(store_url(platform))
+    for file in adapters.version(PROJECT, ADAPTER, "v1").files:
+        (tmp_path / file.path).write_bytes(b"".join(store.open(file.digest)))
+    adapters.create(PROJECT, name, base=BASE)
+    version = registered(platform, tmp_path, name)
+    for tag in ("99", str(version.row_version + 1)):
+        with refused("precondition_failed", 412):
+            adapters.advance(PROJECT, name, "v1", to=VersionState.DEPRECATED, reason="on another reading", if_match=tag)
+    assert adapters.version(PROJECT, name, "v1") == version
+    moved = adapters.advance(PROJECT, name, "v1", to=VersionState.DEPRECATED, reason="on this reading", if_match=str(version.row_version))
+    assert (moved.state, moved.row_version) == (VersionState.DEPRECATED, version.row_version + 1)
     with refused("precondition_failed", 412):
-        adapters.advance(PROJECT, ADAPTER, "v1", to=VersionState.DEPRECATED, reason="on an old reading", if_match="99")
-    assert adapters.version(PROJECT, ADAPTER, "v1") == version
+        adapters.advance(PROJECT, name, "v1", to=VersionState.RETIRED, reason="on an old reading", if_match=str(version.row_version))
 
 
 def test_a_channel_is_moved_by_one_of_two_who_saw_the_same(ground: Ground) -> None:

@@ -1,5 +1,6 @@
 """A write whose answer was lost is repeated with its key: killed before the commit, killed after it, and a database that restarts."""
 
+import os
 import signal
 from uuid import uuid4
 
@@ -9,7 +10,12 @@ import pytest
 
 from api_manners.conftest import Alone
 from ringi.embedded import postgres
+from ringi.kit.digests import sha256_bytes
+from ringi.storage.blobs import store_at
+from ringi.storage.schemas import StoredKind
+from ringi.uploads.schemas import UploadState
 from support.at_once import in_background
+from support.own_api import store_url
 from support.running_platform import PROJECT, start_api
 from support.waiting import until
 
@@ -101,6 +107,34 @@ def test_a_database_that_restarts_in_the_middle_of_a_request_is_a_503_that_may_b
     assert post(alone, name, key).status_code == 201
     assert post(alone, name, key).headers["Idempotent-Replayed"] == "true"
     assert made(alone, name) == [1, 1]
+
+
+def test_a_database_that_restarts_while_an_upload_is_finished_costs_no_byte_of_it(alone: Alone) -> None:
+    platform, data = alone.platform, os.urandom(1024 * 1024)
+    uploads, digest, store = platform.as_("contributor").uploads, sha256_bytes(data), store_at(store_url(platform))
+    session = uploads.open(size=len(data), digest=digest)
+    uploads.append(session.id, offset=0, content=data)
+
+    def finish() -> httpx.Response:
+        return platform.call("contributor", "POST", f"/uploads/sessions/{session.id}/finish")
+
+    with alone.superuser() as database:
+        # The parts are joined, and the row that says so cannot be written.
+        database.execute("LOCK TABLE uploads IN SHARE MODE")
+        with in_background(finish) as asked:
+            until(lambda: waits(database) == 1)
+            postgres.stop(alone.database.data_dir)
+            cut = asked.result(timeout=60)
+        database.close()
+    assert (cut.status_code, cut.json()["code"]) == (503, "database_unavailable")
+    postgres.start(alone.database.data_dir, durable=False)
+    found = uploads.get(session.id)
+    assert (found.state, found.offset) == (UploadState.OPEN, len(data))
+    assert [(answer.status_code, answer.json()["digest"]) for answer in (finish(), finish())] == [(201, digest)] * 2
+    assert uploads.get(session.id).state is UploadState.STORED
+    assert b"".join(store.open(digest)) == data
+    assert {one.kind for one in store.objects()} == {StoredKind.BLOB}
+    assert len(list(platform.as_("auditor").audit.events(action="upload.store", object_id=digest))) == 1
 
 
 def test_the_typed_client_outlives_a_restart_of_the_api_and_makes_one_thing(alone: Alone) -> None:

@@ -122,7 +122,7 @@ def test_a_write_can_be_repeated_with_a_key_and_a_read_has_a_tag(route: Route) -
     if not route.name.startswith("GET ") and route.name not in STREAMED_IN:
         calls = list(route.calls())
         assert get_session in calls, "its answer is kept in the transaction of its change: take SessionDep"
-        assert {current_actor, setup_actor} & set(calls), "an answer is kept for its caller"
+        assert route.declared() or {current_actor, setup_actor} & set(calls), "an answer is kept for its caller"
 
 
 def test_the_lists_name_no_route_that_is_gone() -> None:

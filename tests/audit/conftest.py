@@ -19,6 +19,7 @@ from ringi.kit.actor import Actor, ActorKind
 from ringi.observe.models import ProcessSign
 from ringi.settings import get_settings
 from support.postgres import DatabaseUrls, drop_database, empty_database, fresh_database, postgres_server  # noqa: F401  # a fixture
+from support.seeds import drawn_seed, kept_seed
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +94,14 @@ def seal(sessions: sessionmaker[Session], signer: Signer, last_signed: Checkpoin
             sign_head(session, signer, last_signed)
 
     return run
+
+
+@pytest.fixture(params=[kept_seed, pytest.param(drawn_seed, marks=pytest.mark.proof)], ids=["kept", "drawn"])
+def seed(request: pytest.FixtureRequest) -> int:
+    """What the test draws from; RINGI_AUDIT_SEED gives another one."""
+    found: int = request.param("RINGI_AUDIT_SEED")
+    print(f"seed {found}")
+    return found
 
 
 @pytest.fixture

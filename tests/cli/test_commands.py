@@ -1,112 +1,21 @@
 """The program `ringi` as a person or a script runs it: its own process, a real server, real profiles."""
 
-import contextlib
-import io
 import json
-import os
-import signal
 import stat
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from ringi.cli.client import RingiClient
-from ringi.cli.contexts import Profile, save_profile
-from ringi.cli.main import run as ringi
-from ringi.embedded.postgres import PostgresHandle
 from support.hub_client import free_port
-from support.postgres import DatabaseUrls, fresh_database
-from support.running_platform import SETUP_KEY, Platform, Processes, new_organization, start_api, started
+from support.running_platform import SETUP_KEY, Platform, Processes
+from support.shell import Shell, shell
 from support.story import Sources
 from support.tiny_model import make_tiny_rows
-from support.waiting import until
 
-PROGRAM = (sys.executable, "-c", "from ringi.cli.main import run; run()")
-# A terminal's program: what runs in the background of a shell (a nightly `make test &`) inherits a Ctrl-C that is ignored.
-AT_A_TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ringi.cli.main import run; run()"
+pytestmark = pytest.mark.long
 
-
-@dataclass
-class Shell:
-    """Runs `ringi` with a home of its own; other people's variables are left out."""
-
-    home: Path
-    server: str
-
-    def environ(self, **more: str) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RINGI_", "HF_"))}
-        return inherited | {"RINGI_CONFIG": str(self.home / "config.json"), "COLUMNS": "200"} | more
-
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """The program's own entry point, called here: the same code without the seconds of a new process."""
-        out, err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-        before = dict(os.environ)
-        code: object = 0
-        os.environ.clear()
-        os.environ.update(self.environ(**environment))
-        try:
-            with contextlib.chdir(self.home), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                ringi(arguments)
-        except SystemExit as end:
-            code = end.code or 0
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-        texts = []
-        for stream in (out, err):
-            stream.flush()
-            stream.seek(0)
-            texts.append(stream.read())
-        assert isinstance(code, int)
-        return subprocess.CompletedProcess(arguments, code, *texts)
-
-    def process(self, *arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-        """A process of its own."""
-        return subprocess.run(
-            [*PROGRAM, *arguments], input=stdin, capture_output=True, text=True, encoding="utf-8", check=False, cwd=self.home,
-            env=self.environ(**environment), timeout=120,
-        )  # fmt: skip
-
-    def ok(self, *arguments: str, **environment: str) -> str:
-        done = self.run(*arguments, **environment)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def json(self, *arguments: str, **environment: str) -> Any:
-        return json.loads(self.ok(*arguments, "--json", **environment))
-
-    def refused(self, *arguments: str, code: str, exit_code: int = 1, **environment: str) -> str:
-        done = self.run(*arguments, **environment)
-        assert (done.returncode, f"[{code}]" in done.stderr) == (exit_code, True), done.stderr
-        assert done.stderr.startswith("error: ")
-        assert "Traceback" not in done.stderr
-        assert done.stdout == ""
-        return done.stderr
-
-
-@pytest.fixture
-def shell(platform: Platform, tmp_path: Path) -> Shell:
-    """A home in which everybody of the organisation has a profile."""
-    for user, token in platform.tokens.items():
-        save_profile(tmp_path / "config.json", user, Profile(server=platform.server, token=token), replace=False)
-    return Shell(tmp_path, platform.server)
-
-
-@pytest.fixture(scope="module")
-def idle(
-    postgres_server: PostgresHandle, migrated_template: DatabaseUrls, broker: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Processes]:
-    """A platform without workers: its jobs stay queued."""
-    urls = fresh_database(postgres_server, f"idle_{uuid4().hex[:8]}", template=migrated_template.name)
-    processes = started(tmp_path_factory.mktemp("idle"), urls, broker)
-    yield processes
-    processes.stop()
+__all__ = ["shell"]
 
 
 def test_an_organisation_is_set_up_from_the_key_to_the_first_users_token(shared_platform: Processes, tmp_path: Path) -> None:
@@ -240,52 +149,6 @@ def test_japanese_goes_in_and_comes_out_in_a_c_locale(shell: Shell) -> None:
     made = shell.process("projects", "create", "plain", "--display-name", "日本語の名前", "--profile", "admin", **plain)
     assert (made.returncode, "日本語の名前" in made.stdout) == (0, True), made.stderr
     assert "日本語の名前" in shell.ok("projects", "list", "--profile", "admin")
-
-
-def test_ctrl_c_while_following_leaves_the_job_going_and_says_how_to_go_on(idle: Processes, tmp_path: Path) -> None:
-    with new_organization(idle) as platform:
-        contributor = platform.as_("contributor")
-        contributor.datasets.create("support", "faq")
-        accepted = contributor.datasets.add_version("support", "faq", make_tiny_rows(tmp_path / "rows.jsonl", 12))
-        shell, job = Shell(tmp_path, platform.server), str(accepted.job_id)
-        mine = {"RINGI_SERVER": platform.server, "RINGI_TOKEN": platform.tokens["contributor"]}
-        log = tmp_path / "stderr"
-        with log.open("wb") as stderr:
-            follower = subprocess.Popen(
-                [sys.executable, "-c", AT_A_TERMINAL, "jobs", "wait", job],
-                env=shell.environ(**mine),
-                stderr=stderr,
-                stdout=subprocess.DEVNULL,
-            )
-            until(lambda: "queued" in log.read_text(encoding="utf-8"))
-            follower.send_signal(signal.SIGINT)
-            assert follower.wait(timeout=30) == 130
-        said = log.read_text(encoding="utf-8")
-        assert f"ringi jobs wait {job}" in said
-        assert f"ringi jobs cancel {job}" in said
-        assert "Traceback" not in said
-        assert shell.json("jobs", "show", job, **mine)["state"] == "queued"
-        assert shell.json("jobs", "cancel", job, **mine)["state"] == "cancelled"
-        ended = shell.process("jobs", "wait", job, **mine)
-        assert (ended.returncode, "[job_cancelled]" in ended.stderr) == (1, True)
-
-
-def test_waiting_outlives_a_restart_of_the_api(idle: Processes, tmp_path: Path) -> None:
-    with new_organization(idle) as platform, RingiClient(platform.server, platform.tokens["contributor"]) as client:
-        client.datasets.create("support", "faq")
-        accepted = client.datasets.add_version("support", "faq", make_tiny_rows(tmp_path / "rows.jsonl", 12))
-        shell = Shell(tmp_path, platform.server)
-        mine = {"RINGI_SERVER": platform.server, "RINGI_TOKEN": platform.tokens["contributor"]}
-        log = tmp_path / "stderr"
-        with log.open("wb") as stderr:
-            follower = subprocess.Popen(
-                [*PROGRAM, "jobs", "wait", str(accepted.job_id)], env=shell.environ(**mine), stderr=stderr, stdout=subprocess.DEVNULL
-            )
-            until(lambda: "queued" in log.read_text(encoding="utf-8"))
-            idle.kill("api")
-            idle.start_worker("late", "cpu")
-            start_api(idle)
-            assert follower.wait(timeout=90) == 0, log.read_text(encoding="utf-8")
 
 
 def test_the_walk_from_a_folder_to_a_rollback_is_done_by_commands_alone(shell: Shell, sources: Sources) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
+import jsonschema_rs
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -35,7 +36,16 @@ ONE_OF_A_KIND = {
     "hf_rgi": "hf_rgi" + "0" * 49,
 }
 # Arguments that are more than any text.
-NAMED = {"digest": ONE_OF_A_KIND["^sha256:"], "source": ONE_OF_A_KIND["^sha256:"], "reason": "検証のための十分に長い理由"}
+NAMED = {
+    "digest": ONE_OF_A_KIND["^sha256:"],
+    "source": ONE_OF_A_KIND["^sha256:"],
+    "reason": "検証のための十分に長い理由",
+    "scopes": ["project:read"],
+}
+
+
+# Methods that refuse an argument of ours, and why.
+REFUSES = {"adapters.advance": "no verb leads back to the state in which a version is made"}
 
 
 class Operation(NamedTuple):
@@ -72,7 +82,8 @@ def example(schema: dict[str, Any]) -> Any:
         case "array":
             return [example(schema["items"])] * max(1, schema.get("minItems", 1)) if "items" in schema else []
         case "integer" | "number":
-            return max(schema.get("minimum", 1), schema.get("exclusiveMinimum", 0) + 1)
+            least = max(schema.get("minimum", 1), schema.get("exclusiveMinimum", 0) + 1)
+            return least if least < schema.get("exclusiveMaximum", least + 1) else schema["exclusiveMaximum"] / 2
         case "boolean":
             return True
         case "null":
@@ -90,20 +101,27 @@ def text_of(schema: dict[str, Any]) -> str:
     return "x" * max(12, schema.get("minLength", 1)) if "pattern" not in schema or re.search(schema["pattern"], "x" * 12) else "v1"
 
 
+class Request(NamedTuple):
+    """What the client sent."""
+
+    method: str
+    path: str
+    body: bytes
+
+
 class Recorder(http.server.BaseHTTPRequestHandler):
     """Answers every operation of the document with an example of its success, and remembers what was asked."""
 
-    asked: typing.ClassVar[list[tuple[str, str]]] = []
+    asked: typing.ClassVar[list[Request]] = []
     protocol_version = "HTTP/1.1"
 
     def answer(self) -> None:
         path = self.path.partition("?")[0]
-        self.asked.append((self.command, path))
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.asked.append(Request(self.command, path, self.rfile.read(int(self.headers.get("Content-Length") or 0))))
         found = next((entry for operation, entry in OPERATIONS.items() if operation.matches(self.command, path)), None)
-        status, body = success(found) if found else (404, b"{}")
+        status, kind, body = success(found) if found else (404, "application/json", b"{}")
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -114,13 +132,15 @@ class Recorder(http.server.BaseHTTPRequestHandler):
         """Quiet."""
 
 
-def success(entry: dict[str, Any]) -> tuple[int, bytes]:
+def success(entry: dict[str, Any]) -> tuple[int, str, bytes]:
     status, response = next((int(code), one) for code, one in entry["responses"].items() if code.startswith("2"))
+    if "text/event-stream" in response.get("content", {}):
+        return status, "text/event-stream", b": live\n\n"
     schema = response.get("content", {}).get("application/json", {}).get("schema")
     answer = example(schema) if schema else None
     if isinstance(answer, dict) and "next_cursor" in answer:
         answer["next_cursor"] = None
-    return status, json.dumps(answer).encode() if schema else b""
+    return status, "application/json", json.dumps(answer).encode() if schema else b""
 
 
 @pytest.fixture
@@ -161,7 +181,7 @@ def argument(name: str, kind: Any, folder: Path) -> Any:
             return kind.model_construct(**found)
     if origin in {list, tuple, set, frozenset} or kind in {list, tuple}:
         return []
-    plain = {str: "v1", int: 1, float: 1.0, bool: True, bytes: b"", UUID: uuid4(), datetime: datetime.now(UTC)}
+    plain = {str: "v1", int: 1, float: 0.5, bool: True, bytes: b"", UUID: uuid4(), datetime: datetime.now(UTC)}
     return plain[kind] if kind in plain else TypeAdapter(kind).validate_python(example(TypeAdapter(kind).json_schema()))
 
 
@@ -188,6 +208,21 @@ def calls_of(method: Any, folder: Path) -> Iterator[dict[str, Any]]:
             yield given | dict(zip(choices, picked, strict=True))
 
 
+def misfit(request: Request) -> str | None:
+    """Why a body is not what the document says of its operation."""
+    asked = [entry.get("requestBody", {}) for operation, entry in OPERATIONS.items() if operation.matches(request.method, request.path)]
+    wanted = asked[0].get("content", {}) if asked else {}
+    if not request.body:
+        return "no body" if "application/json" in wanted and asked[0].get("required") else None
+    if not wanted:
+        return "a body that is not asked for"
+    if "application/json" not in wanted:
+        return None
+    schema = {**wanted["application/json"]["schema"], "components": {"schemas": SCHEMAS}}
+    errors = jsonschema_rs.validator_for(schema, validate_formats=True).iter_errors(json.loads(request.body))
+    return "; ".join(error.message for error in errors) or None
+
+
 def call(method: Any, given: dict[str, Any]) -> None:
     positional = [name for name, one in inspect.signature(method).parameters.items() if one.kind is one.POSITIONAL_OR_KEYWORD]
     ordered = [given.pop(name) for name in positional if name in given]
@@ -207,10 +242,12 @@ def test_the_client_covers_every_operation_and_calls_no_other(server: str, folde
                     try:
                         call(method, given)
                     except (RingiError, ValueError, KeyError) as error:
-                        # The answer was an example and no story: what counts is that it was asked for.
                         refused[f"{room_name}.{name}"] = str(error)
         client.upload(folder / "rows.jsonl")
-    asked = set(Recorder.asked)
+    assert refused.keys() == REFUSES.keys(), refused
+    misfits = {(one.method, one.path): why for one in Recorder.asked if (why := misfit(one))}
+    assert misfits == {}
+    asked = {(one.method, one.path) for one in Recorder.asked}
     unknown = {one for one in asked if not any(operation.matches(*one) for operation in OPERATIONS)}
     assert unknown == set(), refused
     missing = {operation for operation in OPERATIONS if not any(operation.matches(*one) for one in asked)}

@@ -1,24 +1,27 @@
 """`ringi logs`, `ringi watch` and `ringi workers` as a person or a script runs them, and the reader of events beneath."""
 
+import http.server
 import json
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 
-from cli.test_commands import Shell, idle, shell
 from ringi.cli.client import RingiClient, changed
 from ringi.cli.commands.logs import BadSince, parse_since
 from ringi.cli.errors import AnswerNotUnderstood
 from ringi.cli.events import ServerEvent, parsed
 from ringi.jobs.schemas import JobState
-from support.hub_client import free_port
 from support.running_platform import PROJECT, Platform, Processes, new_organization
+from support.shell import Shell, idle, shell
 from support.tiny_model import make_tiny_rows
 from support.waiting import until
 
@@ -141,25 +144,39 @@ def test_a_job_that_nobody_takes_says_so_while_one_waits_for_it(idle: Processes,
         assert (moved.state, moved.waiting_for) == (JobState.RUNNING, None)
 
 
+@contextmanager
+def without_streams(platform: Platform) -> Iterator[str]:
+    """The address of a proxy before the platform that lets no stream through."""
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.partition("?")[0].endswith("/events"):
+                status, kind, body = 200, "text/html", "<p>ここでは配信されません</p>".encode()
+            else:
+                answer = httpx.get(f"{platform.server}{self.path}", headers={"Authorization": self.headers["Authorization"]})
+                status, kind, body = answer.status_code, answer.headers["Content-Type"], answer.content
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()  # thread: a proxy of other people
+        yield f"http://127.0.0.1:{proxy.server_port}"
+        proxy.shutdown()
+
+
 def test_a_server_without_streams_is_not_understood_and_waiting_goes_on_by_looking(platform: Platform, tmp_path: Path) -> None:
-    port = free_port()
-    server = subprocess.Popen([sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"], cwd=tmp_path)
-    folder = tmp_path / "api" / "v1" / "jobs"
-    folder.mkdir(parents=True)
-    (folder / "events").write_text("hello")
-    try:
-        with RingiClient(f"http://127.0.0.1:{port}", "hf_rgiX") as client:
-
-            def opened() -> bool:
-                try:
-                    list(client.jobs.follow())
-                except AnswerNotUnderstood:
-                    return True
-                except Exception:
-                    return False
-                return False
-
-            until(opened)
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
+    contributor = platform.as_("contributor")
+    contributor.datasets.create(PROJECT, "faq")
+    job = contributor.datasets.add_version(PROJECT, "faq", make_tiny_rows(tmp_path / "rows.jsonl", 60)).job_id
+    assert job is not None
+    with without_streams(platform) as server, RingiClient(server, platform.tokens["contributor"]) as client:
+        for stream in (client.jobs.follow(), client.jobs.events(job)):
+            with pytest.raises(AnswerNotUnderstood):
+                next(stream)
+        assert client.wait(job).state is JobState.SUCCEEDED

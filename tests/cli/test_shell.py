@@ -2,17 +2,20 @@
 
 import json
 import os
+import socket
 import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 from ringi.cli.contexts import NoSuchProfile, Profile, read_config, remove_profile, save_profile, set_project, target, use_profile
+from support.hub_client import free_port
 from support.running_platform import Platform
+from support.shell import PROGRAM
 
-PROGRAM = (sys.executable, "-c", "from ringi.cli.main import run; run()")
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture
@@ -54,12 +57,35 @@ def test_the_shell_completes_profiles_and_what_the_server_holds(platform: Platfo
     assert completed(config, "ringi datasets versions f") == ["faq"]
 
 
-def test_completion_is_silent_where_nothing_answers(config: Path) -> None:
+def silent(config: Path) -> bool:
+    """Whether the prompt stays as it is: nothing offered, and no word of an error."""
+    asked = ringi(config, _RINGI_COMPLETE="complete_bash", COMP_WORDS="ringi datasets versions sup", COMP_CWORD="3")
+    return (asked.stdout.strip(), asked.stderr) == ("", "")
+
+
+def test_completion_is_silent_where_the_profiles_cannot_be_read(config: Path) -> None:
     use_profile(config, "contributor")
-    assert completed(config, "ringi datasets versions sup") == ["support/"]
+    assert not silent(config)
     config.write_text("no profile file")
-    silent = ringi(config, _RINGI_COMPLETE="complete_bash", COMP_WORDS="ringi datasets versions sup", COMP_CWORD="3")
-    assert (silent.stdout.strip(), silent.stderr) == ("", "")
+    assert silent(config)
+
+
+def test_completion_is_silent_where_no_server_listens_and_soon_where_one_never_answers(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        for name, port in (("nobody", free_port()), ("mute", mute.getsockname()[1])):
+            save_profile(path, name, Profile(server=f"http://127.0.0.1:{port}", token="hf_rgiX"), replace=False)
+        use_profile(path, "nobody")
+        assert silent(path)
+        use_profile(path, "mute")
+        begun = time.monotonic()
+        assert silent(path)
+        # Two seconds of patience, and what the program needs to start on a busy machine.
+        assert 2 <= time.monotonic() - begun < 15
+        mute.settimeout(10)
+        connection, _ = mute.accept()
+        with connection:
+            assert connection.recv(4096).startswith(b"GET /api/v1/projects"), "it was asked"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])

@@ -3,6 +3,9 @@
 127.0.0.1 is on its list of allowed networks, as an intranet's receiver would be; the rest of 127.0.0.0/8 is not.
 """
 
+import os
+import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +55,12 @@ class Mailbox:
         return "250 taken"
 
 
+def login(_server: object, _session: object, _envelope: object, _mechanism: str, given: Any) -> AuthResult:
+    """The mail server knows one user."""
+    known = isinstance(given, LoginPassword) and given.login == USER.encode() and given.password == PASSWORD.encode()
+    return AuthResult(success=known, handled=False)
+
+
 @dataclass(frozen=True)
 class Rig:
     """The processes, and the servers of other people around them."""
@@ -67,6 +76,37 @@ class Rig:
         url = make_url(self.processes.urls.superuser_url).set(drivername="postgresql")
         with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
             yield connection
+
+    @contextmanager
+    def without_notifier(self, number: int = signal.SIGKILL) -> Iterator[subprocess.Popen[bytes]]:
+        """The notifier is sent a signal; when the block is left, however that is, it has ended and a new one is started."""
+        process = self.processes.running.pop("notifier")
+        os.killpg(process.pid, number)
+        if number == signal.SIGKILL:
+            process.wait(30)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait(30)
+            self.processes.start("notifier", "ringi_workers.notifier")
+
+    @contextmanager
+    def second_notifier(self) -> Iterator[None]:
+        """One more notifier, at work."""
+        process = self.processes.start("second-notifier", "ringi_workers.notifier")
+        listens = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'second-notifier' AND query LIKE 'LISTEN%'"
+
+        def at_work(connection: psycopg.Connection) -> bool:
+            assert process.poll() is None, self.processes.log_of("second-notifier")
+            return connection.execute(listens).fetchone() is not None
+
+        try:
+            with self.superuser() as connection:
+                until(lambda: at_work(connection))
+            yield
+        finally:
+            self.processes.kill("second-notifier")
 
 
 @dataclass(frozen=True)
@@ -125,11 +165,6 @@ class World:
 def rig(postgres_server: PostgresHandle, migrated_template: DatabaseUrls) -> Iterator[Rig]:
     urls = fresh_database(postgres_server, f"events_{uuid4().hex[:8]}", template=migrated_template.name)
     mailbox = Mailbox()
-
-    def login(_server: object, _session: object, _envelope: object, _mechanism: str, given: Any) -> AuthResult:
-        known = isinstance(given, LoginPassword) and given.login == USER.encode() and given.password == PASSWORD.encode()
-        return AuthResult(success=known)
-
     with tempfile.TemporaryDirectory(prefix="ringi-events-", ignore_cleanup_errors=True) as name, name_server() as names:
         folder = Path(name)
         (folder / "data").mkdir()

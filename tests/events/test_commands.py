@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from cli.test_commands import Shell
 from events.conftest import World
 from ringi.cli.contexts import Profile, save_profile
 from ringi.settings import Settings
 from support.hub_client import free_port
 from support.receiver import receiving
 from support.running_platform import PROJECT
+from support.shell import Shell
 from support.waiting import until
 
 GUIDE = Path(__file__).parents[2] / "docs" / "webhooks.md"

@@ -1,16 +1,21 @@
 """E-mail through a mail server that wants TLS and a login: Japanese, retried, and without a way into the headers."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
+from pathlib import Path
 from uuid import UUID
 
 import pytest
+from aiosmtpd.controller import Controller
 
-from events.conftest import World
+from events.conftest import USER, Mailbox, World, login
 from ringi.events.models import Event
 from ringi.identity.models import Project
 from ringi.settings import Settings
 from ringi_workers.notifications import mail, message
+from support.certificates import Certificate, make_certificate
+from support.hub_client import free_port
 from support.refusals import refused
 from support.running_platform import PROJECT
 from support.waiting import until
@@ -114,6 +119,42 @@ def test_a_mail_server_without_tls_is_not_spoken_to_where_tls_is_asked_for() -> 
             mail.server_of("smtp+starttls://127.0.0.1:1"), message.email(an_event(), sender="a@example.jp", to="b@example.jp", public_url=""),
             sender="a@example.jp", to="b@example.jp", timeout_s=1,
         )  # fmt: skip
+
+
+@pytest.fixture
+def implicit_tls(tmp_path: Path) -> Iterator[tuple[Controller, Mailbox, Certificate]]:
+    """A mail server that speaks TLS from the first byte."""
+    mailbox, certificate = Mailbox(), make_certificate(tmp_path, "localhost")
+    post = Controller(
+        mailbox, hostname="127.0.0.1", port=free_port(), ssl_context=certificate.server(), authenticator=login, auth_require_tls=False,
+        auth_exclude_mechanism=["CRAM-MD5"],
+    )  # fmt: skip
+    post.start()
+    try:
+        yield post, mailbox, certificate
+    finally:
+        post.stop()
+
+
+def test_a_mail_server_that_wants_tls_from_the_first_byte_gets_it_and_must_be_trusted(
+    implicit_tls: tuple[Controller, Mailbox, Certificate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post, mailbox, certificate = implicit_tls
+
+    def sent(password: str = "p%40ss%2Fword%3A1") -> int:
+        letter = message.email(an_event(version="bot:v2"), sender="a@example.jp", to="b@example.jp", public_url="https://ringi.example.jp")
+        server = mail.server_of(f"smtps://{USER}:{password}@localhost:{post.port}")
+        return mail.send(server, letter, sender="a@example.jp", to="b@example.jp", timeout_s=2)
+
+    with pytest.raises(mail.Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
+        sent()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.file))
+    with pytest.raises(mail.Refused) as why:
+        sent("wrong")
+    assert why.value.status_code == 535
+    assert mailbox.letters == []
+    assert sent() == 250
+    assert [letter["Subject"] for letter in mailbox.letters] == [f"[Ringi] アダプターの版が失効しました: bot:v2 ({PROJECT})"]
 
 
 def test_production_does_not_send_mail_in_the_clear() -> None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from events.conftest import HOST, World
 from ringi.events import targets
-from ringi.events.schemas import AttemptOutcome, ChangeSubscription
+from ringi.events.schemas import AttemptOutcome, ChangeSubscription, SubscriptionWithSecret
 from ringi.settings import Settings
 from support.dns_server import NameServer, name_server
 from support.receiver import receiving
@@ -139,6 +139,14 @@ def test_a_subscription_to_the_inside_is_refused_when_it_is_made_and_when_it_is_
         assert calls.get(PROJECT, made.subscription.name).target == receiver.url
 
 
+def forbidden(world: World, made: SubscriptionWithSecret, number: int) -> None:
+    """The first attempt of the delivery with that number, once it is over: 127.0.0.2 was not called."""
+    delivery = world.deliveries(made)[number].id
+    attempt = until(lambda: world.delivery(delivery).history)[0]
+    assert (attempt.outcome, attempt.status_code) == (AttemptOutcome.FORBIDDEN, None)
+    assert "loopback" in str(attempt.error)
+
+
 def test_a_name_that_moves_inside_after_it_was_accepted_is_not_followed(world: World) -> None:
     with receiving() as outside, receiving(address="127.0.0.2", port=outside.port) as inside:
         made = world.subscribed(f"http://{HOST}:{outside.port}/hook")
@@ -146,19 +154,18 @@ def test_a_name_that_moves_inside_after_it_was_accepted_is_not_followed(world: W
         outside.got(1)
         world.rig.names.names[HOST] = ["127.0.0.2"]
         world.happens()
-        second = world.deliveries(made)[1].id
-        attempt = until(lambda: world.delivery(second).history)[0]
-        assert (attempt.outcome, attempt.status_code) == (AttemptOutcome.FORBIDDEN, None)
-        assert "127.0.0.2" in str(attempt.error)
-        assert inside.received == []
+        forbidden(world, made, 1)
         # Mixed answers do not help either.
         world.rig.names.names[HOST] = ["127.0.0.1", "127.0.0.2"]
         world.happens()
-        world.attempted(made)
+        forbidden(world, made, 2)
+        assert (len(outside.received), inside.received) == (1, [])
         world.rig.names.names[HOST] = ["127.0.0.1"]
-        world.ended(made, 3)
+        # The two may have used up their quick attempts; a success of the next one lets them go.
+        world.happens()
+        world.ended(made, 4)
         assert inside.received == []
-        assert len({json.loads(one.body)["id"] for one in outside.received}) == 3
+        assert len({json.loads(one.body)["id"] for one in outside.received}) == 4
 
 
 def test_the_name_is_asked_once_for_an_attempt_and_tls_checks_it(world: World) -> None:

@@ -3,7 +3,8 @@
 import pytest
 
 from ringi.identity import tokens
-from ringi.jobs.cleaning import HIDDEN, MAX_CHARACTERS, clean
+from ringi.jobs.cleaning import MAX_CHARACTERS, clean
+from ringi.observe.redaction import HIDDEN
 
 
 def test_ordinary_text_stays_as_it_is() -> None:

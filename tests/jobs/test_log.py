@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import func, select, text, update
 
-from jobs.test_runtime import RESULT, asked, kept, seen, this_process
 from ringi.db.session import get_sessionmaker, transaction
 from ringi.identity.models import Organization
 from ringi.jobs import log as job_log
@@ -23,6 +22,7 @@ from ringi.kit.actor import Actor, ActorKind
 from ringi_workers import joblog, runtime
 from ringi_workers.following import JobSink
 from ringi_workers.workspace import Workspace
+from support.this_worker import RESULT, asked, kept, seen, this_process
 from support.waiting import until
 
 __all__ = ["this_process"]
@@ -232,7 +232,7 @@ def test_the_log_of_a_job_goes_some_time_after_its_end() -> None:
     old, new, running = worked(lambda _sink: talk.info("x")), worked(lambda _sink: talk.info("x")), asked()
     with transaction() as session:
         session.execute(update(Job).where(Job.id == old).values(finished_at=func.clock_timestamp() - timedelta(days=31)))
-        assert job_log.purge(session, ended_before=timedelta(days=30)) > 0
+        assert job_log.purge(session, ended_before=timedelta(days=30)).removed > 0
     assert (entries(old), bool(entries(new)), bool(entries(running))) == ([], True, True)
 
 

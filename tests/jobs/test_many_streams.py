@@ -5,7 +5,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
@@ -69,6 +69,7 @@ async def follow(platform: Platform, job: UUID, user: str, opened: asyncio.Semap
         head = await stream.readuntil(b"\r\n\r\n")
         assert b" 200 " in head, head
         while b": live" not in (line := await stream.readline()):
+            assert line, "closed before the past was told"
             _hear(line, reader)
     while not reader.ended and (line := await stream.readline()):
         _hear(line, reader)
@@ -117,28 +118,35 @@ def answers_ms(platform: Platform, count: int) -> list[float]:
     return taken
 
 
+async def all_open(tasks: list[asyncio.Task[None]], heard: Callable[[], bool]) -> None:
+    """Until `heard`; a client that has ended by then failed, or was cut off, and would never hear it."""
+    while not heard():
+        done, _ = await asyncio.wait(tasks, timeout=0.1)
+        for task in done:
+            task.result()
+        assert not done, f"{len(done)} streams ended too early"
+
+
 async def crowd(platform: Platform, job: UUID, count: int, process: psutil.Process) -> tuple[list[Reader], dict[str, float]]:
     readers = [Reader([], []) for _ in range(count)]
     users = ["viewer", "reviewer", "contributor", "deployer"]
     opened = asyncio.Semaphore(50)
     begun = time.perf_counter()
     tasks = [asyncio.create_task(follow(platform, job, users[number % 4], opened, one)) for number, one in enumerate(readers)]
-    while any(not one.places for one in readers):
-        await asyncio.wait(tasks, timeout=0.1)
+    await all_open(tasks, lambda: all(one.places for one in readers))
     measured = {"opened_s": time.perf_counter() - begun}
     for number in range(LINES):
         await asyncio.to_thread(say, platform, job, f"行{number}")
     taken = await asyncio.to_thread(answers_ms, platform, 100)
     measured |= {"p50_ms": statistics.median(taken), "p95_ms": sorted(taken)[94]}
-    while any(len(one.messages) < LINES for one in readers):
-        await asyncio.wait(tasks, timeout=0.1)
+    await all_open(tasks, lambda: all(len(one.messages) >= LINES for one in readers))
     measured |= {"rss_mib": process.memory_info().rss / 2**20, "threads": process.num_threads(), "connections": connections(platform)}
     await asyncio.to_thread(platform.as_("contributor").jobs.cancel, job)
     await asyncio.gather(*tasks)
     return readers, measured
 
 
-def prove(platform: Platform, count: int) -> None:
+def prove(platform: Platform, count: int) -> dict[str, float]:
     job = queued(platform, platform.processes)
     process = psutil.Process(platform.processes.running["api"].pid)
     alone = answers_ms(platform, 100)
@@ -153,8 +161,8 @@ def prove(platform: Platform, count: int) -> None:
     # The pool of requests, two readers of the feed; nothing that grows with the streams.
     assert measured["threads"] <= 40 + 10 + 6
     assert measured["connections"] <= 22
-    assert measured["p95_ms"] < 1000
     until(lambda: len(process.net_connections()) < count / 2, timeout_s=30)
+    return measured
 
 
 def test_two_hundred_streams_hear_every_line_and_hold_nothing_of_the_database(idle: Platform) -> None:
@@ -164,7 +172,8 @@ def test_two_hundred_streams_hear_every_line_and_hold_nothing_of_the_database(id
 @pytest.mark.proof
 @pytest.mark.timeout(0)
 def test_a_thousand_streams(idle: Platform) -> None:
-    prove(idle, int(os.environ.get("RINGI_PROOF_STREAMS", "1000")))
+    measured = prove(idle, int(os.environ.get("RINGI_PROOF_STREAMS", "1000")))
+    assert measured["p95_ms"] < 1000, "everybody else is answered quickly"
 
 
 def test_a_client_that_takes_nothing_is_cut_off_and_loses_nothing(idle: Platform) -> None:

@@ -1,80 +1,37 @@
 """One attempt in this process: however the work or its domain ends, the job ends with a reason. And what the outbox does with its rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
+import numpy as np
 import pytest
+import torch
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from ringi.db.session import get_engine, get_sessionmaker, transaction
+from ringi.db.session import transaction
 from ringi.events import outbox
 from ringi.events.models import OutboxMessage
 from ringi.events.schemas import Topic
-from ringi.identity.models import Organization
 from ringi.jobs import service as jobs
-from ringi.jobs.contracts import JobKind, Progress, SplitSpec, ValidateDatasetPayload
+from ringi.jobs.contracts import JobKind, Progress
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
-from ringi.kit.actor import Actor, ActorKind
-from ringi.settings import get_settings
-from ringi.storage.blobs import get_store
 from ringi_workers import runtime
 from ringi_workers.following import JobSink
 from ringi_workers.workspace import Workspace
-from support.postgres import DatabaseUrls
+from support.this_worker import RESULT, asked, kept, seen, this_process
 from support.waiting import until
 
-PAYLOAD = ValidateDatasetPayload(
-    dataset_id=UUID(int=1), version_name="rows:v1", source=f"sha256:{'0' * 64}", split=SplitSpec(validation_fraction=0.1, seed=1)
-)
-# Any contract will do as a result: the domain of these tests keeps nothing of it.
-RESULT = PAYLOAD
-
-
-@pytest.fixture(autouse=True)
-def this_process(database: DatabaseUrls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process is a worker of a platform of its own."""
-    caches = (get_settings, get_engine, get_sessionmaker, get_store)
-    for name, value in {"DATABASE_URL": database.app_url, "DATA_DIR": str(tmp_path), "HEARTBEAT_S": "0.2"}.items():
-        monkeypatch.setenv(f"RINGI_{name}", value)
-    for cached in caches:
-        cached.cache_clear()
-    yield
-    get_engine().dispose()
-    for cached in caches:
-        cached.cache_clear()
-
-
-def asked(**changes: Any) -> UUID:
-    """A queued job of a new organisation."""
-    with transaction() as session:
-        organization = Organization(name=uuid4().hex)
-        session.add(organization)
-        session.flush()
-        actor = Actor(ActorKind.USER, uuid4(), "hana", organization.id)
-        job = jobs.enqueue(session, actor, JobKind.VALIDATE_DATASET, PAYLOAD, subject="rows:v1", project_id=None)
-        for name, value in changes.items():
-            setattr(job, name, value)
-        return job.id
-
-
-def seen(job_id: UUID) -> Job:
-    with transaction() as session:
-        return session.scalars(select(Job).where(Job.id == job_id)).one()
+__all__ = ["this_process"]
 
 
 def error_of(job_id: UUID) -> dict[str, Any]:
     error = seen(job_id).error
     assert error is not None
     return error
-
-
-def kept(_session: Session, _job: Job, _result: Any) -> None:
-    """A domain that is content."""
 
 
 def worked(_payload: Any, _workspace: Workspace, _sink: JobSink) -> Any:
@@ -100,6 +57,29 @@ def test_a_payload_that_this_worker_cannot_read_ends_the_attempt() -> None:
     job_id = asked(payload={"schema_version": 2})
     runtime.run(job_id)
     assert (seen(job_id).state, error_of(job_id)["code"]) == (JobState.QUEUED, "job_work_failed")
+
+
+def more_than_any_machine_has() -> Any:
+    return np.empty(2**50, dtype=np.uint8)
+
+
+def more_than_the_device_has() -> Any:
+    # As a CUDA device says it; without one, nothing else makes torch raise this.
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+@pytest.mark.parametrize(
+    ("allocate", "words"), [(more_than_any_machine_has, "Unable to allocate 1.00 PiB"), (more_than_the_device_has, "CUDA out of memory.")]
+)
+def test_work_that_finds_too_little_memory_says_so_and_is_not_tried_again_in_the_same_place(
+    allocate: Callable[[], Any], words: str
+) -> None:
+    runtime.job(JobKind.VALIDATE_DATASET, finish=kept)(lambda _payload, _workspace, _sink: allocate())
+    job_id = asked()
+    runtime.run(job_id)
+    assert (seen(job_id).state, error_of(job_id)["code"]) == (JobState.FAILED, "job_out_of_memory")
+    assert words in error_of(job_id)["message"]
+    assert error_of(job_id)["next_step"] == "Use a smaller batch or a larger device."
 
 
 def test_a_cancelled_job_ends_at_its_next_phase() -> None:

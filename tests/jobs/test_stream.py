@@ -15,6 +15,8 @@ from support.refusals import refused
 from support.running_platform import PROJECT, start_api
 from support.waiting import until
 
+pytestmark = pytest.mark.long
+
 PULSE_S = 1.0
 
 

@@ -1,57 +1,30 @@
 """One adapter, end to end, as the README tells it: eleven steps by separate users over real processes, with a model built in code."""
 
-import hashlib
 import json
-import random
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
+from lifecycle.edited_rows import an_export_verifies_offline_until_someone_edits
+from lifecycle.new_bases import new_base_revisions_flag_every_adapter_and_move_nothing
 from ringi.approvals.schemas import RequestState, VoteDecision
-from ringi.audit.verify import verify_bundle
-from ringi.compatibility.rules import Action, Verdict
 from ringi.evaluation.verdict import Verdict as Judgement
 from ringi.identity.schemas import Role
 from ringi.jobs.schemas import JobState
 from ringi.kit.digests import sha256_file
-from ringi.releases.schemas import BaseStatus
 from ringi_workers.demo.broken_adapters import wrong_prefix_adapter, zero_b_adapter
-from support.base_variants import perturb, reshard
 from support.hub_client import HubClient
 from support.refusals import refused
 from support.running_platform import PROJECT, Platform
-from support.story import (
-    ADAPTER,
-    BASE,
-    PLAN,
-    Sources,
-    approved,
-    evaluated,
-    published,
-    registered,
-    registered_base,
-    sealed_dataset,
-)
-from support.tiny_model import make_tiny_rows
+from support.story import ADAPTER, BASE, PLAN, Sources, approved, evaluated, published, registered, registered_base, sealed_dataset
 from support.waiting import until
 
-SEED = random.SystemRandom().randrange(2**32)
-CHANNEL = "production"
-OTHER = "second-project"
+pytestmark = pytest.mark.long
 
-# An auditor's machine: no settings of the platform, and nothing of it but the verifier is loaded.
-_VERIFY = """
-import json, sys
-from pathlib import Path
-from ringi.audit.verify import verify_bundle
-report = verify_bundle(Path(sys.argv[1]), sys.argv[2])
-loaded = sorted({"sqlalchemy", "psycopg", "httpx", "fastapi"} & set(sys.modules))
-print(json.dumps({"ok": report.ok, "records": report.records, "size": report.size, "loaded": loaded}))
-"""
+CHANNEL = "production"
 
 
 def run_elsewhere(platform: Platform, home: Path, user: str, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -67,7 +40,6 @@ def run_elsewhere(platform: Platform, home: Path, user: str, module: str, *argum
 def test_one_adapter_is_trained_judged_approved_released_pulled_flagged_and_audited(
     platform: Platform, sources: Sources, tmp_path: Path
 ) -> None:
-    print(f"seed {SEED}")
     base_digest = a_base_model_and_a_dataset_are_sealed(platform, sources)
     a_run_reports_its_progress_and_seals_a_version(platform)
     an_adapter_trained_elsewhere_is_registered(platform, sources, tmp_path)
@@ -257,51 +229,6 @@ def real_clients_pull_what_was_approved(platform: Platform, tmp_path: Path) -> N
     assert answers["unknown"].error == "RevisionNotFoundError"
 
 
-def new_base_revisions_flag_every_adapter_and_move_nothing(platform: Platform, sources: Sources, tmp_path: Path, base_digest: str) -> None:
-    another_project_adapts_the_same_base(platform, tmp_path)
-    contributor = platform.as_("contributor")
-    r2 = registered_base(platform, perturb(sources.base, tmp_path / "r2", 0.01, seed=SEED))
-    assert r2.digest != base_digest
-    for project, adapter, versions in ((PROJECT, ADAPTER, ("v1", "v2")), (OTHER, "faq-bot", ("v1",))):
-        for version in versions:
-            drifted = until(lambda p=project, a=adapter, v=version: list(contributor.compatibility.of_version(p, a, v)), pause_s=0.1)[0]  # type: ignore[misc]
-            assert (drifted.base, drifted.assessment.verdict, drifted.assessment.action) == (
-                f"{BASE}:r2",
-                Verdict.DRIFTED,
-                Action.REGRESSION,
-            )
-            assert "target_weights_changed" in {finding.code for finding in drifted.assessment.findings}
-            assert "q_proj" in drifted.assessment.model_dump_json()
-    (live,) = contributor.releases.channel(PROJECT, CHANNEL).live
-    assert (live.base_status, live.base) == (BaseStatus.STALE_BASE, f"{BASE}:r1")
-    regression = evaluated(platform, "v1", base_revision="r2", baseline="trained_on")
-    assert regression.summary is not None
-    assert regression.summary.regressed is not None
-    assert regression.summary.scored >= 100
-    registered_base(platform, reshard(sources.base, tmp_path / "r3", 3))
-
-    def judged_on_r3() -> bool:
-        return any(one.base == f"{BASE}:r3" for one in contributor.compatibility.of_version(PROJECT, ADAPTER, "v1"))
-
-    until(judged_on_r3, pause_s=0.1)
-    kept = next(one for one in contributor.compatibility.of_version(PROJECT, ADAPTER, "v1") if one.base == f"{BASE}:r3")
-    assert (kept.assessment.verdict, kept.assessment.action) == (Verdict.RESERIALISED, Action.KEEP)
-    (live,) = contributor.releases.channel(PROJECT, CHANNEL).live
-    assert (live.base_status, live.base, live.version) == (BaseStatus.KEEP, f"{BASE}:r1", f"{PROJECT}/{ADAPTER}:v1")
-
-
-def another_project_adapts_the_same_base(platform: Platform, tmp_path: Path) -> None:
-    admin, contributor = platform.as_("admin").identity, platform.as_("contributor")
-    admin.create_project(OTHER)
-    admin.grant_role("contributor", Role.CONTRIBUTOR, project=OTHER)
-    contributor.datasets.create(OTHER, "rows")
-    rows = make_tiny_rows(tmp_path / "other-rows.jsonl", 60, seed=5)
-    platform.succeeded(contributor.datasets.add_version(OTHER, "rows", rows).job_id)
-    contributor.adapters.create(OTHER, "faq-bot", base=BASE)
-    run = contributor.training.start(OTHER, "faq-bot", dataset="rows", plan=PLAN.model_copy(update={"max_steps": 20}))
-    platform.succeeded(run.job_id)
-
-
 def the_trail_says_who_did_what(platform: Platform) -> None:
     trail = list(platform.as_("auditor").audit.trail(PROJECT, ADAPTER))[::-1]
     version = platform.as_("auditor").adapters.version(PROJECT, ADAPTER, "v1")
@@ -329,83 +256,3 @@ def the_trail_says_who_did_what(platform: Platform) -> None:
     assert published_first.digest == version.manifest_digest
     # The earliest entries are long sequenced; each has its place in the log.
     assert all(isinstance(entry.index, int) for entry in trail[:10])
-
-
-def export(platform: Platform, path: Path) -> Path:
-    with path.open("wb") as out:
-        platform.as_("auditor").audit.export(out)
-    return path
-
-
-def an_export_verifies_offline_until_someone_edits(platform: Platform, tmp_path: Path) -> None:
-    auditor = platform.as_("auditor")
-    newest = next(auditor.audit.trail(PROJECT, ADAPTER))
-    until(
-        lambda: any(entry.event_id == newest.event_id and entry.index is not None for entry in auditor.audit.trail(PROJECT, ADAPTER)),
-        pause_s=0.1,
-    )
-    key = auditor.audit.key().vkey
-    assert auditor.audit.checkpoint().startswith(auditor.audit.key().origin)
-    bundle = export(platform, tmp_path / "whole.zip")
-    verified_on_a_machine_without_a_database(bundle, key)
-    vote = next(one for one in auditor.approvals.all(PROJECT) if one.version.endswith(":v1")).votes[0]
-    with psycopg.connect(superuser(platform), autocommit=True) as database:
-        (reason,) = database.execute("SELECT reason FROM approval_votes WHERE id = %s", [vote.id]).fetchone() or ("",)
-        edit_vote(database, str(vote.id), "まだ承認しない")
-        try:
-            report = verify_bundle(export(platform, tmp_path / "edited-vote.zip"), key)
-        finally:
-            edit_vote(database, str(vote.id), reason)
-    assert not report.ok
-    assert {problem.object for problem in report.problems} == {f"approval_vote {vote.id}"}
-    assert {problem.action for problem in report.problems} == {"approval.vote"}
-    an_edited_event_is_named(platform, tmp_path, key, str(vote.id))
-    assert verify_bundle(export(platform, tmp_path / "mended.zip"), key).ok
-
-
-def verified_on_a_machine_without_a_database(bundle: Path, key: str) -> None:
-    command = [sys.executable, "-c", _VERIFY, str(bundle), key]
-    done = subprocess.run(command, env={"PATH": ""}, capture_output=True, text=True, check=False, cwd=bundle.parent)
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert (said["ok"], said["loaded"]) == (True, [])
-    assert said["records"] > 5
-
-
-def superuser(platform: Platform) -> str:
-    return platform.processes.urls.superuser_url.replace("postgresql+psycopg", "postgresql")
-
-
-def edit_vote(database: psycopg.Connection, vote: str, reason: str) -> None:
-    guards = database.execute("SELECT tgname FROM pg_trigger WHERE tgrelid = 'approval_votes'::regclass AND NOT tgisinternal").fetchall()
-    for (guard,) in guards:
-        database.execute(f"ALTER TABLE approval_votes DISABLE TRIGGER {guard}")
-    database.execute("UPDATE approval_votes SET reason = %s WHERE id = %s", [reason, vote])
-    for (guard,) in guards:
-        database.execute(f"ALTER TABLE approval_votes ENABLE ALWAYS TRIGGER {guard}")
-
-
-def write_event(database: psycopg.Connection, event: int, body: bytes) -> None:
-    hashed = hashlib.sha256(b"\x00" + body).digest()
-    database.execute("UPDATE audit_event SET body = %s, leaf_hash = %s WHERE id = %s", [body, hashed, event])
-
-
-def an_edited_event_is_named(platform: Platform, tmp_path: Path, key: str, vote: str) -> None:
-    with psycopg.connect(superuser(platform), autocommit=True) as database:
-        row = database.execute("SELECT id, body FROM audit_event WHERE object_id = %s AND action = 'approval.vote'", [vote]).fetchone()
-        assert row is not None
-        event, body = row
-        with pytest.raises(psycopg.errors.RestrictViolation):
-            database.execute("UPDATE audit_event SET body = ''::bytea WHERE id = %s", [event])
-        database.execute("ALTER TABLE audit_event DISABLE TRIGGER audit_event_no_change")
-        try:
-            forged = body.replace(b'"approve"', b'"reject"')
-            assert forged != body
-            # The hash beside the body is rewritten with it, as a forger would; the table's own check would tell otherwise.
-            write_event(database, event, forged)
-            report = verify_bundle(export(platform, tmp_path / "edited-event.zip"), key)
-        finally:
-            write_event(database, event, body)
-            database.execute("ALTER TABLE audit_event ENABLE ALWAYS TRIGGER audit_event_no_change")
-    assert not report.ok
-    assert ("entry_changed", f"approval_vote {vote}") in {(problem.code, problem.object) for problem in report.problems}

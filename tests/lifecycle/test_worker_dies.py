@@ -1,4 +1,4 @@
-"""kill -9 of the training worker at a random moment: another worker goes on from the last checkpoint, and exactly one version appears."""
+"""kill -9 of the training worker at a drawn moment: another worker goes on from the last checkpoint, and exactly one version appears."""
 
 import os
 import random
@@ -9,12 +9,13 @@ import pytest
 
 from ringi.jobs.schemas import OPEN, JobOut
 from support.running_platform import PROJECT, Processes
+from support.seeds import drawn_seed, kept_seed
 from support.story import BASE, PLAN, Ground
 from support.waiting import until
 
 pytestmark = pytest.mark.long
 
-SEED = int(os.environ.get("RINGI_KILL_SEED", random.SystemRandom().randrange(2**32)))
+SEED = "RINGI_KILL_SEED"
 # About ten seconds of training on one core, with a checkpoint every twentieth.
 STEPS = 400
 PLAN_OF_TEN_SECONDS = PLAN.model_copy(update={"max_steps": STEPS, "epochs": 10, "checkpoint_every": 20})
@@ -32,7 +33,8 @@ def checkpoint_of(processes: Processes, job: UUID) -> int:
     return int(row[0] or 0)
 
 
-def kill_while_training(ground: Ground, draw: random.Random) -> None:
+def kill_while_training(ground: Ground, seed: int) -> None:
+    draw = random.Random(seed)
     platform, processes = ground.platform, ground.platform.processes
     while len(trainers(processes)) < 2:
         processes.start_worker(f"worker-gpu-{uuid4().hex[:6]}", "gpu")
@@ -52,7 +54,7 @@ def kill_while_training(ground: Ground, draw: random.Random) -> None:
 
     found = until(reached, timeout_s=120)
     assert found is not None
-    print(f"seed {SEED}: killed once step {moment} was seen, at {found.progress}, {found.state}")
+    print(f"seed {seed}: killed once step {moment} was seen, at {found.progress}, {found.state}")
     killed = found.state in OPEN
     if killed:
         processes.kill(processes.name_of(found.lease_owner or ""))
@@ -72,13 +74,13 @@ def kill_while_training(ground: Ground, draw: random.Random) -> None:
 
 @pytest.mark.parametrize("kill", [1, 2])
 def test_a_killed_run_is_finished_by_another_worker_from_its_last_checkpoint(ground: Ground, kill: int) -> None:
-    kill_while_training(ground, random.Random(SEED + kill))
+    kill_while_training(ground, kept_seed(SEED) + kill)
 
 
 @pytest.mark.proof
 @pytest.mark.timeout(0)
 def test_many_kills_never_lose_or_double_a_version(ground: Ground) -> None:
-    count = int(os.environ.get("RINGI_PROOF_KILLS", "50"))
+    count, seed = int(os.environ.get("RINGI_PROOF_KILLS", "50")), drawn_seed(SEED)
     for kill in range(count):
-        kill_while_training(ground, random.Random(SEED + 1000 + kill))
-    print(f"{count} kills, seed {SEED}: {count} versions")
+        kill_while_training(ground, seed + kill)
+    print(f"{count} kills, seed {seed}: {count} versions")

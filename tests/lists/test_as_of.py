@@ -1,8 +1,12 @@
 """What `:production` meant on a given day, and the whole history of every channel."""
 
 import pytest
+from sqlalchemy import select, update
 
 from lists.conftest import OCTOBER, Filled
+from lists.world import Tenant
+from ringi.base_models.models import BaseRevision
+from ringi.jobs.models import Job
 from support.refusals import refused
 
 
@@ -36,6 +40,21 @@ def test_channels_have_pasts_of_their_own_and_a_beginning(filled: Filled) -> Non
             meant(filled, selector)
     with refused("not_found", 404):
         meant(filled, "production@2025-10-11", adapter="mail")
+
+
+def test_the_latest_revision_of_a_base_was_the_newest_that_was_sealed_by_then(fresh: Tenant) -> None:
+    with fresh.sessions.begin() as session:
+        base = fresh.base(session, "tiny", revisions=2)
+        for revision in session.scalars(select(BaseRevision).where(BaseRevision.base_model_id == base.id)):
+            session.execute(update(Job).where(Job.id == revision.job_id).values(finished_at=OCTOBER[revision.number]))
+    bases = fresh.as_("aiko").bases
+    assert [bases.revision("tiny", f"latest@2025-10-{day}").number for day in (11, 21)] == [1, 2]
+    for selector, code, status in (
+        ("latest@2025-10-01", "not_found", 404), ("production@2025-10-21", "not_found", 404), ("sha256:", "not_found", 404),
+        ("r1@2025-10-21", "bad_as_of", 422), ("latest@2999-01-01", "bad_as_of", 422), ("latest@yesterday", "bad_as_of", 422),
+    ):  # fmt: skip
+        with refused(code, status):
+            bases.revision("tiny", selector)
 
 
 def test_a_past_selector_is_taken_wherever_a_selector_is(filled: Filled) -> None:

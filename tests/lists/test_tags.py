@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from lists.world import Tenant
+from ringi.approvals.models import ApprovalGrant
 from ringi.audit.models import AuditEvent
 from ringi.audit.service import read_event
 from ringi.jobs.contracts import JobKind
@@ -24,6 +25,7 @@ def things(fresh: Tenant) -> dict[Taggable, tuple[str, str]]:
         run, evaluation = fresh.run(session, version, dataset, loss=1.0), fresh.evaluation(session, version, dataset, improvement=0.1)
         channel = fresh.channel(session, "production")
         release = fresh.release(session, channel, version, datetime(2025, 10, 1, tzinfo=UTC))
+        request = session.scalars(select(ApprovalGrant.request_id).where(ApprovalGrant.id == release.grant_id)).one()
         job = fresh.job(session, JobKind.TRAIN, project_id=fresh.projects["risk"])
         found = {
             Taggable.PROJECT: (fresh.projects["risk"], "/projects"),
@@ -33,6 +35,7 @@ def things(fresh: Tenant) -> dict[Taggable, tuple[str, str]]:
             Taggable.ADAPTER_VERSION: (version.id, f"{risk}/adapters/bot/versions"),
             Taggable.TRAINING_RUN: (run.id, f"{risk}/adapters/bot/runs"),
             Taggable.EVALUATION: (evaluation.id, f"{risk}/adapters/bot/versions/v1/evaluations"),
+            Taggable.APPROVAL_REQUEST: (request, f"{risk}/approvals"),
             Taggable.CHANNEL: (channel.id, f"{risk}/channels"),
             Taggable.RELEASE: (release.id, f"{risk}/releases"),
             Taggable.JOB: (job.id, "/jobs"),
@@ -45,7 +48,7 @@ def things(fresh: Tenant) -> dict[Taggable, tuple[str, str]]:
 
 
 def test_everything_carries_tags_that_its_list_shows_filters_and_sorts_by(fresh: Tenant, things: dict[Taggable, tuple[str, str]]) -> None:
-    assert set(Taggable) - set(things) == {Taggable.APPROVAL_REQUEST}  # needs a policy to be rendered; shown by its own tests
+    assert set(things) == set(Taggable)
     for kind, (object_id, path) in things.items():
         user = "sys" if kind in {Taggable.BASE_MODEL, Taggable.BASE_REVISION} else "aiko"
         answer = httpx_put(fresh, user, f"/tags/{kind.value}/{object_id}/用途", "応答")
@@ -101,6 +104,22 @@ def test_setting_replaces_removing_ends_and_the_log_holds_every_change_but_no_te
     assert all("与信".encode() not in row.body for row in rows)
     trail = fresh.as_("vera").audit.trail("risk", "bot", filter=["action=tag.remove"])
     assert [one.actor for one in trail] == ["aiko"]
+
+
+def test_a_tag_is_changed_as_it_was_read_or_not_at_all(fresh: Tenant, things: dict[Taggable, tuple[str, str]]) -> None:
+    calls, project = fresh.as_("aiko").tags, fresh.projects["risk"]
+    seen = calls.set(Taggable.PROJECT, project, "team", "risk")
+    assert calls.set(Taggable.PROJECT, project, "team", "risk").row_version == seen.row_version, "the same value is no change"
+    moved = calls.set(Taggable.PROJECT, project, "team", "与信", if_match=str(seen.row_version))
+    assert moved.row_version == seen.row_version + 1
+    with refused("precondition_failed", 412):
+        calls.set(Taggable.PROJECT, project, "team", "sales", if_match=str(seen.row_version))
+    with refused("precondition_failed", 412):
+        calls.remove(Taggable.PROJECT, project, "team", if_match=str(seen.row_version))
+    with refused("precondition_failed", 412):
+        calls.set(Taggable.PROJECT, project, "absent", "x", if_match="1")
+    assert [(one.key, one.value) for one in calls.of(Taggable.PROJECT, project).tags] == [("team", "与信")]
+    calls.remove(Taggable.PROJECT, project, "team", if_match=str(moved.row_version))
 
 
 def test_who_only_looks_sets_nothing_and_what_all_share_needs_more(fresh: Tenant, things: dict[Taggable, tuple[str, str]]) -> None:

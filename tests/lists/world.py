@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from ringi.adapters.models import Adapter, AdapterVersion, ChannelHead
 from ringi.adapters.schemas import VersionSource
 from ringi.approvals.models import ApprovalGrant, ApprovalPolicy, ApprovalRequest
+from ringi.approvals.policy import STARTING_POLICY
 from ringi.approvals.schemas import RequestState
 from ringi.base_models.models import BaseModel, BaseRevision
 from ringi.base_models.schemas import RevisionState
@@ -255,7 +256,8 @@ class Tenant:
     def _grant(self, session: Session, version: AdapterVersion, environment: str) -> UUID:
         policy = session.scalars(select(ApprovalPolicy).where(ApprovalPolicy.project_id == version.project_id)).first()
         if policy is None:
-            policy = ApprovalPolicy(project_id=version.project_id, number=1, digest=digest(), document={}, created_by=self.admin.id)
+            document = as_document(STARTING_POLICY)
+            policy = ApprovalPolicy(project_id=version.project_id, number=1, digest=digest(), document=document, created_by=self.admin.id)
             session.add(policy)
             session.flush()
         now, nothing = datetime.now(UTC), digest()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +60,7 @@ def test_folders_are_imported_once_and_a_changed_one_is_a_new_version(mover: Mov
     ]
 
 
-def test_without_a_mapping_each_subfolder_is_an_adapter_of_its_own(mover: Mover, adapters: Path) -> None:
+def test_without_a_mapping_each_subfolder_is_an_adapter_of_its_own(mover: Mover, adapters: Path, tmp_path: Path) -> None:
     tried = by_version(mover.report("folders", str(adapters), "--base", BASE, "--trained-on", BASE_NAME, "--dry-run"))
     assert {name: (line["adapter"].partition("-")[0], line["outcome"]) for (name, _), line in tried.items()} == {
         "faq_v2": ("support/faq_v2", "to import"),
@@ -69,13 +70,11 @@ def test_without_a_mapping_each_subfolder_is_an_adapter_of_its_own(mover: Mover,
     untold = by_version(mover.report("folders", str(adapters), "--base", BASE, "--dry-run"))
     assert {line["code"] for line in untold.values()} == {"base_not_declared", "no_peft_folder"}
     # Another collection with a folder of the same name: the adapter that is there is not its own.
-    (adapters / "notes").rename(adapters / "youyaku")
-    (adapters / "youyaku" / "adapter_config.json").write_text('{"base_model_name_or_path": "example/tiny-base"}', encoding="utf-8")
-    (adapters / "youyaku" / "adapter_model.safetensors").write_bytes(b"x")
-    taken = by_version(
-        mover.report("folders", str(adapters), "--label", "other", "--base", BASE, "--trained-on", BASE_NAME, "--dry-run", exit_code=1)
-    )
-    assert [line["code"] for (name, _), line in taken.items() if name == "youyaku"] == ["adapter_name_taken"]
+    shutil.copytree(adapters / "faq_v2", tmp_path / "tanin")
+    mine = ("folders", str(tmp_path), "--base", BASE, "--trained-on", BASE_NAME)
+    assert mover.report(*mine)["counts"] == {"imported": 1}
+    taken = by_version(mover.report(*mine, "--label", "other", "--dry-run", exit_code=1))
+    assert {name: line["code"] for (name, _), line in taken.items()} == {"tanin": "adapter_name_taken"}
     nothing = mover.run("import", "folders", str(adapters), "--project", PROJECT, "--dry-run")
     assert (nothing.returncode, "[no_base]" in nothing.stderr) == (2, True)
 

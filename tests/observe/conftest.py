@@ -132,7 +132,7 @@ def watched() -> Iterator[Watched]:
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }
         processes = Processes(folder / "platform", urls, broker.url, environment)
-        doors = {"relay": free_port(), "sequencer": free_port()}
+        doors = {part: free_port() for part in ("relay", "sequencer", "notifier")}
         try:
             for part, port in doors.items():
                 processes.start(part, f"ringi_workers.{part}", RINGI_METRICS_PORT=str(port))
@@ -155,13 +155,22 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+WORKER = "worker-cpu-1"
+
+
 @pytest.fixture
-def worker(watched: Watched) -> Iterator[str]:
-    """A worker of the cpu queue."""
-    name = "worker-cpu-1"
-    watched.start_worker(name)
-    yield name
-    watched.processes.kill(name, signal.SIGTERM)
+def worker(watched: Watched) -> str:
+    """The worker of the cpu queue; it stays for the tests that follow."""
+    if WORKER not in watched.processes.running:
+        watched.start_worker(WORKER)
+    return WORKER
+
+
+@pytest.fixture
+def nobody(watched: Watched) -> None:
+    """No worker: what is asked for stays queued."""
+    if WORKER in watched.processes.running:
+        watched.processes.kill(WORKER, signal.SIGTERM)
 
 
 def until_seen(watched: Watched, job: UUID, name: str) -> list[dict[str, Any]]:

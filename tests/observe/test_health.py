@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from observe.conftest import Watched, value_of
 from ringi.embedded import postgres, valkey
 from support.waiting import until
 
-PARTS = {"database", "migrations", "blob_store", "broker", "relay", "sequencer"}
+PARTS = {"database", "migrations", "blob_store", "broker", "relay", "sequencer", "notifier"}
 NEEDED = {"database", "migrations", "blob_store"}
 
 
@@ -62,11 +63,12 @@ def test_a_relay_that_is_gone_is_named_and_requests_are_served(watched: Watched)
     all_well(watched)
 
 
-def test_a_sequencer_that_hangs_is_named_although_its_process_lives(watched: Watched) -> None:
+@pytest.mark.parametrize("part", ["sequencer", "notifier"])
+def test_a_process_that_hangs_is_named_although_it_lives(watched: Watched, part: str) -> None:
     all_well(watched)
-    with watched.paused("sequencer"):
-        until(lambda: watched.state_of("sequencer") == "unavailable", timeout_s=60)
-        assert watched.processes.running["sequencer"].poll() is None
+    with watched.paused(part):
+        until(lambda: watched.state_of(part) == "unavailable", timeout_s=60)
+        assert watched.processes.running[part].poll() is None
         assert watched.ready()[0] == 200
     all_well(watched)
 
@@ -78,7 +80,7 @@ def test_without_the_database_the_api_is_unready_and_alive_and_counts_on(watched
         status, said = watched.ready()
         assert (status, said["status"]) == (503, "unavailable")
         assert said["dependencies"]["database"]["state"] == "unavailable"
-        assert {said["dependencies"][name]["state"] for name in ("migrations", "relay", "sequencer")} == {"unknown"}
+        assert {said["dependencies"][name]["state"] for name in ("migrations", "relay", "sequencer", "notifier")} == {"unknown"}
         assert {said["dependencies"][name]["state"] for name in ("blob_store", "broker")} == {"ok"}
         assert httpx.get(f"{watched.processes.server}/healthz").status_code == 200
         scraped = watched.scrape()

@@ -73,7 +73,7 @@ def test_two_processes_share_one_count_in_valkey(broker: str) -> None:
     assert [rate.allowed for rate in rates] == [True] * 6 + [False] * 2
     assert all(rate.shared for rate in rates)
     assert [rate.remaining for rate in rates] == [5, 4, 3, 2, 1, 0, 0, 0]
-    assert rates[5].headers() == {"RateLimit-Policy": '"token";q=6;w=60', "RateLimit": '"token";r=0;t=60'}
+    assert rates[5].headers("token") == {"RateLimit-Policy": '"token";q=6;w=60', "RateLimit": '"token";r=0;t=60'}
     assert 9 <= rates[-1].retry_after_s <= 10
 
 

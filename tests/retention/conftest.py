@@ -78,10 +78,18 @@ class Ground:
 
 
 @pytest.fixture(params=["local", "s3"])
-def ground(request: pytest.FixtureRequest, database: DatabaseUrls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
+def kind_of_store(request: pytest.FixtureRequest) -> str:
+    """Each kind; a module whose tests ask the database alone says `local`."""
+    return str(request.param)
+
+
+@pytest.fixture
+def ground(
+    request: pytest.FixtureRequest, kind_of_store: str, database: DatabaseUrls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Ground]:
     """Everything new."""
     url = (tmp_path / "blobs").as_uri()
-    if request.param == "s3":
+    if kind_of_store == "s3":
         server: ObjectStore = request.getfixturevalue("object_store")
         url = server.new_bucket()
     caches = (get_settings, get_engine, get_sessionmaker, get_store)

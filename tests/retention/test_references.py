@@ -18,6 +18,12 @@ from ringi.storage.schemas import StoredKind
 DIGEST_LENGTH = 71
 
 
+@pytest.fixture
+def kind_of_store() -> str:
+    """What refers to bytes is asked of the database; removing them from each store is shown by test_collect.py."""
+    return "local"
+
+
 def could_hold_digests(column: Column[Any]) -> bool:
     """JSON, a text of the length of a digest, or a key of the table of blobs."""
     refers = {key.column.table.name for key in column.foreign_keys}

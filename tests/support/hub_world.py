@@ -31,6 +31,7 @@ from ringi.base_models.models import BaseModel, BaseRevision
 from ringi.base_models.schemas import RevisionState
 from ringi.base_models.service import tree_digest
 from ringi.identity import service as identity
+from ringi.identity.authentication import authenticate
 from ringi.identity.models import Organization, User
 from ringi.identity.schemas import Role, UserKind
 from ringi.jobs.contracts import FileRef, JobKind, as_document
@@ -235,7 +236,7 @@ def _people(world: HubWorld, session: Session) -> None:
     world.token(session, "robot", name="robot-staging", environment="staging")
     world.token(session, "viewer", name="expired", days=-1)
     secret = world.token(session, "viewer", name="revoked")
-    token = identity.authenticate(session, secret).token_id
+    token = authenticate(session, secret).token_id
     assert token is not None
     identity.revoke_token(session, world.admin, token_id=token)
 

@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
 
 from ringi.identity.schemas import Role
+from ringi.storage.blobs import store_at
+from ringi.storage.schemas import StoredKind
 from support.at_once import at_once, codes
-from support.own_api import small_api
+from support.object_store import ObjectStore
+from support.own_api import small_api, store_url
 from support.running_platform import PROJECT, Platform, Processes
 from support.tiny_model import make_tiny_rows
 from support.waiting import until
@@ -88,6 +92,18 @@ def test_a_client_that_goes_away_leaves_nothing(platform: Platform) -> None:
     assert platform.as_("contributor").identity.whoami().name == "contributor"
 
 
+def test_a_client_that_goes_away_leaves_no_upload_open_in_a_bucket(
+    shared_platform: Processes, object_store: ObjectStore, tmp_path: Path
+) -> None:
+    with small_api(shared_platform, tmp_path / "own", RINGI_BLOB_URL=object_store.new_bucket()) as platform:
+        store = store_at(store_url(platform))
+        # More than two parts of a multipart upload.
+        with unfinished(platform, os.urandom(17 * MIB), announced=24 * MIB):
+            until(lambda: [found.kind for found in store.objects()] == [StoredKind.MULTIPART])
+        until(lambda: list(store.objects()) == [])
+        assert platform.as_("contributor").identity.whoami().name == "contributor"
+
+
 def test_a_slow_upload_holds_up_no_other_request_of_the_same_token(platform: Platform) -> None:
     platform.add_user("slow", Role.CONTRIBUTOR)
     with unfinished(platform, b"x" * 100_000, announced=MIB, user="slow") as connection:
@@ -121,7 +137,10 @@ def test_a_digest_is_no_right_to_the_bytes_behind_it(platform: Platform, tmp_pat
     answer = platform.call("colleague", "POST", path, json={"source": digest})
     assert (answer.status_code, answer.json()["code"]) == (400, "file_not_uploaded")
     platform.as_("colleague").upload(rows)
-    assert platform.call("colleague", "POST", path, json={"source": digest}).status_code == 202
+    accepted = platform.call("colleague", "POST", path, json={"source": digest})
+    assert accepted.status_code == 202
+    # A worker that is still sealing writes where the next tests look.
+    platform.succeeded(UUID(accepted.json()["job_id"]))
 
 
 def test_two_uploads_of_equal_bytes_at_once_are_one_blob(platform: Platform, tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def policy_out(session: Session, policy: ApprovalPolicy) -> PolicyOut:
 @router.get("/policies/{environment}")
 def get_policy(session: SessionDep, caller: Reader, environment: str) -> PolicyOut:
     """The policy that decides in an environment now."""
-    return policy_out(session, policies.current(session, caller.project.id, environment=environment))
+    return policy_out(session, policies.shown(session, caller.project.id, environment=environment))
 
 
 @router.post("/policies", status_code=201, responses=responses(PreconditionFailed))

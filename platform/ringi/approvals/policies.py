@@ -9,6 +9,7 @@ from ringi.approvals.models import ApprovalPolicy
 from ringi.approvals.policy import STARTING_POLICY, PolicyDocument
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
+from ringi.db.session import transaction
 from ringi.events import catalogue as events
 from ringi.events.emission import emit
 from ringi.identity.models import Project
@@ -22,6 +23,14 @@ def current(session: Session, project_id: UUID, *, environment: str) -> Approval
         if (policy := _newest(session, project_id, place)) is not None:
             return policy
     return create(session, system_actor("platform"), project_id=project_id, environment=None, document=STARTING_POLICY, only_if_none=True)
+
+
+def shown(session: Session, project_id: UUID, *, environment: str) -> ApprovalPolicy:
+    """The same for a request that only reads: the policy that a project starts with is written in a transaction of its own."""
+    if _newest(session, project_id, environment) is None and _newest(session, project_id, None) is None:
+        with transaction() as own:
+            current(own, project_id, environment=environment)
+    return current(session, project_id, environment=environment)
 
 
 def _newest(session: Session, project_id: UUID, environment: str | None) -> ApprovalPolicy | None:

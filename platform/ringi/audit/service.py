@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from ringi.audit.merkle import leaf_hash
 from ringi.audit.models import AuditEvent, AuditPayload, AuditPending
 from ringi.audit.schemas import MAX_ENTRY_BYTES, AuditAction, Event, EventActor, EventAuth, EventObject, Outcome
+from ringi.db.session import must_write
 from ringi.kit.actor import Actor, ActorKind
 from ringi.kit.digests import Digest, canonical_json, sha256_json
 from ringi.kit.errors import RingiError
@@ -98,6 +99,7 @@ def record(
     """
     if record is not None and after is not None:
         raise AuditEntryInvalid("Both `record` and `after` were given.", next_step="Pass the document or its digest, not both.")
+    must_write(session)
     salt = secrets.token_bytes(SALT_BYTES)
     event_id, now = uuid7(), _database_time(session)
     organization = organization_id or actor.organization_id

@@ -1,13 +1,27 @@
-"""The engine and the two ways to a transaction: the API's request session (`web.session`) and `transaction()` for workers."""
+"""The engine, and the ways to the database: the API's request session (`web.session`) and `transaction()` for workers."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
-from sqlalchemy import Engine, create_engine
-from sqlalchemy.orm import Session, sessionmaker
+import psycopg
+from sqlalchemy import Engine, create_engine, event, exc
+from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from ringi.settings import get_settings
+
+# A connection that was used so short a time ago is not asked again whether it lives.
+_TRUSTED_S = 2.0
+# The execution option of the few things that are noted while reading.
+NOTED = {"ringi_noted": True}
+_READING = "ringi_reading"
+
+
+class WroteWhileReading(RuntimeError):
+    """A read has no transaction that would keep two changes together."""
 
 
 @cache
@@ -15,20 +29,65 @@ def get_engine() -> Engine:
     """One engine per process, on the application role. A dead connection is noticed before use, not in the middle of a request."""
     settings = get_settings()
     # hide_parameters: an error in the log tells the statement, never the values, which are what users wrote.
-    return create_engine(
+    engine = create_engine(
         settings.database_url,
-        pool_pre_ping=True,
         hide_parameters=True,
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_pool_size,
         connect_args={"application_name": settings.process_name, "options": "-c timezone=UTC"},
     )
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", _ask_if_idle)
+    return engine
+
+
+def _note_use(_connection: Any, entry: ConnectionPoolEntry) -> None:
+    entry.info["used_at"] = time.monotonic()
+
+
+def _ask_if_idle(connection: psycopg.Connection, entry: ConnectionPoolEntry, _proxy: Any) -> None:
+    # As pool_pre_ping does, but not for a connection that has just answered: a request is a handful of questions, and this was one of them.
+    if time.monotonic() - entry.info.get("used_at", time.monotonic()) < _TRUSTED_S:
+        return
+    try:
+        connection.execute("SELECT 1")
+        connection.rollback()
+    except psycopg.Error as error:
+        raise exc.DisconnectionError(str(error)) from error
 
 
 @cache
 def get_sessionmaker() -> sessionmaker[Session]:
     """Sessions that keep loaded rows readable after the commit, so that a response can be rendered from them."""
     return sessionmaker(get_engine(), expire_on_commit=False)
+
+
+@cache
+def get_reading() -> sessionmaker[Session]:
+    """Sessions of requests that only read: no BEGIN and no COMMIT, so two questions less; writing raises WroteWhileReading.
+
+    Every statement sees what is committed when it begins, as in a READ COMMITTED transaction.
+    """
+    reading = sessionmaker(get_engine().execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False, info={_READING: True})
+    event.listen(reading, "do_orm_execute", _refuse_writes)
+    event.listen(reading, "before_flush", _refuse_flush)
+    return reading
+
+
+def must_write(session: Session) -> None:
+    """What is kept with a change asks for a session that keeps changes. Raises WroteWhileReading."""
+    if session.info.get(_READING):
+        raise WroteWhileReading
+
+
+def _refuse_writes(state: ORMExecuteState) -> None:
+    if (state.is_insert or state.is_update or state.is_delete) and not state.execution_options.get("ringi_noted"):
+        raise WroteWhileReading
+
+
+def _refuse_flush(session: Session, _context: Any, _instances: Any) -> None:
+    if session.new or session.dirty or session.deleted:
+        raise WroteWhileReading
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, insert, select, true
 from sqlalchemy.orm import Session
 
+from ringi.db.session import must_write
 from ringi.events.catalogue import EventData
 from ringi.events.models import Delivery, Event, Subscription
 from ringi.events.schemas import DeliveryKind
@@ -37,6 +38,7 @@ def emit(
     Without a project it concerns the whole organisation, and every project's subscriptions hear it. `only` names the one subscription
     that does, whatever it asked for.
     """
+    must_write(session)
     event_id = uuid7()
     # unscoped: the platform tells of what it has just done; who hears it is decided by the project or organisation below.
     owner = select(Project.organization_id).where(Project.id == project_id).scalar_subquery() if project_id else organization_id

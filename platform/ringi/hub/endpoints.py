@@ -13,10 +13,10 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from sqlalchemy.orm import Session
 
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
+from ringi.db.session import transaction
 from ringi.hub import adapter_repository, base_repository, documents, paths, ranges
 from ringi.hub.access import Refusal
 from ringi.hub.adapter_repository import AdapterRepository
@@ -24,7 +24,7 @@ from ringi.hub.answers import ANONYMOUS, BAD_TOKEN, HubRefused, HubRoute, answer
 from ringi.hub.base_repository import BaseRepository
 from ringi.hub.documents import Snapshot
 from ringi.hub.paths import MAIN, Target
-from ringi.identity import service as identity
+from ringi.identity.authentication import authenticate
 from ringi.identity.dependencies import Bearer, count_request
 from ringi.identity.models import Organization
 from ringi.identity.permissions import Permission
@@ -47,7 +47,7 @@ def hub_actor(request: Request, session: SessionDep, credentials: Bearer) -> Act
     """The caller; without a valid token, the two 401 answers that hub clients tell apart."""
     try:
         secret = credentials.credentials if credentials else None
-        actor = identity.authenticate(session, secret, request_id=getattr(request.state, "request_id", None))
+        actor = authenticate(session, secret, request_id=getattr(request.state, "request_id", None))
     except Unauthenticated as error:
         raise HubRefused(ANONYMOUS if error.details["reason"] == "missing" else BAD_TOKEN) from None
     count_request(request, actor)
@@ -159,7 +159,7 @@ def auth_check_write() -> Response:
 
 
 @router.api_route("/{channel}/{namespace}/{name}/resolve/{rest:path}", methods=["GET", "HEAD"])
-def resolve(request: Request, session: SessionDep, found: Repository, target: Asked) -> Response:
+def resolve(request: Request, found: Repository, target: Asked) -> Response:
     """The headers or the bytes of one file; ranges resume a cut download."""
     snapshot = found.snapshot(target.revision)
     file = next((file for file in snapshot.files if file.path == target.path), None)
@@ -179,20 +179,21 @@ def resolve(request: Request, session: SessionDep, found: Repository, target: As
     pieces = get_store().open(file.digest, start=span.start, end=span.end)
     # One byte is how some clients ask for a file's size; whatever is more than that is a download, from wherever it starts.
     if span.end - span.start > 1 and file.path.endswith(_WEIGHTS):
-        _note_download(session, found.actor, target, snapshot, file)
+        _note_download(found.actor, target, snapshot, file)
     return StreamingResponse(held_back(pieces), status_code=206 if span.partial else 200, headers=headers)
 
 
-def _note_download(session: Session, actor: Actor, target: Target, snapshot: Snapshot, file: FileRef) -> None:
-    """The event is committed before the first byte leaves."""
-    audit.record(
-        session, actor, AuditAction.HUB_FILE_DOWNLOAD, object_type=snapshot.object_type, object_id=snapshot.object_id, object_digest=snapshot.digest,
-        project_id=snapshot.project_id,
-        details={
-            "channel": target.channel, "path": file.path[:_DETAIL_CHARACTERS], "file": file.digest, "revision": target.revision,
-            "candidate": snapshot.candidate,
-        },
-    )  # fmt: skip
+def _note_download(actor: Actor, target: Target, snapshot: Snapshot, file: FileRef) -> None:
+    """In a transaction of its own, which is committed before the first byte leaves."""
+    details: dict[str, str | bool | None] = {
+        "channel": target.channel, "path": file.path[:_DETAIL_CHARACTERS], "file": file.digest, "revision": target.revision,
+        "candidate": snapshot.candidate,
+    }  # fmt: skip
+    with transaction() as own:
+        audit.record(
+            own, actor, AuditAction.HUB_FILE_DOWNLOAD, object_type=snapshot.object_type, object_id=snapshot.object_id,
+            object_digest=snapshot.digest, project_id=snapshot.project_id, details=details,
+        )  # fmt: skip
 
 
 @router.api_route("/{channel}/{anything:path}", methods=_ALL_METHODS)

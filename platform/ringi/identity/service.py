@@ -1,29 +1,26 @@
 """Create organisations, projects and users, grant roles, issue and revoke tokens, and turn a token into an Actor."""
 
-from collections import defaultdict
 from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Integer, Select, Uuid, column, func, or_, select, table, update
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
 
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.identity import tokens
 from ringi.identity.models import Membership, Organization, Project, Token, User
-from ringi.identity.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permission, exclusions, visible
+from ringi.identity.permissions import ORGANIZATION_ROLES, Permission, exclusions, visible
 from ringi.identity.refusals import NameTaken, ReservedName, RoleAlreadyHeld, RoleExcluded, UnknownScope, WiderToken, WrongRoleScope
 from ringi.identity.schemas import Role, UserKind
-from ringi.kit.actor import Actor, ActorKind
-from ringi.kit.errors import NotFound, Unauthenticated
-from ringi.observe import context
+from ringi.kit.actor import Actor
+from ringi.kit.errors import NotFound
 
 # First halves of hub paths that mean something else: base models, and the hub's own routes.
 RESERVED_PROJECTS = frozenset({"api", "bases"})
 # What pulling reads on its way: the project and its channel, and the base models of the organisation.
 # The quotas of projects stand above this domain (docs/decisions/0004 has the same for channels), so the table is named by its columns.
 _QUOTAS = table("project_quotas", column("project_id", Uuid), column("requests_per_minute", Integer))
-_IMPLIED: dict[str, frozenset[str]] = {Permission.RELEASE_PULL: frozenset({Permission.PROJECT_READ, Permission.ORGANIZATION_READ})}
 
 
 def create_organization(session: Session, actor: Actor, *, name: str, display_name: str, admin: str) -> tuple[Organization, User]:
@@ -123,7 +120,7 @@ def find_token(session: Session, actor: Actor, token_id: UUID) -> Token:
     return token
 
 
-def current_roles(user_id: UUID) -> list[ColumnElement[bool]]:
+def current_roles(user_id: UUID | InstrumentedAttribute[UUID]) -> list[ColumnElement[bool]]:
     """Conditions of the roles that count now: not revoked, not expired by database time."""
     return [
         Membership.user_id == user_id,
@@ -243,53 +240,3 @@ def limit_token(session: Session, actor: Actor, *, token: Token, requests_per_mi
         details={"requests_per_minute": requests_per_minute},
     )
     return token
-
-
-def authenticate(session: Session, secret: str | None, *, request_id: str | None = None) -> Actor:
-    """The Actor behind a token; Unauthenticated says whether it is missing, invalid, expired or revoked."""
-    if secret is None:
-        raise Unauthenticated
-    token = None
-    # unscoped: there is no caller yet; the secret is the right to its own row.
-    if tokens.well_formed(secret):
-        token = session.scalars(
-            select(Token).where(Token.secret_hash == tokens.hashed(secret)).options(joinedload(Token.user))
-        ).one_or_none()
-    if token is None:
-        raise Unauthenticated("The token is not one of this platform's.", reason="invalid")
-    if token.revoked_at is not None or token.user.disabled_at is not None:
-        raise Unauthenticated("The token was revoked.", reason="revoked")
-    now = session.scalar(select(func.clock_timestamp()))
-    if now is None or token.expires_at <= now:
-        raise Unauthenticated(f"The token expired at {token.expires_at:%Y-%m-%d %H:%M:%S} UTC.", reason="expired")
-    # Once a minute is precise enough to find unused tokens, and it keeps reads from becoming writes.
-    if token.last_used_at is None or now - token.last_used_at > timedelta(minutes=1):
-        # SKIP LOCKED: of two requests at once one writes it, and neither waits for the other to end.
-        free = select(Token.id).where(Token.id == token.id).with_for_update(skip_locked=True).scalar_subquery()
-        session.execute(update(Token).where(Token.id == free).values(last_used_at=now).execution_options(synchronize_session=False))
-    context.note(actor=token.user_id, organization=token.organization_id)
-    return _actor_of(session, token, request_id)
-
-
-def _actor_of(session: Session, token: Token, request_id: str | None) -> Actor:
-    scopes = None
-    if token.scopes is not None:
-        named: frozenset[str] = frozenset(token.scopes)
-        scopes = named.union(*(_IMPLIED.get(scope, frozenset()) for scope in named))
-    allowed = frozenset(Permission) if scopes is None else scopes
-    in_organization: set[str] = set()
-    in_projects: dict[UUID, set[str]] = defaultdict(set)
-    # unscoped: the caller's own roles make what the caller may see.
-    for membership in session.scalars(select(Membership).where(*current_roles(token.user_id))):
-        role = Role(membership.role)
-        if membership.project_id is None:
-            in_organization |= ORGANIZATION_ROLES[role] & allowed
-        else:
-            in_projects[membership.project_id] |= PROJECT_ROLES[role] & allowed
-    return Actor(
-        kind=ActorKind.SERVICE if token.user.kind == UserKind.SERVICE else ActorKind.USER,
-        id=token.user_id, name=token.user.name, organization_id=token.organization_id, token_id=token.id, environment=token.environment,
-        organization_permissions=frozenset(in_organization), project_permissions={key: frozenset(value) for key, value in in_projects.items()},
-        scopes=scopes, request_id=request_id,
-        requests_per_minute=token.requests_per_minute,
-    )  # fmt: skip

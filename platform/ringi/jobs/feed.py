@@ -20,7 +20,7 @@ import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from ringi.db.session import get_engine, transaction
-from ringi.identity import service as identity
+from ringi.identity.authentication import authenticate
 from ringi.jobs import log as job_log
 from ringi.jobs.ddl import CHANNEL
 from ringi.jobs.log import Sight, level_of
@@ -77,7 +77,7 @@ def sight_of(secrets: Iterable[str]) -> dict[str, frozenset[UUID | None] | Ringi
     with transaction() as session:
         for secret in secrets:
             try:
-                found[secret] = job_log.projects_in_sight(session, identity.authenticate(session, secret))
+                found[secret] = job_log.projects_in_sight(session, authenticate(session, secret))
             except RingiError as refusal:
                 found[secret] = refusal
     return found

@@ -94,7 +94,13 @@ def asking(listing: Listing) -> Any:
     def ask(
         request: Request,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
-        cursor: Annotated[str | None, Query(max_length=_MAX_CURSOR, description="`next_cursor` of the page before.")] = None,
+        cursor: Annotated[
+            # The form is for readers of the document; what is no cursor is refused as one, under its own code.
+            str | None,
+            Query(
+                max_length=_MAX_CURSOR, description="`next_cursor` of the page before.", json_schema_extra={"pattern": "^[A-Za-z0-9_-]*$"}
+            ),
+        ] = None,
         filter: Annotated[list[str] | None, Query(description=about)] = None,  # noqa: A002  # the parameter's name
         sort: Annotated[str | None, Query(max_length=400, description=sorts)] = None,
         q: Annotated[

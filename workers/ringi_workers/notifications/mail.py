@@ -5,7 +5,7 @@ import ssl
 import time
 from contextlib import suppress
 from email.message import EmailMessage
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 _PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
@@ -70,13 +70,15 @@ def send(server: MailServer, message: EmailMessage, *, sender: str, to: str, tim
 
 
 class _Hurried(smtplib.SMTP):
-    """smtplib's time-out is of each reply; this one is of the whole conversation."""
+    """smtplib's time-out is of each reply; this one is of the whole conversation, its greeting included."""
 
-    ends_at = float("inf")
+    def __init__(self, host: str, port: int, *, timeout: float, **more: Any) -> None:
+        self._ends_at = time.monotonic() + timeout
+        super().__init__(host, port, timeout=timeout, **more)
 
     def getreply(self) -> tuple[int, bytes]:
         """The next reply, within what is left of the time."""
-        left = self.ends_at - time.monotonic()
+        left = self._ends_at - time.monotonic()
         if left <= 0:
             raise TimeoutError("the mail server took too long")
         if self.sock is not None:
@@ -89,13 +91,9 @@ class _HurriedTls(_Hurried, smtplib.SMTP_SSL):
 
 
 def _connected(server: MailServer, timeout_s: float, context: ssl.SSLContext) -> smtplib.SMTP:
-    ends_at = time.monotonic() + timeout_s
     if server.security == "smtps":
-        smtp: _Hurried = _HurriedTls(server.host, server.port, timeout=timeout_s, context=context)
-    else:
-        smtp = _Hurried(server.host, server.port, timeout=timeout_s)
-    smtp.ends_at = ends_at
-    return smtp
+        return _HurriedTls(server.host, server.port, timeout=timeout_s, context=context)
+    return _Hurried(server.host, server.port, timeout=timeout_s)
 
 
 def _text(reply: bytes | str) -> str:
