@@ -170,7 +170,8 @@ def test_a_hostile_header_is_refused_with_its_reason_in_time(reason: str, conten
     with pytest.raises(WeightsHeaderInvalid) as refusal:
         read(content)
     assert refusal.value.details["reason"] == reason
-    assert time.monotonic() - started < 2
+    # A blow-up takes minutes; a busy machine takes seconds.
+    assert time.monotonic() - started < 20
 
 
 def test_a_claimed_length_beyond_the_file_is_refused_without_reading_it() -> None:
