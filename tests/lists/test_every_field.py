@@ -1,6 +1,6 @@
 """Every list that the API's document shows, sorted and filtered by every field that it declares."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 import httpx
@@ -109,16 +109,25 @@ def test_every_list_of_the_document_is_asked_here() -> None:
     assert found == set(LISTS)
 
 
+def batched(names: Iterable[str], size: int) -> Iterator[list[str]]:
+    every = list(names)
+    return (every[at : at + size] for at in range(0, len(every), size))
+
+
 @pytest.mark.parametrize("path", LISTS)
 def test_a_list_is_sorted_and_filtered_by_each_of_its_fields(peopled: Tenant, path: str) -> None:
     user, listing = LISTS[path]
-    asked = [("filter", f"{name}={value_of(field)}") for name, field in listing.fields.items()]
-    asked += [("sort", f"-{name}") for name, field in listing.fields.items() if field.order is not None]
+    sortable = [name for name, field in listing.fields.items() if field.order is not None]
+    # A few at a time: what one of them breaks, the request with it breaks.
+    asked: list[dict[str, str | list[str]]] = [
+        {"filter": [f"{name}={value_of(listing.fields[name])}" for name in some]} for some in batched(listing.fields, 6)
+    ]
+    asked += [{"sort": ",".join(f"-{name}" for name in some)} for some in batched(sortable, 3)]
     headers = {"Authorization": f"Bearer {peopled.tokens[user]}"}
     with httpx.Client(headers=headers, timeout=60) as client:
         url = f"{peopled.url}{API_PREFIX}{path.format(**NAMES)}"
         whole = len(client.get(url).json()["items"])
-        for what, value in asked:
-            answer = client.get(url, params={what: value})
-            assert answer.status_code == 200, (value, answer.text)
-            assert what == "filter" or len(answer.json()["items"]) == whole, f"the order {value} loses nothing"
+        for parameters in asked:
+            answer = client.get(url, params=parameters)
+            assert answer.status_code == 200, (parameters, answer.text)
+            assert "filter" in parameters or len(answer.json()["items"]) == whole, f"{parameters} loses nothing"
