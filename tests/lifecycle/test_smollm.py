@@ -37,7 +37,7 @@ def corpus() -> Path:
 def rows(corpus: Path, tmp_path: Path) -> Path:
     """The English pairs with short answers."""
     found = (json.loads(line) for line in corpus.read_text(encoding="utf-8").splitlines())
-    short = [row for row in found if row["language"] == "en" and len(row["prompt"]) < 60 and len(row["completion"]) < 60]
+    short = [row for row in found if row["language"] == "en" and len(row["prompt"]) < 80 and len(row["completion"]) < 80]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in short), encoding="utf-8")
     return path
