@@ -15,6 +15,8 @@ from observe.conftest import Watched, value_of
 from ringi.embedded import postgres, valkey
 from support.waiting import until
 
+pytestmark = pytest.mark.long
+
 PARTS = {"database", "migrations", "blob_store", "broker", "relay", "sequencer", "notifier"}
 NEEDED = {"database", "migrations", "blob_store"}
 
