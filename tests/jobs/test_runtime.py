@@ -63,13 +63,22 @@ def more_than_any_machine_has() -> Any:
     return np.empty(2**50, dtype=np.uint8)
 
 
+def more_than_torch_finds_on_the_cpu() -> Any:
+    return torch.empty(2**50, dtype=torch.uint8)
+
+
 def more_than_the_device_has() -> Any:
     # As a CUDA device says it; without one, nothing else makes torch raise this.
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
 
 @pytest.mark.parametrize(
-    ("allocate", "words"), [(more_than_any_machine_has, "Unable to allocate 1.00 PiB"), (more_than_the_device_has, "CUDA out of memory.")]
+    ("allocate", "words"),
+    [
+        (more_than_any_machine_has, "Unable to allocate 1.00 PiB"),
+        (more_than_torch_finds_on_the_cpu, "can't allocate memory"),
+        (more_than_the_device_has, "CUDA out of memory."),
+    ],
 )
 def test_work_that_finds_too_little_memory_says_so_and_is_not_tried_again_in_the_same_place(
     allocate: Callable[[], Any], words: str

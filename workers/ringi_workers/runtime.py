@@ -118,8 +118,8 @@ def _attempt(kind: JobKind, lease: "Lease") -> Any:
     except MemoryError as error:
         return OutOfMemory(f"The worker ran out of memory: {error}", next_step="Use a smaller batch or a larger device.")
     except Exception as error:
-        # torch raises its own out-of-memory error, and this module may not import torch.
-        if type(error).__name__ == "OutOfMemoryError":
+        # torch has an error of its own for devices and a plain RuntimeError for the CPU, and this module may not import torch.
+        if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in str(error):
             return OutOfMemory(f"The device ran out of memory: {error}", next_step="Use a smaller batch or a larger device.")
         log.exception("job %s failed", lease.job.id)
         return WorkFailed(error)
