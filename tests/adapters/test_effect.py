@@ -6,7 +6,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from ringi.adapters.admission import EFFECT_OVER_NOISE
-from ringi.jobs.contracts import EffectFacts
+from ringi.jobs.contracts.adapters import EffectFacts
 from ringi_workers.adapters.attach import adapter_facts, load_base, load_tokenizer
 from ringi_workers.adapters.effect import PROBE_PROMPTS, measure_effect
 from ringi_workers.training.data import encode_text, render_prompt

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from ringi.adapters.manifest import Manifest, diff
-from ringi.jobs.contracts import FileRef
+from ringi.jobs.contracts.parts import FileRef
 from ringi.kit.digests import sha256_bytes
 
 BASE = sha256_bytes(b"base")

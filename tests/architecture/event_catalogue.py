@@ -4,7 +4,8 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from ringi.events.catalogue import CATALOGUE, EventData
+from ringi.events.catalogue.data import EventData
+from ringi.events.catalogue.names import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "docs" / "events.md"
@@ -32,7 +33,7 @@ def catalogue() -> str:
     lines = [
         "# Events",
         "",
-        f"Made by `{COMMAND}` from `platform/ringi/events/catalogue.py`; a test keeps it current. How they are delivered: [webhooks.md](webhooks.md).",
+        f"Made by `{COMMAND}` from `platform/ringi/events/catalogue/`; a test keeps it current. How they are delivered: [webhooks.md](webhooks.md).",
         "",
         "An event is written in the transaction of the change that it tells of. Its envelope is `id` (UUID v7), `type`, `timestamp` (UTC),",
         "`project` (null for what concerns the whole organisation: base models) and `data`, whose fields are listed below. Fields may be added;",

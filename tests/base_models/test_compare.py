@@ -13,7 +13,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from ringi.base_models.fingerprint_weights import records_to_lines
-from ringi.jobs.contracts import CompareBasesResult, ComparedBase, FileRef
+from ringi.jobs.contracts.base_models import CompareBasesResult, ComparedBase
+from ringi.jobs.contracts.parts import FileRef
 from ringi.kit.digests import sha256_file
 from ringi_workers.base_models.compare import compare
 from ringi_workers.base_models.fingerprint import fingerprint

@@ -15,7 +15,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ringi.base_models.fingerprint_weights import TensorNameCollision, records_from_lines, records_to_lines
 from ringi.base_models.layout import _SPLIT_EXPERTS, Piece, canonical_pieces
-from ringi.jobs.contracts import CompareBasesResult, ComparedBase, FileRef
+from ringi.jobs.contracts.base_models import CompareBasesResult, ComparedBase
+from ringi.jobs.contracts.parts import FileRef
 from ringi.kit.digests import sha256_file
 from ringi_workers.base_models.compare import compare
 from ringi_workers.base_models.fingerprint import BaseTokenizerInvalid, Fingerprint, fingerprint

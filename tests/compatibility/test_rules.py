@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringi.compatibility.rules import Action, Assessment, Code, Severity, Verdict, changed_side_files, judge, report_bytes
-from ringi.jobs.contracts import AdapterFacts, CompareBasesResult, FileRef, TensorChange
+from ringi.jobs.contracts.adapters import AdapterFacts
+from ringi.jobs.contracts.base_models import CompareBasesResult, TensorChange
+from ringi.jobs.contracts.parts import FileRef
 from ringi.kit.digests import sha256_bytes
 
 Q, V, EMBED = ("model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.v_proj.weight", "model.embed_tokens.weight")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ringi.datasets.reading import DatasetNoRows, DatasetNotUtf8, DatasetRowInvalid, Row, SourceRows, read_rows
 from ringi.datasets.validation import DatasetNoUsableRows, DatasetSplitEmpty, Split, as_json_lines, normalise, validate_and_split
-from ringi.jobs.contracts import SplitSpec
+from ringi.jobs.contracts.datasets import SplitSpec
 
 HALF = SplitSpec(validation_fraction=0.5, seed=7)
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ringi.datasets.validation import read_rows, validate_and_split
-from ringi.jobs.contracts import SplitSpec
+from ringi.jobs.contracts.datasets import SplitSpec
 from ringi_workers.demo.base_variants import perturb, reshard
 from ringi_workers.demo.broken_adapters import wrong_prefix_adapter, zero_b_adapter
 from ringi_workers.demo.sources import default_cache, fetch_base_model, fetch_chat_corpus

@@ -12,7 +12,7 @@ from fastapi.routing import iter_route_contexts
 from ringi.api.app import API_PREFIX, create_app
 from ringi.fleet.matching import GIB
 from ringi.fleet.schemas import Device
-from ringi.jobs.contracts import Queue
+from ringi.jobs.contracts.kinds import Queue
 from ringi.jobs.schemas import DemandOut
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -58,7 +58,7 @@ def test_the_scaled_worker_is_the_worker_of_the_compose_file() -> None:
 
 
 def test_a_pod_that_ends_has_the_time_of_the_longest_job() -> None:
-    from ringi.jobs.contracts import CONTRACTS
+    from ringi.jobs.contracts.kinds import CONTRACTS
 
     longest = max(contract.time_limit_s for contract in CONTRACTS.values())
     assert PARTS["Deployment"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= longest

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from ringi.evaluation.verdict import NotFinite, judge
-from ringi.jobs.contracts import ArmRecord, ItemRecord, Progress
+from ringi.jobs.contracts.evaluation import ArmRecord, ItemRecord
+from ringi.jobs.contracts.parts import Progress
 from ringi.kit.digests import sha256_bytes
 from ringi_workers.adapters.attach import load_tokenizer
 from ringi_workers.evaluation.arms import ArmFolders, ArmPair, load_arms

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ringi.evaluation import records
-from ringi.jobs.contracts import ArmRecord, ItemRecord
+from ringi.jobs.contracts.evaluation import ArmRecord, ItemRecord
 from ringi.kit.digests import Digest, sha256_bytes
 from ringi.settings import get_settings
 from ringi.storage import blobs

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from ringi.evaluation.verdict import DuplicateItem, EvaluationSummary, NotFinite, UnpairedItem, Verdict, judge
-from ringi.jobs.contracts import ArmRecord, ItemRecord
+from ringi.jobs.contracts.evaluation import ArmRecord, ItemRecord
 
 DIGEST = "sha256:" + "0" * 64
 

@@ -2,13 +2,16 @@
 
 import ast
 import inspect
+import pkgutil
 import re
 
 import pytest
 
 from architecture.event_catalogue import COMMAND, KEPT, ROOT, catalogue
 from ringi.audit.schemas import AuditAction
-from ringi.events.catalogue import CATALOGUE, EventData
+from ringi.events import catalogue as catalogue_pages
+from ringi.events.catalogue.data import EventData
+from ringi.events.catalogue.names import CATALOGUE, PAGES
 
 each = pytest.mark.parametrize("event", CATALOGUE.values(), ids=CATALOGUE)
 # What the audit log records and no event tells: identities and uploads lie below events, reading changes nothing, and the rest has its
@@ -35,6 +38,11 @@ TOLD_AS = {
 }  # fmt: skip
 
 
+def test_every_page_of_the_catalogue_is_in_it() -> None:
+    pages = {page.name for page in pkgutil.iter_modules(catalogue_pages.__path__)} - {"data", "names"}
+    assert {page.__name__.rpartition(".")[2] for page in PAGES} == pages
+
+
 def test_the_page_is_current() -> None:
     assert KEPT.read_text(encoding="utf-8") == catalogue(), f"The catalogue changed. Run: {COMMAND}"
 
@@ -50,7 +58,7 @@ def test_an_event_has_a_name_of_one_form_a_japanese_title_and_an_explanation(eve
 
 
 def test_every_event_is_told_by_the_platform() -> None:
-    files = [path for path in (ROOT / "platform" / "ringi").rglob("*.py") if path.name != "catalogue.py"]
+    files = [path for path in (ROOT / "platform" / "ringi").rglob("*.py") if path.parent.name != "catalogue"]
     nodes = (node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     named = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     assert {event.__name__ for event in CATALOGUE.values()} - named == set()

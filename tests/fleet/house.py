@@ -14,7 +14,7 @@ from ringi.fleet.schemas import Device, WorkerFacts
 from ringi.identity.models import Organization, Project
 from ringi.jobs import placement
 from ringi.jobs import service as jobs
-from ringi.jobs.contracts import JobKind
+from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.models import Job
 from ringi.kit.actor import Actor, ActorKind
 from support.this_worker import PAYLOAD

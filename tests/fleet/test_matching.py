@@ -6,7 +6,10 @@ import pytest
 
 from ringi.fleet.matching import GIB, Capability, Requirements, fits, why_waiting
 from ringi.fleet.schemas import Condition, Device
-from ringi.jobs.contracts import BaseRef, FileRef, JobKind, LoraSpec, Queue, SplitSpec, TrainPayload, ValidateDatasetPayload
+from ringi.jobs.contracts.datasets import SplitSpec, ValidateDatasetPayload
+from ringi.jobs.contracts.kinds import JobKind, Queue
+from ringi.jobs.contracts.parts import BaseRef, FileRef
+from ringi.jobs.contracts.training import LoraSpec, TrainPayload
 from ringi.jobs.placement import requirements
 from ringi.jobs.schemas import Placement
 from ringi.training.schemas import TrainingPlan

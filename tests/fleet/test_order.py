@@ -12,7 +12,7 @@ from ringi.fleet.matching import GIB
 from ringi.fleet.schemas import Device
 from ringi.identity.models import Organization
 from ringi.jobs import service as jobs
-from ringi.jobs.contracts import JobKind
+from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
 from ringi.kit.actor import Actor, ActorKind

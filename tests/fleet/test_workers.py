@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from ringi.fleet.schemas import Condition, Device, WorkerOut
-from ringi.jobs.contracts import Queue
+from ringi.jobs.contracts.kinds import Queue
 from ringi.jobs.schemas import JobState
 from support.refusals import refused
 from support.running_platform import PROJECT

@@ -15,7 +15,8 @@ from ringi.db.session import get_sessionmaker, transaction
 from ringi.identity.models import Organization
 from ringi.jobs import log as job_log
 from ringi.jobs import service as jobs
-from ringi.jobs.contracts import JobKind, Progress
+from ringi.jobs.contracts.kinds import JobKind
+from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.models import Job, JobLogEntry
 from ringi.jobs.schemas import EntryKind, JobState, Level
 from ringi.kit.actor import Actor, ActorKind

@@ -16,7 +16,8 @@ from ringi.events import outbox
 from ringi.events.models import OutboxMessage
 from ringi.events.schemas import Topic
 from ringi.jobs import service as jobs
-from ringi.jobs.contracts import JobKind, Progress
+from ringi.jobs.contracts.kinds import JobKind
+from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
 from ringi_workers import runtime

@@ -1,8 +1,11 @@
 """A chapter of the story: new revisions of the base say what they mean for every adapter made for it, and move nothing."""
 
+from functools import partial
 from pathlib import Path
 
+from ringi.cli.client import RingiClient
 from ringi.compatibility.rules import Action, Verdict
+from ringi.compatibility.schemas import AssessmentOut
 from ringi.identity.schemas import Role
 from ringi.releases.schemas import BaseStatus
 from support.base_variants import perturb, reshard
@@ -25,7 +28,7 @@ def new_base_revisions_flag_every_adapter_and_move_nothing(platform: Platform, s
     assert r2.digest != base_digest
     for project, adapter, versions in ((PROJECT, ADAPTER, ("v1", "v2")), (OTHER, "faq-bot", ("v1",))):
         for version in versions:
-            drifted = until(lambda p=project, a=adapter, v=version: list(contributor.compatibility.of_version(p, a, v)), pause_s=0.1)[0]  # type: ignore[misc]
+            drifted = until(partial(_assessed, contributor, project, adapter, version), pause_s=0.1)[0]
             assert (drifted.base, drifted.assessment.verdict, drifted.assessment.action) == (
                 f"{BASE}:r2",
                 Verdict.DRIFTED,
@@ -61,3 +64,7 @@ def another_project_adapts_the_same_base(platform: Platform, tmp_path: Path) -> 
     contributor.adapters.create(OTHER, "faq-bot", base=BASE)
     run = contributor.training.start(OTHER, "faq-bot", dataset="rows", plan=PLAN.model_copy(update={"max_steps": 20}))
     platform.succeeded(run.job_id)
+
+
+def _assessed(contributor: RingiClient, project: str, adapter: str, version: str) -> list[AssessmentOut]:
+    return list(contributor.compatibility.of_version(project, adapter, version))

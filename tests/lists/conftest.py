@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from lists.world import Tenant, application, tenant
 from ringi.adapters.schemas import VersionState
 from ringi.embedded.postgres import PostgresHandle
-from ringi.jobs.contracts import JobKind
+from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.schemas import JobState
 from support.hub_client import HubServer, hub_server
 from support.postgres import DatabaseUrls, drop_database, fresh_database

@@ -20,7 +20,7 @@ from ringi.evaluation.lists import EVALUATIONS
 from ringi.events.lists import DELIVERIES, EVENTS, SUBSCRIPTIONS
 from ringi.events.schemas import CreateSubscription
 from ringi.identity.lists import MEMBERSHIPS, PROJECTS, TOKENS, USERS
-from ringi.jobs.contracts import JobKind
+from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.lists import JOBS
 from ringi.kit.digests import sha256_bytes
 from ringi.origins.endpoints import ORIGINS, ORIGINS_OF_VERSION

@@ -9,7 +9,7 @@ from lists.world import Tenant
 from ringi.approvals.models import ApprovalGrant
 from ringi.audit.models import AuditEvent
 from ringi.audit.service import read_event
-from ringi.jobs.contracts import JobKind
+from ringi.jobs.contracts.kinds import JobKind
 from ringi.tags.schemas import MAX_TAGS, Taggable
 from support.refusals import refused
 

@@ -28,7 +28,9 @@ from ringi.evaluation.models import Evaluation
 from ringi.identity import service as identity
 from ringi.identity.models import Organization, User
 from ringi.identity.schemas import Role, UserKind
-from ringi.jobs.contracts import JobKind, TrainMetrics, as_document
+from ringi.jobs.contracts.kinds import JobKind
+from ringi.jobs.contracts.parts import as_document
+from ringi.jobs.contracts.training import TrainMetrics
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
 from ringi.kit.actor import Actor, ActorKind

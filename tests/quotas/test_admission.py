@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from ringi.identity.models import Organization, Project
 from ringi.jobs import admission
-from ringi.jobs.contracts import JobKind, Queue
+from ringi.jobs.contracts.kinds import JobKind, Queue
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
 from ringi.quotas import service as quotas

@@ -12,7 +12,8 @@ from sqlalchemy import select
 from retention.conftest import OVER, Ground
 from ringi.db.session import get_sessionmaker, transaction
 from ringi.jobs import service as jobs
-from ringi.jobs.contracts import JobKind, SplitSpec, ValidateDatasetPayload
+from ringi.jobs.contracts.datasets import SplitSpec, ValidateDatasetPayload
+from ringi.jobs.contracts.kinds import JobKind
 from ringi.kit.digests import Digest
 from ringi.kit.ids import uuid7
 from ringi.retention import service as retention

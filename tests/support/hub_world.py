@@ -34,7 +34,8 @@ from ringi.identity import service as identity
 from ringi.identity.authentication import authenticate
 from ringi.identity.models import Organization, User
 from ringi.identity.schemas import Role, UserKind
-from ringi.jobs.contracts import FileRef, JobKind, as_document
+from ringi.jobs.contracts.kinds import JobKind
+from ringi.jobs.contracts.parts import FileRef, as_document
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
 from ringi.kit.actor import Actor, ActorKind, system_actor

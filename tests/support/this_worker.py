@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from ringi.db.session import get_engine, get_sessionmaker, transaction
 from ringi.identity.models import Organization
 from ringi.jobs import service as jobs
-from ringi.jobs.contracts import JobKind, SplitSpec, ValidateDatasetPayload
+from ringi.jobs.contracts.datasets import SplitSpec, ValidateDatasetPayload
+from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.models import Job
 from ringi.kit.actor import Actor, ActorKind
 from ringi.settings import get_settings

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from ringi.adapters.config_gate import check_config
-from ringi.jobs.contracts import LoraSpec, Progress
+from ringi.jobs.contracts.parts import Progress
+from ringi.jobs.contracts.training import LoraSpec
 from ringi.kit.digests import sha256_file
 from ringi_workers.adapters.attach import UnknownTargetModules, attach, load_base, load_tokenizer
 from ringi_workers.training.checkpoint import CheckpointForeign

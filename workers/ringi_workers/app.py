@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import celeryd_after_setup, celeryd_init, setup_logging, worker_ready, worker_shutdown
 
-from ringi.jobs.contracts import CONTRACTS, Queue
+from ringi.jobs.contracts.kinds import CONTRACTS, Queue
 from ringi.kit.errors import RingiError
 from ringi.observe import logs, serving
 from ringi.settings import get_settings

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from ringi.jobs.contracts import Progress
+from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.models import Job
 from ringi.kit.errors import RingiError
 from ringi_workers.tracking import MetricMirror, NoMirror, RunStatus

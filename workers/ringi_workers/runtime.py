@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from ringi.db.session import transaction
 from ringi.jobs import log as job_log
 from ringi.jobs import service as jobs
-from ringi.jobs.contracts import CONTRACTS, JobKind
+from ringi.jobs.contracts.kinds import CONTRACTS, JobKind
 from ringi.jobs.log import Line
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState

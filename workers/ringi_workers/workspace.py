@@ -17,7 +17,7 @@ import psutil
 
 from ringi.db.session import transaction
 from ringi.jobs import service as jobs
-from ringi.jobs.contracts import BaseRef, FileRef, as_document
+from ringi.jobs.contracts.parts import BaseRef, FileRef, as_document
 from ringi.jobs.models import Job
 from ringi.kit.digests import Digest, chunks, hex_of
 from ringi.settings import get_settings

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ringi.jobs.contracts import AdapterFacts, EffectFacts
+from ringi.jobs.contracts.adapters import AdapterFacts, EffectFacts
 from ringi.kit.errors import InvalidInput
 
 # How many times the base's own numerical noise (other batch shapes, same input) an adapter's change of the logits must be.

@@ -25,7 +25,8 @@ from ringi.base_models import service as base_models
 from ringi.base_models.service import RevisionNotSealed
 from ringi.identity.dependencies import InProject, allowed_in_project
 from ringi.identity.permissions import Permission
-from ringi.jobs.contracts import AdapterFacts, EffectFacts, FileRef
+from ringi.jobs.contracts.adapters import AdapterFacts, EffectFacts
+from ringi.jobs.contracts.parts import FileRef
 from ringi.jobs.service import AlreadyRunning
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.quotas.refusals import QUOTAS

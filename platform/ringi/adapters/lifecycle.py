@@ -15,7 +15,7 @@ from ringi.adapters.models import AdapterVersion, version_name
 from ringi.adapters.schemas import VersionState
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
-from ringi.events import catalogue as events
+from ringi.events.catalogue import adapters as adapters_events
 from ringi.events.emission import emit
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Conflict
@@ -34,10 +34,13 @@ _ACTIONS = {
     VersionState.RETIRED: AuditAction.ADAPTER_VERSION_RETIRE,
     VersionState.REVOKED: AuditAction.ADAPTER_VERSION_REVOKE,
 }
-_EVENTS: dict[VersionState, type[events.AdapterVersionRetired | events.AdapterVersionDeprecated | events.AdapterVersionRevoked]] = {
-    VersionState.DEPRECATED: events.AdapterVersionDeprecated,
-    VersionState.RETIRED: events.AdapterVersionRetired,
-    VersionState.REVOKED: events.AdapterVersionRevoked,
+_EVENTS: dict[
+    VersionState,
+    type[adapters_events.AdapterVersionRetired | adapters_events.AdapterVersionDeprecated | adapters_events.AdapterVersionRevoked],
+] = {
+    VersionState.DEPRECATED: adapters_events.AdapterVersionDeprecated,
+    VersionState.RETIRED: adapters_events.AdapterVersionRetired,
+    VersionState.REVOKED: adapters_events.AdapterVersionRevoked,
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ringi.jobs.contracts import FileRef
+from ringi.jobs.contracts.parts import FileRef
 from ringi.kit.digests import Digest, canonical_json, hex_of, sha256_bytes
 
 PEFT_LORA = "peft-lora/1"

@@ -5,7 +5,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from ringi.jobs.contracts import AdapterFacts, EffectFacts, FileRef
+from ringi.jobs.contracts.adapters import AdapterFacts, EffectFacts
+from ringi.jobs.contracts.parts import FileRef
 from ringi.kit.digests import Digest
 from ringi.tags.schemas import Tagged
 from ringi.uploads.schemas import Files

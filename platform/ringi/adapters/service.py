@@ -18,22 +18,14 @@ from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.base_models import service as base_models
 from ringi.base_models.models import BaseModel, BaseRevision
-from ringi.events import catalogue as events
+from ringi.events.catalogue import adapters as adapters_events
 from ringi.events.emission import emit
 from ringi.identity.models import Project
 from ringi.identity.permissions import visible
 from ringi.jobs import service as jobs
-from ringi.jobs.contracts import (
-    AdapterFacts,
-    AdapterRef,
-    BaseRef,
-    EffectFacts,
-    FileRef,
-    InspectPayload,
-    InspectResult,
-    JobKind,
-    as_document,
-)
+from ringi.jobs.contracts.adapters import AdapterFacts, EffectFacts, InspectPayload, InspectResult
+from ringi.jobs.contracts.kinds import JobKind
+from ringi.jobs.contracts.parts import AdapterRef, BaseRef, FileRef, as_document
 from ringi.jobs.models import Job
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.digests import hex_of, sha256_json
@@ -75,7 +67,7 @@ def create(session: Session, actor: Actor, *, project: Project, name: str, base:
     session.add(adapter)
     session.flush()  # adapter.id goes into the audit event
     audit.record(session, actor, AuditAction.ADAPTER_CREATE, object_type="adapter", object_id=adapter.id, project_id=project.id)
-    emit(session, events.AdapterCreated(adapter=adapter.reference, adapter_id=adapter.id, base=base.name), project_id=project.id)
+    emit(session, adapters_events.AdapterCreated(adapter=adapter.reference, adapter_id=adapter.id, base=base.name), project_id=project.id)
     return adapter
 
 
@@ -209,7 +201,7 @@ def register_version(  # a version is made of exactly these
     )  # fmt: skip
     session.add(version)
     job.produced = f"{adapter_name}:v{version.number}"
-    sealed = events.AdapterVersionSealed(
+    sealed = adapters_events.AdapterVersionSealed(
         version=job.produced, version_id=version.id, manifest_digest=manifest.digest, source=source.value, job_id=job.id
     )
     emit(session, sealed, project_id=job.project_id)
@@ -235,4 +227,4 @@ def note_refusal(session: Session, job: Job) -> None:
         details={"job": str(job.id), "code": (job.error or {}).get("code", "unknown"), "on_behalf_of": str(job.created_by)},
     )  # fmt: skip
     code = (job.error or {}).get("code", "unknown")
-    emit(session, events.AdapterVersionRefused(adapter=payload.adapter_name, job_id=job.id, code=code), project_id=job.project_id)
+    emit(session, adapters_events.AdapterVersionRefused(adapter=payload.adapter_name, job_id=job.id, code=code), project_id=job.project_id)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ringi.jobs.contracts import TensorFact
+from ringi.jobs.contracts.adapters import TensorFact
 from ringi.kit.errors import RingiError
 
 DTYPE_BYTES: Mapping[str, int] = {

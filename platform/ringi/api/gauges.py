@@ -17,7 +17,7 @@ from ringi.audit.models import AuditCheckpoint, AuditEvent, AuditHead, AuditPend
 from ringi.evaluation.models import Evaluation
 from ringi.events.models import Delivery, OutboxMessage, Subscription
 from ringi.events.schemas import DeliveryState
-from ringi.jobs.contracts import JobKind, Queue
+from ringi.jobs.contracts.kinds import JobKind, Queue
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import OPEN, JobState
 from ringi.observe import probes, signs

@@ -6,10 +6,10 @@ from sqlalchemy.orm import Session
 
 from ringi.adapters.models import version_name
 from ringi.approvals.models import ApprovalGrant, ApprovalRequest, ApprovalVote
-from ringi.events import catalogue as events
+from ringi.events.catalogue import approvals as approvals_events
 from ringi.events.emission import emit
 
-Told = TypeVar("Told", bound=events.OfRequest)
+Told = TypeVar("Told", bound=approvals_events.OfRequest)
 
 
 def _of(session: Session, request: ApprovalRequest, event: type[Told], **more: Any) -> Told:
@@ -20,7 +20,7 @@ def _of(session: Session, request: ApprovalRequest, event: type[Told], **more: A
 def requested(session: Session, request: ApprovalRequest) -> None:
     """A request was opened."""
     told = _of(
-        session, request, events.ApprovalRequested, requester_id=request.requester_id, manifest_digest=request.manifest_digest,
+        session, request, approvals_events.ApprovalRequested, requester_id=request.requester_id, manifest_digest=request.manifest_digest,
         expires_at=request.expires_at,
     )  # fmt: skip
     emit(session, told, project_id=request.project_id)
@@ -28,28 +28,33 @@ def requested(session: Session, request: ApprovalRequest) -> None:
 
 def voted(session: Session, request: ApprovalRequest, cast: ApprovalVote) -> None:
     """A vote was cast."""
-    told = _of(session, request, events.ApprovalVoted, voter_id=cast.voter_id, decision=str(cast.decision), stage=cast.stage)
+    told = _of(session, request, approvals_events.ApprovalVoted, voter_id=cast.voter_id, decision=str(cast.decision), stage=cast.stage)
     emit(session, told, project_id=request.project_id)
 
 
 def granted(session: Session, request: ApprovalRequest, grant: ApprovalGrant) -> None:
     """The policy is satisfied."""
     told = _of(
-        session, request, events.ApprovalGranted, grant_id=grant.id, manifest_digest=grant.manifest_digest, expires_at=grant.expires_at
+        session,
+        request,
+        approvals_events.ApprovalGranted,
+        grant_id=grant.id,
+        manifest_digest=grant.manifest_digest,
+        expires_at=grant.expires_at,
     )
     emit(session, told, project_id=request.project_id)
 
 
 def refused(session: Session, request: ApprovalRequest) -> None:
     """The voters said no; the request's state says how."""
-    emit(session, _of(session, request, events.ApprovalRefused, outcome=str(request.state)), project_id=request.project_id)
+    emit(session, _of(session, request, approvals_events.ApprovalRefused, outcome=str(request.state)), project_id=request.project_id)
 
 
 def withdrawn(session: Session, request: ApprovalRequest) -> None:
     """The requester took it back."""
-    emit(session, _of(session, request, events.ApprovalWithdrawn), project_id=request.project_id)
+    emit(session, _of(session, request, approvals_events.ApprovalWithdrawn), project_id=request.project_id)
 
 
 def lapsed(session: Session, request: ApprovalRequest) -> None:
     """It ended without a decision; the request's state says why."""
-    emit(session, _of(session, request, events.ApprovalLapsed, outcome=str(request.state)), project_id=request.project_id)
+    emit(session, _of(session, request, approvals_events.ApprovalLapsed, outcome=str(request.state)), project_id=request.project_id)

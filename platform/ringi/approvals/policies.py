@@ -10,7 +10,7 @@ from ringi.approvals.policy import STARTING_POLICY, PolicyDocument
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.db.session import transaction
-from ringi.events import catalogue as events
+from ringi.events.catalogue import approvals as approvals_events
 from ringi.events.emission import emit
 from ringi.identity.models import Project
 from ringi.kit.actor import Actor, system_actor
@@ -79,6 +79,6 @@ def create(
         session, actor, AuditAction.POLICY_CREATE, object_type="approval_policy", object_id=policy.id, object_digest=policy.digest,
         project_id=project_id, organization_id=organization_id, record=content, details={"number": policy.number, "environment": environment},
     )  # fmt: skip
-    told = events.ApprovalPolicySet(policy_id=policy.id, number=policy.number, digest=policy.digest, environment=environment)
+    told = approvals_events.ApprovalPolicySet(policy_id=policy.id, number=policy.number, digest=policy.digest, environment=environment)
     emit(session, told, project_id=project_id)
     return policy

@@ -11,7 +11,8 @@ from ringi.base_models.models import NOT_MEASURED, BaseModel, BaseRevision
 from ringi.base_models.schemas import BaseModelOut, CreateBaseModel, FingerprintParts, RegisterRevision, RevisionOut
 from ringi.identity.dependencies import allowed
 from ringi.identity.permissions import Permission, visible
-from ringi.jobs.contracts import BaseFacts, FileRef
+from ringi.jobs.contracts.base_models import BaseFacts
+from ringi.jobs.contracts.parts import FileRef
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.tags.lists import with_tags

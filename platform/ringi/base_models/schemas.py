@@ -4,7 +4,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from ringi.jobs.contracts import BaseFacts, FileRef
+from ringi.jobs.contracts.base_models import BaseFacts
+from ringi.jobs.contracts.parts import FileRef
 from ringi.kit.digests import Digest
 from ringi.tags.schemas import Tagged
 from ringi.uploads.schemas import Files

@@ -10,20 +10,13 @@ from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.base_models.models import BaseModel, BaseRevision
 from ringi.base_models.schemas import RevisionState
-from ringi.events import catalogue as events
+from ringi.events.catalogue import bases as bases_events
 from ringi.events.emission import emit
 from ringi.identity.permissions import visible
 from ringi.jobs import service as jobs
-from ringi.jobs.contracts import (
-    BaseRef,
-    CompareBasesPayload,
-    ComparedBase,
-    FileRef,
-    FingerprintPayload,
-    FingerprintResult,
-    JobKind,
-    as_document,
-)
+from ringi.jobs.contracts.base_models import CompareBasesPayload, ComparedBase, FingerprintPayload, FingerprintResult
+from ringi.jobs.contracts.kinds import JobKind
+from ringi.jobs.contracts.parts import BaseRef, FileRef, as_document
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import OPEN
 from ringi.kit.actor import Actor, ActorKind, system_actor
@@ -78,7 +71,7 @@ def create(session: Session, actor: Actor, *, name: str, description: str) -> Ba
     session.add(base)
     session.flush()  # base.id goes into the audit event
     audit.record(session, actor, AuditAction.BASE_MODEL_CREATE, object_type="base_model", object_id=base.id)
-    emit(session, events.BaseCreated(base=name, base_id=base.id), organization_id=base.organization_id)
+    emit(session, bases_events.BaseCreated(base=name, base_id=base.id), organization_id=base.organization_id)
     return base
 
 
@@ -180,7 +173,7 @@ def register_revision(session: Session, actor: Actor, *, base: BaseModel, files:
         session, actor, AuditAction.BASE_MODEL_REVISION_REGISTER, object_type="base_revision", object_id=revision.id, object_digest=digest,
         details={"number": number},
     )  # fmt: skip
-    arrived = events.BaseRevisionRegistered(revision=f"{base.name}:r{number}", revision_id=revision.id, digest=digest, job_id=job.id)
+    arrived = bases_events.BaseRevisionRegistered(revision=f"{base.name}:r{number}", revision_id=revision.id, digest=digest, job_id=job.id)
     emit(session, arrived, organization_id=base.organization_id)
     return revision
 
@@ -205,7 +198,7 @@ def complete(session: Session, job: Job, result: FingerprintResult) -> None:
         session, actor, AuditAction.BASE_MODEL_REVISION_SEAL, object_type="base_revision", object_id=revision.id, object_digest=revision.digest,
         details={"f1": result.f1, "f2": result.f2, "job": str(job.id)},
     )  # fmt: skip
-    sealed = events.BaseRevisionSealed(revision=job.produced, revision_id=revision.id, digest=revision.digest, job_id=job.id)
+    sealed = bases_events.BaseRevisionSealed(revision=job.produced, revision_id=revision.id, digest=revision.digest, job_id=job.id)
     emit(session, sealed, organization_id=revision.organization_id)
     earlier = select(BaseRevision).where(
         BaseRevision.base_model_id == revision.base_model_id, BaseRevision.id != revision.id, BaseRevision.state == RevisionState.SEALED
@@ -231,7 +224,7 @@ def refused(session: Session, job: Job) -> None:
             details={"code": (job.error or {}).get("code"), "job": str(job.id)},
         )  # fmt: skip
         name, code = job.subject.removeprefix("base "), (job.error or {}).get("code", "unknown")
-        told = events.BaseRevisionRefused(revision=name, revision_id=revision.id, digest=revision.digest, job_id=job.id, code=code)
+        told = bases_events.BaseRevisionRefused(revision=name, revision_id=revision.id, digest=revision.digest, job_id=job.id, code=code)
         emit(session, told, organization_id=revision.organization_id)
 
 

@@ -23,7 +23,7 @@ from ringi.cli.calls.work import EvaluationCalls, JobCalls, LimitCalls, Training
 from ringi.cli.connection import Connection, OnBytes
 from ringi.cli.errors import AnswerNotUnderstood, ApiError, JobFailed, Unreachable
 from ringi.cli.events import ServerEvent
-from ringi.jobs.contracts import Progress
+from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.schemas import OPEN, JobError, JobOut, JobState, Level
 from ringi.uploads.schemas import UploadOut
 

@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from ringi.base_models.fingerprint_weights import canonical_name
 from ringi.base_models.layout import names_of
-from ringi.jobs.contracts import AdapterFacts, CompareBasesResult, FileRef
+from ringi.jobs.contracts.adapters import AdapterFacts
+from ringi.jobs.contracts.base_models import CompareBasesResult
+from ringi.jobs.contracts.parts import FileRef
 from ringi.kit.digests import canonical_json
 
 NOT_MEASURED = (

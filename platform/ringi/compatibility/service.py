@@ -13,10 +13,13 @@ from ringi.audit.schemas import AuditAction
 from ringi.base_models.models import BaseModel, BaseRevision
 from ringi.compatibility import rules
 from ringi.compatibility.models import BaseComparison, CompatibilityAssessment
-from ringi.events import catalogue as events
+from ringi.events.catalogue import adapters as adapters_events
+from ringi.events.catalogue import releases as releases_events
 from ringi.events.emission import emit
 from ringi.identity.permissions import visible
-from ringi.jobs.contracts import AdapterFacts, CompareBasesPayload, CompareBasesResult, as_document
+from ringi.jobs.contracts.adapters import AdapterFacts
+from ringi.jobs.contracts.base_models import CompareBasesPayload, CompareBasesResult
+from ringi.jobs.contracts.parts import as_document
 from ringi.jobs.models import Job
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.digests import sha256_bytes
@@ -97,13 +100,13 @@ def _tell(session: Session, version: AdapterVersion, revision_id: UUID, assessme
     # unscoped: the platform tells of a version that it has just judged.
     revised = select(BaseModel.name, BaseRevision.number).join(BaseRevision.base_model).where(BaseRevision.id == revision_id)
     base = "{}:r{}".format(*session.execute(revised).one())
-    judged = events.CompatibilityAssessed(version=name, version_id=version.id, base_revision=base, verdict=verdict, action=action)
+    judged = adapters_events.CompatibilityAssessed(version=name, version_id=version.id, base_revision=base, verdict=verdict, action=action)
     emit(session, judged, project_id=version.project_id)
     if assessment.action == rules.Action.KEEP:
         return
     serving = select(ChannelHead.channel).where(ChannelHead.version_id == version.id).order_by(ChannelHead.channel)
     for channel in session.scalars(serving):
-        stale = events.ChannelStaleBase(channel=channel, version=name, base_revision=base, verdict=verdict, action=action)
+        stale = releases_events.ChannelStaleBase(channel=channel, version=name, base_revision=base, verdict=verdict, action=action)
         emit(session, stale, project_id=version.project_id)
 
 

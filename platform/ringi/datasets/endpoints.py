@@ -11,7 +11,7 @@ from ringi.datasets.models import Dataset, DatasetVersion
 from ringi.datasets.schemas import AddDatasetVersion, CreateDataset, DatasetOut, DatasetVersionAccepted, DatasetVersionOut
 from ringi.identity.dependencies import InProject, allowed_in_project
 from ringi.identity.permissions import Permission, visible
-from ringi.jobs.contracts import DatasetReport, SplitSpec
+from ringi.jobs.contracts.datasets import DatasetReport, SplitSpec
 from ringi.jobs.service import AlreadyRunning
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.quotas.refusals import QUOTAS

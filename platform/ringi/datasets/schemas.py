@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from ringi.jobs.contracts import DatasetReport, SplitSpec
+from ringi.jobs.contracts.datasets import DatasetReport, SplitSpec
 from ringi.kit.digests import Digest
 from ringi.tags.schemas import Tagged
 from ringi.web.schemas import Name, Schema, Text

@@ -6,12 +6,13 @@ from sqlalchemy.orm import Session, joinedload
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.datasets.models import Dataset, DatasetVersion
-from ringi.events import catalogue as events
+from ringi.events.catalogue import datasets as datasets_events
 from ringi.events.emission import emit
 from ringi.identity.models import Project
 from ringi.identity.permissions import visible
 from ringi.jobs import service as jobs
-from ringi.jobs.contracts import JobKind, SplitSpec, ValidateDatasetPayload, ValidateDatasetResult
+from ringi.jobs.contracts.datasets import SplitSpec, ValidateDatasetPayload, ValidateDatasetResult
+from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.models import Job
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.digests import Digest, sha256_json
@@ -42,7 +43,7 @@ def create(session: Session, actor: Actor, *, project: Project, name: str, descr
     session.add(dataset)
     session.flush()  # dataset.id goes into the audit event
     audit.record(session, actor, AuditAction.DATASET_CREATE, object_type="dataset", object_id=dataset.id, project_id=project.id)
-    emit(session, events.DatasetCreated(dataset=f"{project.name}/{name}", dataset_id=dataset.id), project_id=project.id)
+    emit(session, datasets_events.DatasetCreated(dataset=f"{project.name}/{name}", dataset_id=dataset.id), project_id=project.id)
     return dataset
 
 
@@ -129,5 +130,5 @@ def complete(session: Session, job: Job, result: ValidateDatasetResult) -> None:
         session, system_actor("worker"), AuditAction.DATASET_VERSION_SEAL, object_type="dataset_version", object_id=version.id, object_digest=digest,
         project_id=job.project_id, organization_id=job.organization_id, details={"job": str(job.id), "on_behalf_of": str(job.created_by)},
     )  # fmt: skip
-    sealed = events.DatasetVersionSealed(version=job.produced, version_id=version.id, digest=digest, job_id=job.id)
+    sealed = datasets_events.DatasetVersionSealed(version=job.produced, version_id=version.id, digest=digest, job_id=job.id)
     emit(session, sealed, project_id=job.project_id)

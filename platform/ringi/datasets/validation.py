@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
 from ringi.datasets.reading import Row, SourceRows, read_rows
-from ringi.jobs.contracts import DatasetReport, SplitSpec
+from ringi.jobs.contracts.datasets import DatasetReport, SplitSpec
 from ringi.kit.digests import canonical_json
 from ringi.kit.errors import InvalidInput
 

@@ -17,7 +17,8 @@ from ringi.evaluation.schemas import EvaluationOut, RequestEvaluation
 from ringi.evaluation.verdict import EvaluationSummary
 from ringi.identity.dependencies import InProject, allowed_in_project
 from ringi.identity.permissions import Permission
-from ringi.jobs.contracts import ItemRecord, Progress
+from ringi.jobs.contracts.evaluation import ItemRecord
+from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.schemas import JobError
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.quotas.refusals import QUOTAS

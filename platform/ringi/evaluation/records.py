@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import count
 
-from ringi.jobs.contracts import ItemRecord
+from ringi.jobs.contracts.evaluation import ItemRecord
 from ringi.kit.digests import Digest
 from ringi.storage import blobs
 from ringi.storage.blobs import UploadTooLarge

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from ringi.evaluation.verdict import EvaluationSummary
-from ringi.jobs.contracts import Progress
+from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.schemas import JobError, JobState, Placement
 from ringi.kit.digests import Digest
 from ringi.tags.schemas import Tagged

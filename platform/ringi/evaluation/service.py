@@ -16,11 +16,12 @@ from ringi.evaluation import records as item_records
 from ringi.evaluation import verdict
 from ringi.evaluation.models import Evaluation
 from ringi.evaluation.schemas import MINIMUM_ITEMS, RequestEvaluation
-from ringi.events import catalogue as events
+from ringi.events.catalogue import work as work_events
 from ringi.events.emission import emit
 from ringi.identity.permissions import visible
 from ringi.jobs import service as jobs
-from ringi.jobs.contracts import Arm, EvaluatePayload, EvaluateResult, JobKind
+from ringi.jobs.contracts.evaluation import Arm, EvaluatePayload, EvaluateResult
+from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.models import Job
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.digests import sha256_json
@@ -83,7 +84,11 @@ def request(  # an evaluation is made of exactly these
         session, actor, AuditAction.EVALUATION_REQUEST, object_type="evaluation", object_id=evaluation.id, project_id=version.project_id,
         details={"version": version.manifest_digest, "base": base_revision.digest, "dataset": dataset.digest, "baseline": body.baseline, "job": str(job.id)},
     )  # fmt: skip
-    emit(session, events.EvaluationRequested(evaluation_id=evaluation.id, version=ref.name, job_id=job.id), project_id=version.project_id)
+    emit(
+        session,
+        work_events.EvaluationRequested(evaluation_id=evaluation.id, version=ref.name, job_id=job.id),
+        project_id=version.project_id,
+    )
     return find(session, actor, version=version, evaluation_id=evaluation.id)
 
 
@@ -113,7 +118,7 @@ def complete(session: Session, job: Job, result: EvaluateResult) -> None:
         object_digest=evaluation.evidence_digest, project_id=evaluation.project_id, organization_id=job.organization_id, record=evaluation.evidence,
         details={"job": str(job.id), "verdict": summary.verdict.value, "on_behalf_of": str(job.created_by)},
     )  # fmt: skip
-    judged = events.EvaluationCompleted(
+    judged = work_events.EvaluationCompleted(
         evaluation_id=evaluation.id, version=candidate.adapter.name if candidate.adapter else "", job_id=job.id, verdict=summary.verdict.value,
         evidence_digest=evaluation.evidence_digest,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-from ringi.jobs.contracts import ItemRecord
+from ringi.jobs.contracts.evaluation import ItemRecord
 from ringi.kit.errors import InvalidInput
 
 RESAMPLES = 2000

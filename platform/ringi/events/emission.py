@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, func, insert, select, true
 from sqlalchemy.orm import Session
 
 from ringi.db.session import must_write
-from ringi.events.catalogue import EventData
+from ringi.events.catalogue.data import EventData
 from ringi.events.models import Delivery, Event, Subscription
 from ringi.events.schemas import DeliveryKind
 from ringi.identity.models import Project

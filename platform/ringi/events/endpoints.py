@@ -11,7 +11,7 @@ from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session, joinedload
 
 from ringi.events import deliveries, subscriptions, targets
-from ringi.events.catalogue import CATALOGUE
+from ringi.events.catalogue.names import CATALOGUE
 from ringi.events.emission import of_pattern
 from ringi.events.lists import DELIVERIES, EVENTS, SUBSCRIPTIONS
 from ringi.events.models import Delivery, Event, Subscription

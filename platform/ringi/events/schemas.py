@@ -1,4 +1,4 @@
-"""The words of events: topics of the outbox, subscriptions, deliveries. The events themselves are in catalogue.py."""
+"""The words of events: topics of the outbox, subscriptions, deliveries. The events themselves are in catalogue/."""
 
 from datetime import datetime
 from enum import StrEnum

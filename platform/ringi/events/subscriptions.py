@@ -8,7 +8,9 @@ from sqlalchemy.orm import Session, joinedload
 
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
-from ringi.events import catalogue, signing, targets
+from ringi.events import signing, targets
+from ringi.events.catalogue import names
+from ringi.events.catalogue import receivers as receivers_events
 from ringi.events.emission import emit, matches, wake
 from ringi.events.models import Delivery, Event, Subscription
 from ringi.events.schemas import ChangeSubscription, Channel, CreateSubscription, DeliveryState
@@ -89,7 +91,7 @@ class WrongChannel(InvalidInput):
 
 
 def _check_patterns(patterns: list[str]) -> list[str]:
-    unknown = [one for one in patterns if not any(matches([one], name) for name in catalogue.CATALOGUE)]
+    unknown = [one for one in patterns if not any(matches([one], name) for name in names.CATALOGUE)]
     if unknown:
         raise UnknownEventType(unknown)
     return list(dict.fromkeys(patterns))
@@ -202,7 +204,7 @@ def disable(session: Session, actor: Actor, subscription: Subscription, *, reaso
     subscription.disabled_at, subscription.disabled_reason = func.clock_timestamp(), reason
     _record(session, actor, AuditAction.SUBSCRIPTION_DISABLE, subscription, payload=reason)
     session.flush()  # the event below is not for the subscription that was just disabled
-    told = catalogue.SubscriptionDisabled(subscription=subscription.name, subscription_id=subscription.id, reason=reason)
+    told = receivers_events.SubscriptionDisabled(subscription=subscription.name, subscription_id=subscription.id, reason=reason)
     emit(session, told, project_id=subscription.project_id)
     session.refresh(subscription, ["disabled_at"])
     return subscription
@@ -238,7 +240,7 @@ def test(session: Session, actor: Actor, subscription: Subscription) -> Delivery
     """A test call: an event of its own, for this subscription alone, on the way of every other delivery."""
     if subscription.disabled_at is not None:
         raise SubscriptionDisabled(subscription.name)
-    data = catalogue.SubscriptionTested(subscription=subscription.name, message="通知のテストです。This is a test.")
+    data = receivers_events.SubscriptionTested(subscription=subscription.name, message="通知のテストです。This is a test.")
     event_id = emit(session, data, project_id=subscription.project_id, only=subscription.id)
     _record(session, actor, AuditAction.SUBSCRIPTION_TEST, subscription)
     # unscoped: the delivery that was just made, to a subscription that the caller holds.

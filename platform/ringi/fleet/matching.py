@@ -7,7 +7,8 @@ from uuid import UUID
 from pydantic import Field
 
 from ringi.fleet.schemas import Condition, Device
-from ringi.jobs.contracts import Part, Queue
+from ringi.jobs.contracts.kinds import Queue
+from ringi.jobs.contracts.parts import Part
 from ringi.web.schemas import Schema
 
 # Attempts of one job that a worker may lose before it is given to another.

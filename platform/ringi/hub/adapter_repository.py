@@ -21,7 +21,7 @@ from ringi.hub.paths import MAIN, Target
 from ringi.identity import service as identity
 from ringi.identity.models import Project, User
 from ringi.identity.permissions import Permission, visible
-from ringi.jobs.contracts import FileRef
+from ringi.jobs.contracts.parts import FileRef
 from ringi.kit.actor import Actor, ActorKind
 from ringi.kit.errors import NotFound
 from ringi.releases import service as releases

@@ -18,7 +18,7 @@ from ringi.hub.documents import Commit, Refs, Snapshot
 from ringi.hub.paths import MAIN, Target
 from ringi.identity.models import User
 from ringi.identity.permissions import Permission, visible
-from ringi.jobs.contracts import FileRef
+from ringi.jobs.contracts.parts import FileRef
 from ringi.kit.actor import Actor
 from ringi.kit.errors import NotFound
 from ringi.releases.models import Channel

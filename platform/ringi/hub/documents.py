@@ -14,7 +14,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from ringi.hub.paths import MAIN
-from ringi.jobs.contracts import FileRef
+from ringi.jobs.contracts.parts import FileRef
 from ringi.kit.digests import hex_of
 
 TREE_PAGE = 1000

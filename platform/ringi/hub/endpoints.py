@@ -28,7 +28,7 @@ from ringi.identity.authentication import authenticate
 from ringi.identity.dependencies import Bearer, count_request
 from ringi.identity.models import Organization
 from ringi.identity.permissions import Permission
-from ringi.jobs.contracts import FileRef
+from ringi.jobs.contracts.parts import FileRef
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Unauthenticated
 from ringi.storage.blobs import get_store

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import extract, func, or_, select
 from sqlalchemy.orm import Session
 
-from ringi.jobs.contracts import Queue
+from ringi.jobs.contracts.kinds import Queue
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import OPEN
 from ringi.quotas import refusals

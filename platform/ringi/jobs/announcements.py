@@ -6,9 +6,10 @@ Success is told by the domain, with what it sealed.
 
 from sqlalchemy.orm import Session
 
-from ringi.events import catalogue as events
+from ringi.events.catalogue import data as data_events
+from ringi.events.catalogue import work as work_events
 from ringi.events.emission import emit
-from ringi.jobs.contracts import JobKind
+from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
 
@@ -30,23 +31,23 @@ def _subjects(job: Job) -> tuple[dict[str, str], dict[str, str]]:
     return {}, {}
 
 
-def _failed(job: Job) -> list[events.EventData]:
+def _failed(job: Job) -> list[data_events.EventData]:
     error = job.error or {}
     why = {"code": str(error.get("code", "unknown")), "message": str(error.get("message", ""))}
     run, evaluation = _subjects(job)
-    told: list[events.EventData] = [events.JobFailed(job_id=job.id, kind=str(job.kind), subject=job.subject, **why)]
+    told: list[data_events.EventData] = [work_events.JobFailed(job_id=job.id, kind=str(job.kind), subject=job.subject, **why)]
     if run:
-        told.append(events.TrainingRunFailed.model_validate({"job_id": job.id, **run, **why}))
+        told.append(work_events.TrainingRunFailed.model_validate({"job_id": job.id, **run, **why}))
     if evaluation:
-        told.append(events.EvaluationFailed.model_validate({"job_id": job.id, **evaluation, **why}))
+        told.append(work_events.EvaluationFailed.model_validate({"job_id": job.id, **evaluation, **why}))
     return told
 
 
-def _cancelled(job: Job) -> list[events.EventData]:
+def _cancelled(job: Job) -> list[data_events.EventData]:
     run, evaluation = _subjects(job)
-    told: list[events.EventData] = [events.JobCancelled(job_id=job.id, kind=str(job.kind), subject=job.subject)]
+    told: list[data_events.EventData] = [work_events.JobCancelled(job_id=job.id, kind=str(job.kind), subject=job.subject)]
     if run:
-        told.append(events.TrainingRunCancelled.model_validate({"job_id": job.id, **run}))
+        told.append(work_events.TrainingRunCancelled.model_validate({"job_id": job.id, **run}))
     if evaluation:
-        told.append(events.EvaluationCancelled.model_validate({"job_id": job.id, **evaluation}))
+        told.append(work_events.EvaluationCancelled.model_validate({"job_id": job.id, **evaluation}))
     return told

@@ -13,7 +13,8 @@ from ringi.identity.dependencies import InProject, allowed, allowed_in_project, 
 from ringi.identity.permissions import Permission
 from ringi.jobs import log as job_log
 from ringi.jobs import placement, service, stream
-from ringi.jobs.contracts import JobKind, Progress, Queue
+from ringi.jobs.contracts.kinds import JobKind, Queue
+from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.lists import JOBS
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import DemandOut, JobError, JobOut, JobState, Level, LogLine, SetPriority

@@ -191,6 +191,7 @@ class Feed:
                 log.warning("the job feed waits for the database: %s", " ".join(str(error).split())[:300])
                 await _pause(_PAUSE_S)
             except Exception:
+                # Without this task every stream of the process would stay open and hear nothing more.
                 log.exception("nobody foresaw this; the job feed goes on where it was")
                 await _pause(_PAUSE_S)
 

@@ -1,7 +1,7 @@
 """The fields of the list of jobs."""
 
 from ringi.identity.lists import owner, project
-from ringi.jobs.contracts import JobKind, Queue
+from ringi.jobs.contracts.kinds import JobKind, Queue
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
 from ringi.tags.lists import fill, tags_of

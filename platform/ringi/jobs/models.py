@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ringi.db.base import Base, OwnedByOrganization, Versioned, search_column
 from ringi.identity.models import Project
-from ringi.jobs.contracts import JobKind
+from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.schemas import EntryKind, JobState
 
 _OPEN = text("state IN ('queued', 'running')")

@@ -16,7 +16,11 @@ from ringi.fleet import service as fleet
 from ringi.fleet.matching import LOSSES_ALLOWED, Capability, Requirements, WaitingFor, fits, why_waiting
 from ringi.fleet.models import Worker
 from ringi.fleet.schemas import Device
-from ringi.jobs.contracts import CONTRACTS, BaseRef, Contract, EvaluatePayload, InspectPayload, JobKind, TrainPayload
+from ringi.jobs.contracts.adapters import InspectPayload
+from ringi.jobs.contracts.evaluation import EvaluatePayload
+from ringi.jobs.contracts.kinds import CONTRACTS, JobKind
+from ringi.jobs.contracts.parts import BaseRef, Contract
+from ringi.jobs.contracts.training import TrainPayload
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import DemandOut, JobState, NeedOut, Placement
 

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from ringi.fleet.matching import GIB, Requirements, WaitingFor
 from ringi.fleet.schemas import Device
-from ringi.jobs.contracts import JobKind, Progress
+from ringi.jobs.contracts.kinds import JobKind
+from ringi.jobs.contracts.parts import Progress
 from ringi.tags.schemas import Tagged
 from ringi.web.schemas import Schema
 

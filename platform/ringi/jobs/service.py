@@ -23,7 +23,8 @@ from ringi.fleet import service as fleet
 from ringi.identity.permissions import visible, visible_projects
 from ringi.jobs import admission, announcements, placement
 from ringi.jobs.cleaning import clean_document
-from ringi.jobs.contracts import CONTRACTS, Contract, JobKind, Progress, as_document
+from ringi.jobs.contracts.kinds import CONTRACTS, JobKind
+from ringi.jobs.contracts.parts import Contract, Progress, as_document
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import OPEN, JobState, Placement
 from ringi.kit.actor import Actor, system_actor

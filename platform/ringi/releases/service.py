@@ -13,7 +13,7 @@ from ringi.approvals.models import ApprovalGrant
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction, Outcome
 from ringi.base_models.models import BaseRevision
-from ringi.events import catalogue as events
+from ringi.events.catalogue import releases as releases_events
 from ringi.events.emission import emit
 from ringi.identity.environments import bound_to
 from ringi.identity.models import Project
@@ -92,7 +92,7 @@ def create_channel(session: Session, actor: Actor, *, project: Project, name: st
         session, actor, AuditAction.CHANNEL_CREATE, object_type="channel", object_id=channel.id, project_id=project.id,
         details={"name": name, "environment": environment},
     )  # fmt: skip
-    emit(session, events.ChannelCreated(channel=name, environment=environment), project_id=project.id)
+    emit(session, releases_events.ChannelCreated(channel=name, environment=environment), project_id=project.id)
     return channel
 
 
@@ -148,7 +148,7 @@ def publish(
         details={"channel": channel.name, "environment": channel.environment, "sequence": release.sequence, "version": str(version.id)}, payload=reason,
     )  # fmt: skip
     session.add(release)
-    told = events.ReleasePublished if action == ReleaseAction.PUBLISH else events.ReleaseRolledBack
+    told = releases_events.ReleasePublished if action == ReleaseAction.PUBLISH else releases_events.ReleaseRolledBack
     moved = told(
         release_id=release.id, channel=channel.name, environment=channel.environment, version=reference, version_id=version.id,
         manifest_digest=version.manifest_digest, previous_version_id=release.previous_version_id, sequence=release.sequence, reason=reason,
@@ -174,7 +174,7 @@ def note_refusal(session: Session, actor: Actor, *, project_id: UUID, channel: s
         session, actor, AuditAction.RELEASE_REFUSE, object_type="adapter_version", object_id=refusal.version_id,
         object_digest=refusal.manifest_digest, outcome=Outcome.DENIED, project_id=project_id, details={"channel": channel, "codes": codes},
     )  # fmt: skip
-    told = events.ReleaseRefused(
+    told = releases_events.ReleaseRefused(
         channel=channel, version_id=refusal.version_id, manifest_digest=refusal.manifest_digest, codes=codes.split(",") if codes else []
     )
     emit(session, told, project_id=project_id)

@@ -12,7 +12,8 @@ from ringi.datasets import service as datasets
 from ringi.identity.dependencies import InProject, allowed_in_project
 from ringi.identity.permissions import Permission
 from ringi.jobs import stream
-from ringi.jobs.contracts import LoraSpec, Progress, TrainMetrics
+from ringi.jobs.contracts.parts import Progress
+from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
 from ringi.jobs.schemas import JobError, Level
 from ringi.jobs.stream import EVENTS, EventStream, PlaceDep, TooManyStreams, UnknownEventId
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated

@@ -7,7 +7,7 @@ from ringi.adapters.models import AdapterVersion
 from ringi.base_models.lists import base_of
 from ringi.datasets.lists import dataset_of
 from ringi.identity.lists import owner
-from ringi.jobs.contracts import TrainMetrics
+from ringi.jobs.contracts.training import TrainMetrics
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
 from ringi.tags.lists import fill, tags_of

@@ -6,7 +6,8 @@ from uuid import UUID
 
 from pydantic import Field, FiniteFloat, StringConstraints
 
-from ringi.jobs.contracts import LoraSpec, Progress, TrainMetrics
+from ringi.jobs.contracts.parts import Progress
+from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
 from ringi.jobs.schemas import JobError, JobState, Placement
 from ringi.tags.schemas import Tagged
 from ringi.web.schemas import Schema, Selector

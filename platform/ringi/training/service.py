@@ -13,11 +13,13 @@ from ringi.audit.schemas import AuditAction
 from ringi.base_models import service as base_models
 from ringi.base_models.models import BaseRevision
 from ringi.datasets.models import Dataset, DatasetVersion
-from ringi.events import catalogue as events
+from ringi.events.catalogue import work as work_events
 from ringi.events.emission import emit
 from ringi.identity.permissions import visible
 from ringi.jobs import service as jobs
-from ringi.jobs.contracts import JobKind, TrainPayload, TrainResult, as_document
+from ringi.jobs.contracts.kinds import JobKind
+from ringi.jobs.contracts.parts import as_document
+from ringi.jobs.contracts.training import TrainPayload, TrainResult
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import Placement
 from ringi.jobs.service import AlreadyRunning
@@ -78,7 +80,9 @@ def start(
         details={"adapter": str(adapter.id), "dataset": dataset.digest, "base": base_revision.digest, "job": str(job.id)},
     )  # fmt: skip
     base = f"{payload.base.name}:r{payload.base.revision}"
-    started = events.TrainingRunStarted(run_id=run.id, adapter=adapter.reference, job_id=job.id, dataset_digest=dataset.digest, base=base)
+    started = work_events.TrainingRunStarted(
+        run_id=run.id, adapter=adapter.reference, job_id=job.id, dataset_digest=dataset.digest, base=base
+    )
     emit(session, started, project_id=run.project_id)
     return find(session, actor, adapter=adapter, run_id=run.id)
 
@@ -98,7 +102,7 @@ def complete(session: Session, job: Job, result: TrainResult) -> AdapterVersion:
         object_digest=version.manifest_digest, project_id=run.project_id, organization_id=job.organization_id,
         details={"job": str(job.id), "version": str(version.id), "on_behalf_of": str(job.created_by)},
     )  # fmt: skip
-    succeeded = events.TrainingRunSucceeded(
+    succeeded = work_events.TrainingRunSucceeded(
         run_id=run.id, adapter=payload.adapter_name, job_id=job.id, version=f"{payload.adapter_name}:v{version.number}", version_id=version.id,
         manifest_digest=version.manifest_digest,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
-from ringi.jobs.contracts import FileRef
+from ringi.jobs.contracts.parts import FileRef
 from ringi.kit.actor import Actor
 from ringi.kit.errors import InvalidInput
 from ringi.storage import blobs

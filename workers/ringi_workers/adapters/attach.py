@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ringi.adapters.config_gate import check_config
 from ringi.adapters.weights import read_header
-from ringi.jobs.contracts import AdapterFacts, TensorFact
+from ringi.jobs.contracts.adapters import AdapterFacts, TensorFact
 from ringi.kit.errors import RingiError
 from ringi_workers.training.export import CONFIG_FILE, WEIGHTS_FILE
 

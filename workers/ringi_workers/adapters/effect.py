@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from ringi.jobs.contracts import AdapterFacts, EffectFacts
+from ringi.jobs.contracts.adapters import AdapterFacts, EffectFacts
 from ringi.kit.digests import sha256_json
 from ringi_workers.adapters.attach import attach
 from ringi_workers.training.data import encode_text, pad_id_of, render_prompt

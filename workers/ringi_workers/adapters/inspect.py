@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from ringi.jobs.contracts import AdapterFacts, EffectFacts
+from ringi.jobs.contracts.adapters import AdapterFacts, EffectFacts
 from ringi_workers.adapters.attach import adapter_facts, load_base, load_tokenizer, read_config, runtime_facts
 from ringi_workers.adapters.effect import measure_effect
 from ringi_workers.training.export import WEIGHTS_FILE, canonical_config, write_config

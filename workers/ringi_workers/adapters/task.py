@@ -4,7 +4,9 @@ from sqlalchemy.orm import Session
 
 from ringi.adapters import service
 from ringi.compatibility import service as compatibility
-from ringi.jobs.contracts import InspectPayload, InspectResult, JobKind, Progress
+from ringi.jobs.contracts.adapters import InspectPayload, InspectResult
+from ringi.jobs.contracts.kinds import JobKind
+from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.models import Job
 from ringi_workers.adapters.inspect import inspect_adapter
 from ringi_workers.following import JobSink

@@ -18,7 +18,8 @@ from ringi.adapters.weights import DTYPE_BYTES
 from ringi.base_models.fingerprint_config import changes
 from ringi.base_models.fingerprint_weights import TensorRecord, canonical_name, is_ignored, records_from_lines
 from ringi.base_models.layout import PADDING
-from ringi.jobs.contracts import CompareBasesResult, ComparedBase, FileRef, TensorChange
+from ringi.jobs.contracts.base_models import CompareBasesResult, ComparedBase, TensorChange
+from ringi.jobs.contracts.parts import FileRef
 from ringi_workers.base_models.read_weights import (
     INDEX,
     SINGLE,

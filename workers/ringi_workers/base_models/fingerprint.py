@@ -10,7 +10,7 @@ from ringi.base_models.config_defaults import ALIASES
 from ringi.base_models.fingerprint_config import BaseConfigInvalid, fingerprint_config, parse_config
 from ringi.base_models.fingerprint_weights import TensorRecord, canonical_name, canonical_records, weights_root
 from ringi.base_models.layout import canonical_pieces
-from ringi.jobs.contracts import BaseFacts
+from ringi.jobs.contracts.base_models import BaseFacts
 from ringi.kit.errors import RingiError
 from ringi_workers.base_models.read_weights import Located, check_index, locate, part_of, record_of, weight_files
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from ringi.base_models import service as base_models
 from ringi.base_models.fingerprint_weights import records_to_lines
 from ringi.compatibility import service as compatibility
-from ringi.jobs.contracts import CompareBasesPayload, CompareBasesResult, FileRef, FingerprintPayload, FingerprintResult, JobKind, Progress
+from ringi.jobs.contracts.base_models import CompareBasesPayload, CompareBasesResult, FingerprintPayload, FingerprintResult
+from ringi.jobs.contracts.kinds import JobKind
+from ringi.jobs.contracts.parts import FileRef, Progress
 from ringi_workers.base_models.compare import compare
 from ringi_workers.base_models.fingerprint import fingerprint
 from ringi_workers.following import JobSink

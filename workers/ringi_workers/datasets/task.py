@@ -2,7 +2,9 @@
 
 from ringi.datasets import service
 from ringi.datasets.validation import as_json_lines, read_rows, validate_and_split
-from ringi.jobs.contracts import JobKind, Progress, ValidateDatasetPayload, ValidateDatasetResult
+from ringi.jobs.contracts.datasets import ValidateDatasetPayload, ValidateDatasetResult
+from ringi.jobs.contracts.kinds import JobKind
+from ringi.jobs.contracts.parts import Progress
 from ringi_workers.following import JobSink
 from ringi_workers.runtime import job
 from ringi_workers.workspace import Workspace

@@ -20,7 +20,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from ringi.jobs.contracts import Progress
+from ringi.jobs.contracts.parts import Progress
 from ringi.kit.digests import canonical_json, hex_of, sha256_file
 from ringi.kit.errors import RingiError
 

@@ -15,7 +15,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from transformers import DynamicCache
 
 from ringi.evaluation.verdict import NotFinite
-from ringi.jobs.contracts import ArmRecord, ItemRecord, Progress
+from ringi.jobs.contracts.evaluation import ArmRecord, ItemRecord
+from ringi.jobs.contracts.parts import Progress
 from ringi.kit.digests import sha256_bytes
 from ringi.kit.errors import RingiError
 from ringi_workers.evaluation.answering import Answer, Prompt, Reference, answer, common_beginning, read_beginning

@@ -4,7 +4,9 @@ import time
 from collections.abc import Iterator
 
 from ringi.evaluation import service
-from ringi.jobs.contracts import Arm, EvaluatePayload, EvaluateResult, ItemRecord, JobKind, Progress
+from ringi.jobs.contracts.evaluation import Arm, EvaluatePayload, EvaluateResult, ItemRecord
+from ringi.jobs.contracts.kinds import JobKind
+from ringi.jobs.contracts.parts import Progress
 from ringi_workers.adapters.attach import runtime_facts
 from ringi_workers.evaluation.arms import ArmFolders, load_arms
 from ringi_workers.evaluation.generate import evaluate

@@ -10,7 +10,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 
-from ringi.events.catalogue import CATALOGUE
+from ringi.events.catalogue.names import CATALOGUE
 from ringi.events.models import Event
 
 _SUBJECT_CHARACTERS = 150

@@ -16,7 +16,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
 
-from ringi.jobs.contracts import LoraSpec, Progress, TrainMetrics
+from ringi.jobs.contracts.parts import Progress
+from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
 from ringi.kit.digests import sha256_file, sha256_json
 from ringi.kit.errors import RingiError
 from ringi_workers.adapters.attach import base_dtype, load_base, load_tokenizer, require_target_modules, runtime_facts

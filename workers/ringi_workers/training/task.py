@@ -3,7 +3,9 @@
 from sqlalchemy.orm import Session
 
 from ringi.compatibility import service as compatibility
-from ringi.jobs.contracts import JobKind, Progress, TrainPayload, TrainResult
+from ringi.jobs.contracts.kinds import JobKind
+from ringi.jobs.contracts.parts import Progress
+from ringi.jobs.contracts.training import TrainPayload, TrainResult
 from ringi.jobs.models import Job
 from ringi.training import service
 from ringi_workers.adapters.inspect import measure

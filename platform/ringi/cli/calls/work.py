@@ -10,7 +10,8 @@ from ringi.cli.connection import Connection, route
 from ringi.cli.events import ServerEvent
 from ringi.cli.listed import Listed
 from ringi.evaluation.schemas import EvaluationOut, RequestEvaluation
-from ringi.jobs.contracts import ItemRecord, JobKind
+from ringi.jobs.contracts.evaluation import ItemRecord
+from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.schemas import JobOut, JobState, Level, LogLine, Placement, SetPriority
 from ringi.quotas.schemas import ProjectUsage, QuotasOut, SetQuotas, TokenUsage
 from ringi.training.schemas import RunOut, StartRun, TrainingPlan

@@ -15,7 +15,7 @@ from ringi.cli.output import cell, emit, emit_list, facts, note, table
 from ringi.cli.references import check_name, dataset_within, parse_version
 from ringi.evaluation.schemas import EvaluationOut, RequestEvaluation
 from ringi.evaluation.verdict import EvaluationSummary, Interval
-from ringi.jobs.contracts import ArmRecord
+from ringi.jobs.contracts.evaluation import ArmRecord
 from ringi.jobs.schemas import placement_of
 
 app = Commands("Evaluations: a version against a baseline, item by item.")

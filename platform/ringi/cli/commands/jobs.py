@@ -12,7 +12,7 @@ from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import IfMatch, Limit
 from ringi.cli.output import emit, emit_list, facts, table
 from ringi.fleet.matching import GIB
-from ringi.jobs.contracts import JobKind
+from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.schemas import JobOut, JobState
 
 app = Commands("Jobs: what the workers do.")

@@ -10,7 +10,7 @@ from ringi.cli.options import IfMatch, Reason
 from ringi.cli.output import emit, facts, table
 from ringi.fleet.matching import GIB
 from ringi.fleet.schemas import Device, WorkerOut
-from ringi.jobs.contracts import Queue
+from ringi.jobs.contracts.kinds import Queue
 from ringi.jobs.schemas import DemandOut
 
 app = Commands("Workers: who does the jobs.")

@@ -19,7 +19,7 @@ from ringi.cli.follow import follow, uploading
 from ringi.cli.moving.plan import Outcome, Ready, Source, Step, Wanted, imported_from
 from ringi.cli.moving.refusals import ArtifactIncomplete, SourceNotUnderstood, SourceRefused
 from ringi.cli.references import parse_adapter, parse_version
-from ringi.jobs.contracts import JobKind
+from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.schemas import OPEN, JobState
 from ringi.kit.errors import RingiError
 

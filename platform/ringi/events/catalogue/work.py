@@ -1,0 +1,99 @@
+"""Events of training runs, evaluations and jobs of any kind."""
+
+from uuid import UUID
+
+from pydantic import Field
+
+from ringi.events.catalogue.data import AdapterName, Code, EventData, Explanation, JobId, RevisionName, VersionName
+from ringi.kit.digests import Digest
+
+
+class _OfRun(EventData):
+    run_id: UUID
+    adapter: AdapterName
+    job_id: JobId
+
+
+class TrainingRunStarted(_OfRun):
+    """A training run was asked for; a worker takes it as soon as one is free."""
+
+    NAME, TITLE = "training.run.started", "学習が開始されました"
+    dataset_digest: Digest
+    base: RevisionName
+
+
+class TrainingRunSucceeded(_OfRun):
+    """A training run ended with a sealed version."""
+
+    NAME, TITLE = "training.run.succeeded", "学習が成功しました"
+    version: VersionName
+    version_id: UUID
+    manifest_digest: Digest
+
+
+class TrainingRunFailed(_OfRun):
+    """A training run failed for good."""
+
+    NAME, TITLE = "training.run.failed", "学習が失敗しました"
+    code: Code
+    message: Explanation
+
+
+class TrainingRunCancelled(_OfRun):
+    """A training run was cancelled."""
+
+    NAME, TITLE = "training.run.cancelled", "学習が取り消されました"
+
+
+class _OfEvaluation(EventData):
+    evaluation_id: UUID
+    version: VersionName
+    job_id: JobId
+
+
+class EvaluationRequested(_OfEvaluation):
+    """An evaluation was asked for."""
+
+    NAME, TITLE = "evaluation.requested", "評価が依頼されました"
+
+
+class EvaluationCompleted(_OfEvaluation):
+    """An evaluation was judged. A verdict other than `better` is a result as well."""
+
+    NAME, TITLE = "evaluation.completed", "評価が完了しました"
+    verdict: str
+    evidence_digest: Digest
+
+
+class EvaluationFailed(_OfEvaluation):
+    """An evaluation failed for good; there is no verdict."""
+
+    NAME, TITLE = "evaluation.failed", "評価が失敗しました"
+    code: Code
+    message: Explanation
+
+
+class EvaluationCancelled(_OfEvaluation):
+    """An evaluation was cancelled."""
+
+    NAME, TITLE = "evaluation.cancelled", "評価が取り消されました"
+
+
+class _OfJob(EventData):
+    job_id: UUID
+    kind: str
+    subject: str = Field(description="What it worked for, in words.")
+
+
+class JobFailed(_OfJob):
+    """A job of any kind failed for good. Training runs and evaluations have events of their own beside it."""
+
+    NAME, TITLE = "job.failed", "ジョブが失敗しました"
+    code: Code
+    message: Explanation
+
+
+class JobCancelled(_OfJob):
+    """A job of any kind was cancelled."""
+
+    NAME, TITLE = "job.cancelled", "ジョブが取り消されました"
