@@ -12,6 +12,8 @@ PYTEST_ARGS ?=
 TEST_PROCESSES ?= 3
 # A log wants lines, a person wants to see how much is left.
 PIP_PROGRESS := $(if $(filter true,$(CI)),--progress-bar off,)
+# Hundreds of processes start in a run: where the caller forbids kept bytecode, each would compile every source again.
+unexport PYTHONDONTWRITEBYTECODE
 SOURCES := $(wildcard platform workers tests migrations benchmarks)
 
 .DEFAULT_GOAL := help
@@ -40,7 +42,7 @@ check: $(INSTALLED)  ## Every check that is not a test: ruff, mypy --strict, imp
 	$(BIN)/python tests/architecture/lint.py $(SOURCES)
 
 test: check  ## Set-up if needed, every check and every test (PYTEST_ARGS='-k name' narrows it)
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 demo: $(INSTALLED)  ## One adapter, end to end, on a real model; leaves the data folder for `make up`
 	$(BIN)/python -m ringi_workers.demo

@@ -1,9 +1,12 @@
 """What every test may ask for: a database of its own, a running platform with real processes, and nothing beyond this machine."""
 
 import socket
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from support.object_store import object_store
 from support.postgres import database, migrated_template, postgres_server
@@ -14,9 +17,34 @@ __all__ = ["broker", "database", "ground", "migrated_template", "object_store", 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take a minute or more (marker `long`) begin first, so that the processes of a run end together."""
-    long = {item.path for item in items if item.get_closest_marker("long")}
-    items.sort(key=lambda item: item.path not in long)
+    """What takes a minute or more (marker `long`) begins first, so that the processes of a run end together."""
+    long = {_unit(item) for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: _unit(item) not in long)
+
+
+def _unit(item: pytest.Item) -> str:
+    file = item.nodeid.partition("::")[0]
+    return _shared_folder(file) or file
+
+
+class OneProcessForOnePlatform(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """A file goes to one process as a whole. The files of a folder that is a package share a platform, so the folder does."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return _shared_folder(file) or file
+
+
+@cache
+def _shared_folder(file: str) -> str | None:
+    folder = Path(file).parent
+    return str(folder) if (Path(__file__).parents[1] / folder / "__init__.py").exists() else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneProcessForOnePlatform:
+    """How a run in several processes is divided."""
+    return OneProcessForOnePlatform(config, log)
 
 
 _connect = socket.socket.connect

@@ -46,3 +46,9 @@ def alone(broker: str) -> Iterator[Alone]:
         finally:
             processes.stop()
             postgres.stop(folder / "database", grace_s=10)
+
+
+@pytest.fixture
+def platform(platform: Platform) -> Platform:
+    """An organisation whose people have all joined: these tests change the rows of some whom nobody has asked for anything."""
+    return platform.with_everybody()

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ringi.api.app import create_app
+from ringi.api.app import app
 
 KEPT = Path(__file__).parents[2] / "docs" / "openapi.json"
 COMMAND = ".venv/bin/python tests/architecture/openapi_document.py"
@@ -12,7 +12,7 @@ COMMAND = ".venv/bin/python tests/architecture/openapi_document.py"
 
 def document() -> dict[str, Any]:
     """What /openapi.json answers."""
-    return create_app().openapi()
+    return app.openapi()
 
 
 def as_text(made: dict[str, Any]) -> str:

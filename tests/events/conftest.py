@@ -161,7 +161,7 @@ class World:
         return self.delivery(found.id)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def rig(postgres_server: PostgresHandle, migrated_template: DatabaseUrls) -> Iterator[Rig]:
     urls = fresh_database(postgres_server, f"events_{uuid4().hex[:8]}", template=migrated_template.name)
     mailbox = Mailbox()

@@ -22,7 +22,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "webhooks.md"
 
 @pytest.fixture
 def shell(world: World, tmp_path: Path) -> Shell:
-    for user, token in world.platform.tokens.items():
+    for user, token in world.platform.with_everybody().tokens.items():
         save_profile(tmp_path / "config.json", user, Profile(server=world.platform.server, token=token), replace=False)
     return Shell(tmp_path, world.platform.server)
 

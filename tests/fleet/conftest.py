@@ -12,7 +12,7 @@ from support.running_platform import new_organization, started
 from support.workbench import Workbench
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bench(
     postgres_server: PostgresHandle, migrated_template: DatabaseUrls, broker: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Workbench]:

@@ -29,7 +29,7 @@ class Hub:
         return {"Authorization": f"Bearer {self.world.tokens[token]}"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hub(postgres_server: PostgresHandle, migrated_template: DatabaseUrls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     folder = tmp_path_factory.mktemp("hub")
     urls = fresh_database(postgres_server, "hub", template=migrated_template.name)

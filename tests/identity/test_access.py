@@ -21,7 +21,7 @@ from support.story import ADAPTER, BASE, Ground
 def stranger(shared_platform: Processes) -> Iterator[Platform]:
     """Another organisation, whose project and users have the same names."""
     with new_organization(shared_platform) as platform:
-        yield platform
+        yield platform.with_everybody()
 
 
 def test_what_belongs_to_another_organisation_is_not_there(ground: Ground, stranger: Platform) -> None:

@@ -29,7 +29,7 @@ class Rig(Workbench):
         client.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def rig() -> Iterator[Rig]:
     with tempfile.TemporaryDirectory(prefix="ringi-jobs-", ignore_cleanup_errors=True) as name:
         folder = Path(name)

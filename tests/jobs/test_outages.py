@@ -121,7 +121,9 @@ class Failed(NamedTuple):
 
 
 def failed_attempts(rig: Rig, job: UUID) -> list[Failed]:
-    with rig.superuser() as database:
+    with rig.superuser() as database, database.transaction():
+        # One snapshot for both questions: an attempt may fail between them.
+        database.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         states = database.execute(
             "SELECT data ->> 'state', data -> 'error' ->> 'code', extract(epoch FROM lead(at) OVER (ORDER BY id) - at)::float"
             " FROM job_log WHERE job_id = %s AND kind = 'state' ORDER BY id",

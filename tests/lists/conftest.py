@@ -40,7 +40,7 @@ class Filled:
     ids: dict[str, UUID]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api(postgres_server: PostgresHandle, migrated_template: DatabaseUrls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("lists")
     urls = fresh_database(postgres_server, f"lists_{uuid4().hex[:8]}", template=migrated_template.name)
@@ -57,7 +57,7 @@ def fresh(api: Api) -> Iterator[Tenant]:
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def filled(api: Api) -> Iterator[Filled]:
     """What the tests that only read look at."""
     acme, rival = api.tenant(), api.tenant()

@@ -19,7 +19,7 @@ from support.waiting import until
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mlflow_server(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """The server, filled by `other_registry.py`."""
     folder = tmp_path_factory.mktemp("mlflow")

@@ -115,7 +115,7 @@ class Watched:
         return answer, UUID(answer.json()["job_id"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def watched() -> Iterator[Watched]:
     with tempfile.TemporaryDirectory(prefix="ringi-observe-", ignore_cleanup_errors=True) as name:
         folder, receiver_port = Path(name), free_port()
@@ -147,7 +147,7 @@ def watched() -> Iterator[Watched]:
             postgres.stop(folder / "database", grace_s=10)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     made = ({"prompt": f"{PRIVATE}、第{number}の質問", "completion": f"第{number}の答えです。", "category": "案内"} for number in range(60))

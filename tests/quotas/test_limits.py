@@ -107,7 +107,7 @@ def test_what_is_sealed_is_what_is_stored(platform: Platform, chief: str, tmp_pa
 
 
 def test_a_token_has_its_requests_a_minute_and_every_answer_says_what_is_left(platform: Platform) -> None:
-    token = next(one for one in platform.as_("admin").identity.tokens() if one.user == "viewer")
+    token = next(one for one in platform.with_everybody().as_("admin").identity.tokens() if one.user == "viewer")
     limited = platform.as_("admin").identity.limit_token(token.id, 3, if_match=str(token.row_version))
     assert (limited.requests_per_minute, limited.row_version) == (3, token.row_version + 1)
     answers = [platform.call("viewer", "GET", "/whoami") for _ in range(4)]
@@ -126,14 +126,14 @@ def test_a_token_has_its_requests_a_minute_and_every_answer_says_what_is_left(pl
 
 
 def test_a_token_sees_what_it_has_used(platform: Platform) -> None:
-    token = next(one for one in platform.as_("admin").identity.tokens() if one.user == "viewer")
+    token = next(one for one in platform.with_everybody().as_("admin").identity.tokens() if one.user == "viewer")
     platform.as_("admin").identity.limit_token(token.id, 600)
     used = platform.as_("viewer").limits.mine()
     assert (used.token_id, used.requests_per_minute, used.remaining, used.reset_s, used.shared) == (token.id, 600, 599, 1, True)
 
 
 def test_uploads_count_too_and_the_client_waits_when_the_wait_is_short(platform: Platform) -> None:
-    token = next(one for one in platform.as_("admin").identity.tokens() if one.user == "contributor")
+    token = next(one for one in platform.with_everybody().as_("admin").identity.tokens() if one.user == "contributor")
     platform.as_("admin").identity.limit_token(token.id, 6)
     begun = time.monotonic()
     headers = [platform.call("contributor", "POST", "/uploads", content=b"x").headers["RateLimit"] for _ in range(2)]
@@ -165,7 +165,7 @@ def test_the_command_line_sets_one_limit_and_leaves_the_others(platform: Platfor
 
 
 def test_a_pull_is_counted_like_any_request_of_its_token(platform: Platform) -> None:
-    token = next(one for one in platform.as_("admin").identity.tokens() if one.user == "viewer")
+    token = next(one for one in platform.with_everybody().as_("admin").identity.tokens() if one.user == "viewer")
     platform.as_("admin").identity.limit_token(token.id, 2)
     headers = {"Authorization": f"Bearer {platform.tokens['viewer']}"}
     answers = [httpx.get(f"{platform.server}/hf/live/api/whoami-v2", headers=headers) for _ in range(3)]

@@ -74,7 +74,7 @@ def object_store_server() -> Iterator[ObjectStore]:
                 return False
 
         try:
-            until(answers, timeout_s=60)
+            until(answers, timeout_s=120)
             yield server
         finally:
             process.send_signal(signal.SIGCONT)

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import UUID, uuid4
 
 import httpx
@@ -31,6 +32,7 @@ from support.waiting import until
 
 SETUP_KEY = "setup-key-of-the-tests"
 PROJECT = "support"
+STORY = {role.value: role for role in (Role.CONTRIBUTOR, Role.REVIEWER, Role.DEPLOYER, Role.VIEWER, Role.INCIDENT_COMMANDER, Role.AUDITOR)}
 # The platform is done with a job in seconds; a machine under load may need more.
 JOB_S = 240.0
 
@@ -135,7 +137,7 @@ def start_api(processes: Processes, name: str = "api", **extra: str) -> None:
         except httpx.TransportError:
             return False
 
-    until(ready, timeout_s=60)
+    until(ready, timeout_s=120)
 
 
 def started(folder: Path, urls: DatabaseUrls, broker_url: str) -> Processes:
@@ -149,15 +151,38 @@ def started(folder: Path, urls: DatabaseUrls, broker_url: str) -> Processes:
     return processes
 
 
-@dataclass
+class Tokens(dict[str, str]):
+    """The token of each user. The people of the story join when they are first asked for: most tests need one or two of them."""
+
+    def __init__(self, admin: str, join: Callable[[str], None]) -> None:
+        super().__init__(admin=admin)
+        self._join, self._one_at_a_time = join, threading.Lock()
+
+    def __missing__(self, user: str) -> str:
+        if user not in STORY:
+            raise KeyError(user)
+        with self._one_at_a_time:
+            if user not in self:
+                self._join(user)
+        return self[user]
+
+
 class Platform:
     """One organisation on a running platform, with a client for every role."""
 
-    processes: Processes
-    organization: str
-    tokens: dict[str, str]
-    project: str = PROJECT
-    clients: dict[str, RingiClient] = field(default_factory=dict)
+    def __init__(self, processes: Processes, organization: str, admin_token: str) -> None:
+        self.processes, self.organization, self.project = processes, organization, PROJECT
+        self.tokens = Tokens(admin_token, self._join)
+        self.clients: dict[str, RingiClient] = {}
+
+    def _join(self, user: str) -> None:
+        self.add_user(user, STORY[user], project=None if STORY[user] is Role.AUDITOR else PROJECT)
+
+    def with_everybody(self) -> Self:
+        """The same, after all people of the story have joined: for tests that name one whom nobody has asked for."""
+        for user in STORY:
+            _ = self.tokens[user]
+        return self
 
     @property
     def server(self) -> str:
@@ -215,16 +240,13 @@ class Platform:
 
 @contextmanager
 def new_organization(processes: Processes) -> Iterator[Platform]:
-    """An organisation with a project and the users of the story, each with a token of their own."""
+    """An organisation with a project; the users of the story get their tokens when they are first asked for."""
     name = f"org-{uuid4().hex[:8]}"
     with RingiClient(processes.server, SETUP_KEY) as operator:
         created = operator.identity.create_organization(name, admin="admin", display_name="検証株式会社")
-    platform = Platform(processes, name, {"admin": created.token.token})
+    platform = Platform(processes, name, created.token.token)
     try:
         platform.as_("admin").identity.create_project(PROJECT, display_name="サポート")
-        for role in (Role.CONTRIBUTOR, Role.REVIEWER, Role.DEPLOYER, Role.VIEWER, Role.INCIDENT_COMMANDER):
-            platform.add_user(role.value, role)
-        platform.add_user("auditor", Role.AUDITOR, project=None)
         yield platform
     finally:
         platform.close()

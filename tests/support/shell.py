@@ -84,7 +84,7 @@ class Shell:
 @pytest.fixture
 def shell(platform: Platform, tmp_path: Path) -> Shell:
     """A home in which everybody of the organisation has a profile."""
-    for user, token in platform.tokens.items():
+    for user, token in platform.with_everybody().tokens.items():
         save_profile(tmp_path / "config.json", user, Profile(server=platform.server, token=token), replace=False)
     return Shell(tmp_path, platform.server)
 

@@ -13,7 +13,7 @@ from ringi.settings import get_settings
 from ringi_workers.stopping import Stop
 
 # What is due later is looked for so often; a notification ends the wait at once.
-SWEEP_S = 0.5
+SWEEP_S = 1.0
 _LONGEST_PAUSE_S = 5.0
 
 

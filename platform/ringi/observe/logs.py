@@ -19,7 +19,9 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "task
 # These tell every request that they send, with its whole address, which may be signed.
 _TALKATIVE = ("httpx", "httpx2", "httpcore", "urllib3", "botocore", "boto3", "s3transfer", "opentelemetry")
 # uvicorn brings handlers of its own, which know no request.
-_TAKEN_OVER = ("uvicorn", "uvicorn.error", "uvicorn.access")
+_TAKEN_OVER = ("uvicorn", "uvicorn.error")
+# Says less of a request than our own line does; without a handler uvicorn does not even put it together.
+_REPLACED = "uvicorn.access"
 _LONGEST = 20_000
 
 
@@ -110,3 +112,5 @@ def configure() -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+    logging.getLogger(_REPLACED).handlers.clear()
+    logging.getLogger(_REPLACED).propagate = False

@@ -1,0 +1,11 @@
+"""Tests of identity name people whom nobody has asked for anything yet."""
+
+import pytest
+
+from support.running_platform import Platform
+
+
+@pytest.fixture
+def platform(platform: Platform) -> Platform:
+    """An organisation whose people have all joined."""
+    return platform.with_everybody()
