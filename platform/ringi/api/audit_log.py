@@ -103,8 +103,11 @@ def event_proof(session: SessionDep, actor: Auditor, event_id: UUID) -> PlainTex
 
 @router.get("/audit/consistency", responses=responses(reading.SizesOutOfOrder))
 def log_consistency(
-    session: SessionDep, actor: Auditor, old: Annotated[int, Query(ge=0, le=2**62)], new: Annotated[int | None, Query(ge=0, le=2**62)] = None
-) -> ConsistencyOut:  # fmt: skip
+    session: SessionDep,
+    actor: Auditor,  # noqa: ARG001  # the declared permission
+    old: Annotated[int, Query(ge=0, le=2**62)],
+    new: Annotated[int | None, Query(ge=0, le=2**62)] = None,
+) -> ConsistencyOut:
     """The proof (RFC 9162 section 2.1.4) that the log of `old` entries is the beginning of that of `new`, by default the newest."""
     found = reading.consistency(session, old, new)
     note = None if found.note is None else found.note.decode()
