@@ -944,6 +944,7 @@ def _are_ranges(value: object, size: int) -> TypeGuard[list[list[int]]]:
 # --- Entries and the tree -----------------------------------------------------------------------------------------------------------
 
 _PREFIX_BYTES = 2
+_LARGEST_FRAME = _PREFIX_BYTES + 2**16 - 1
 _EVENT_KEYS = frozenset(
     ("v", "origin", "id", "ts", "actor", "action", "outcome", "object", "organization", "project", "before", "after", "policy",
      "request_id", "details", "payload_commit")
@@ -955,7 +956,7 @@ def _no_float(text: str) -> Any:
 
 
 # Events hold no floats and no keys beyond ASCII; for these, RFC 8785 is what the standard library writes, a hundred times faster.
-_decode_event = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float).decode
+_decode_event = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float).raw_decode
 _encode_event = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, check_circular=False).encode
 
 
@@ -963,7 +964,8 @@ def claim_of(index: int, entry: bytes) -> Claim:
     """What entry `index` says of itself; every field None where its bytes are not an event in its one canonical spelling."""
     try:
         text = entry.decode()
-        event: dict[str, Any] = _decode_event(text)
+        event: dict[str, Any] = _decode_event(text)[0]
+        # What follows the first document differs here too.
         if _encode_event(event) != text or event.keys() != _EVENT_KEYS:
             return Claim(index, None, None, None, None, None)
         named = event["object"]
@@ -977,19 +979,29 @@ def claim_of(index: int, entry: bytes) -> Claim:
 
 def framed_entries(stream: MemberReader) -> Iterator[bytes]:
     """The entries of C2SP tlog-tiles' bundles, u16be length || entry; an empty one is a hole. Raises BundleInvalid when the framing breaks."""
-    while prefix := stream.take(_PREFIX_BYTES):
-        length = int.from_bytes(prefix, "big")
-        entry = stream.take(length)
-        if len(prefix) != _PREFIX_BYTES or len(entry) != length:
+    data, at = stream.take(_CHUNK), 0
+    while at < len(data):
+        if len(data) - at < _LARGEST_FRAME:
+            data, at = data[at:] + stream.take(_CHUNK), 0
+        begin = at + _PREFIX_BYTES
+        at = begin + int.from_bytes(data[at:begin], "big")
+        if at > len(data) or begin > len(data):
             raise BundleInvalid("The last entry is truncated.")
-        yield entry
+        yield data[begin:at]
+
+
+def _hashes(stream: MemberReader) -> Iterator[bytes]:
+    while data := stream.take(_CHUNK):
+        for at in range(0, len(data), HASH_BYTES):
+            yield data[at : at + HASH_BYTES]
 
 
 def _leaves(bundle: BundleFile) -> Iterator[tuple[bytes, bytes]]:
     """Every entry with its stored leaf hash, which is empty beyond the last one."""
     with bundle.open("entries.bin") as entries, bundle.open("leaves.bin") as leaves:
+        stored = _hashes(leaves)
         for entry in framed_entries(entries):
-            yield entry, leaves.take(HASH_BYTES)
+            yield entry, next(stored, b"")
 
 
 class _Tree:

@@ -75,7 +75,7 @@ def sample(
     note(f"Draw it again from an export: ringi-verify FILE --trust TRUST {_redraw(found)}.")
 
 
-@app.verb("proof", "ringi audit proof 019f… --save vote.tlog-proof")
+@app.verb("proof", "ringi audit proof 019f2b3c-0d4e-7f5a-8b6c-7d8e9f0a1b2c --save vote.tlog-proof")
 def proof(
     event: Annotated[UUID, typer.Argument(metavar="EVENT_ID", help="An entry, as `ringi audit events --json` names it.")],
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the proof in a file.", show_default=False)] = None,
