@@ -23,7 +23,7 @@ from ringi.audit.schemas import AuditAction
 from ringi.audit.tiles import TILE_WIDTH, parse_tile
 from ringi.identity.dependencies import Bearer, allowed
 from ringi.identity.permissions import Permission
-from ringi.kit.actor import Actor, system_actor
+from ringi.kit.actor import Actor, ActorKind, system_actor
 from ringi.kit.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
 from ringi.kit.times import FORMS, read_time
 from ringi.settings import get_settings
@@ -35,7 +35,6 @@ from ringi.web.session import SessionDep
 FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "Authorization"}
 FRESH = {"Cache-Control": "private, no-cache"}
 BINARY = "application/octet-stream"
-MONITOR = "monitor"
 _auditor: Callable[..., Actor] = allowed(Permission.AUDIT_READ).dependency
 
 router = APIRouter(
@@ -56,7 +55,7 @@ def log_reader(request: Request, session: SessionDep, credentials: Bearer) -> Ac
     """An auditor by their own token, or the monitor by this deployment's; compared in constant time."""
     expected = get_settings().monitor_token
     if credentials is not None and expected and hmac.compare_digest(credentials.credentials.encode(), expected.encode()):
-        return system_actor(MONITOR)
+        return system_actor("monitor")
     return _auditor(request, session, credentials)
 
 
@@ -88,9 +87,7 @@ def log_tile(session: SessionDep, actor: LogReader, path: Annotated[str, Path(ma
     if tile.level is not None:
         content = reading.hash_tile(session, tile)
     else:
-        content = reading.entry_tile(
-            session, tile, everyones=actor.name == MONITOR and actor.token_id is None, organization_id=actor.organization_id
-        )
+        content = reading.entry_tile(session, tile, everyones=actor.kind is ActorKind.SYSTEM, organization_id=actor.organization_id)
     # A partial tile never changes either, but a full one takes its place.
     return Bytes(content, headers=FOR_EVER if tile.width == TILE_WIDTH else FRESH)
 
