@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     audit_origin: str = "ringi.local/audit/1"
     audit_key_file: Path | None = None
     audit_checkpoint_dir: Path | None = None
+    # Who replays the whole log shows it as a bearer token at /api/v1/audit/log; unset means that nobody reads every organisation's entries there.
+    monitor_token: str | None = None
     heartbeat_s: float = Field(default=5.0, gt=0)
     # Memory that a worker may use, in bytes; unset means all that its device or machine has.
     worker_memory_bytes: int | None = Field(default=None, ge=1)

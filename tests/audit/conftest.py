@@ -18,12 +18,12 @@ from ringi.embedded.postgres import PostgresHandle
 from ringi.kit.actor import Actor, ActorKind
 from ringi.observe.models import ProcessSign
 from ringi.settings import get_settings
-from support.postgres import DatabaseUrls, drop_database, empty_database, fresh_database, postgres_server  # noqa: F401  # a fixture
+from support.postgres import DatabaseUrls, drop_database, empty_database, fresh_database
 from support.seeds import drawn_seed, kept_seed
 
 
 @pytest.fixture(scope="session")
-def audit_template(postgres_server: PostgresHandle) -> str:  # noqa: F811  # the imported fixture
+def audit_template(postgres_server: PostgresHandle) -> str:
     """The database that each test's own is copied from."""
     made = empty_database(postgres_server, "audit_template")
     engine = create_engine(made.owner_url)
@@ -37,7 +37,7 @@ def audit_template(postgres_server: PostgresHandle) -> str:  # noqa: F811  # the
 
 
 @pytest.fixture
-def urls(postgres_server: PostgresHandle, audit_template: str) -> Iterator[DatabaseUrls]:  # noqa: F811  # the imported fixture
+def urls(postgres_server: PostgresHandle, audit_template: str) -> Iterator[DatabaseUrls]:
     made = fresh_database(postgres_server, f"audit_{uuid4().hex[:12]}", template=audit_template)
     yield made
     drop_database(postgres_server, made.name)

@@ -12,15 +12,17 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from audit.votes import Votes
 from ringi.audit import service
-from ringi.audit.container import MEMBERS, BundleWriter
+from ringi.audit.container import BundleWriter
 from ringi.audit.export import AuditNotSigned, RecordRow, is_sealed, write_bundle
-from ringi.audit.findings import VerifyReport
-from ringi.audit.note import NoteInvalid, Signer
+from ringi.audit.note import Signer
+from ringi.audit.ringi_verify import MEMBERS, NoteInvalid, VerifyReport, trusted_vkey, verify_bundle
 from ringi.audit.schemas import AuditAction
 from ringi.audit.sequence import sequence_once
-from ringi.audit.verify import trusted_vkey, verify_bundle
 from ringi.kit.actor import Actor
 from support.postgres import DatabaseUrls
+
+# An event's bytes with another outcome, still in their canonical spelling.
+FORGED = "convert_to(replace(convert_from(body, 'UTF8'), '\"ok\"', '\"no\"'), 'UTF8')"
 
 
 @pytest.fixture
@@ -112,8 +114,7 @@ def test_a_key_comes_as_a_line_or_in_a_file(tmp_path: Path, vkey: str) -> None:
 def test_an_event_edited_by_a_superuser_is_named(  # fixtures
     tmp_path: Path, votes: Votes, cast: list[str], vkey: str, superuser: Callable[[str], None], tampering: str, code: str
 ) -> None:
-    forged = "convert_to(replace(convert_from(body, 'UTF8'), '\"ok\"', '\"no\"'), 'UTF8')"
-    superuser(tampering.format(forged=forged, fifth="id = (SELECT event_id FROM audit_leaf WHERE leaf_index = 5)"))
+    superuser(tampering.format(forged=FORGED, fifth="id = (SELECT event_id FROM audit_leaf WHERE leaf_index = 5)"))
     report = verify_bundle(votes.export(tmp_path / "bundle.zip"), vkey)
     named = [problem for problem in report.problems if problem.code == code]
     assert [problem.index for problem in named] == [5]
@@ -126,7 +127,7 @@ def test_an_event_edited_with_both_its_hashes_is_named_within_its_pair(
 ) -> None:
     assert cast
     superuser(
-        "WITH forged AS (UPDATE audit_event SET body = body || ' '::bytea, leaf_hash = sha256('\\x00'::bytea || body || ' '::bytea) "
+        f"WITH forged AS (UPDATE audit_event SET body = {FORGED}, leaf_hash = sha256('\\x00'::bytea || {FORGED}) "
         "WHERE id = (SELECT event_id FROM audit_leaf WHERE leaf_index = 5) RETURNING leaf_hash) "
         "UPDATE audit_leaf SET leaf_hash = forged.leaf_hash FROM forged WHERE leaf_index = 5"
     )
@@ -140,7 +141,7 @@ def test_a_log_rewritten_as_a_whole_fails_the_signature_and_the_older_export_nam
     assert cast
     older = votes.export(tmp_path / "older.zip")
     superuser(
-        "UPDATE audit_event SET body = body || ' '::bytea, leaf_hash = sha256('\\x00'::bytea || body || ' '::bytea) "
+        f"UPDATE audit_event SET body = {FORGED}, leaf_hash = sha256('\\x00'::bytea || {FORGED}) "
         "WHERE id = (SELECT event_id FROM audit_leaf WHERE leaf_index = 7); INSERT INTO audit_pending SELECT id FROM audit_event; "
         "DELETE FROM audit_leaf; DELETE FROM audit_node; UPDATE audit_head SET size = 0, frontier = ''"
     )

@@ -4,17 +4,8 @@ import base64
 
 import pytest
 
-from ringi.audit.note import (
-    Checkpoint,
-    NoteInvalid,
-    Signer,
-    VerifierKey,
-    encode_base64,
-    open_checkpoint,
-    open_note,
-    sign_checkpoint,
-    sign_note,
-)
+from ringi.audit.note import Signer, sign_checkpoint, sign_note
+from ringi.audit.ringi_verify import Checkpoint, NoteInvalid, VerifierKey, encode_base64, open_checkpoint, open_note
 
 # The published example of golang.org/x/mod/sumdb/note.
 GO_VKEY = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"

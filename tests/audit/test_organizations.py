@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from ringi.audit import service
 from ringi.audit.export import is_sealed
+from ringi.audit.ringi_verify import verify_bundle
 from ringi.audit.schemas import AuditAction
-from ringi.audit.verify import verify_bundle
 from ringi.kit.actor import system_actor
 from support.running_platform import PROJECT, Platform, new_organization
 from support.waiting import until

@@ -19,11 +19,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from audit.votes import Votes
 from ringi.audit import service
 from ringi.audit.export import is_sealed
-from ringi.audit.merkle import leaf_hash, root_of
-from ringi.audit.note import Checkpoint, open_checkpoint
+from ringi.audit.ringi_verify import Checkpoint, leaf_hash, open_checkpoint, root_of, verify_bundle
 from ringi.audit.schemas import AuditAction, Event
 from ringi.audit.signing import CheckpointFile, load_signer
-from ringi.audit.verify import verify_bundle
 from ringi.kit.actor import Actor, ActorKind
 from ringi.settings import get_settings
 from support.postgres import DatabaseUrls

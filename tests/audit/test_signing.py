@@ -8,7 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from audit.votes import Votes
-from ringi.audit.note import Checkpoint, Signer, open_checkpoint, sign_checkpoint
+from ringi.audit.note import Signer, sign_checkpoint
+from ringi.audit.ringi_verify import Checkpoint, open_checkpoint
 from ringi.audit.sequence import sequence_once
 from ringi.audit.signing import (
     AuditKeyUnusable,

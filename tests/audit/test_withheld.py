@@ -13,11 +13,10 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from audit.votes import Votes
 from ringi.audit import service
-from ringi.audit.container import MEMBERS, BundleWriter
-from ringi.audit.findings import VerifyReport
+from ringi.audit.container import BundleWriter
 from ringi.audit.note import Signer
+from ringi.audit.ringi_verify import MEMBERS, VerifyReport, verify_bundle
 from ringi.audit.schemas import AuditAction
-from ringi.audit.verify import verify_bundle
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.digests import canonical_json
 

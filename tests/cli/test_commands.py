@@ -3,15 +3,18 @@
 import json
 import stat
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from ringi.audit import ringi_verify
 from support.hub_client import free_port
 from support.running_platform import SETUP_KEY, Platform, Processes
 from support.shell import Shell, shell
 from support.story import Sources
 from support.tiny_model import make_tiny_rows
+from support.waiting import until
 
 pytestmark = pytest.mark.long
 
@@ -135,6 +138,35 @@ def test_the_log_is_exported_and_verified_with_no_server_in_reach(shell: Shell, 
     report = json.loads(shell.run("audit", "verify", "forged.zip", "--key", "audit.vkey", "--json", **away).stdout)
     assert report["ok"] is False
     assert report["problems"]
+
+
+def test_an_entry_is_proven_and_a_sample_drawn_again_with_no_server_in_reach(
+    shell: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_auditor = ("--profile", "auditor")
+    shell.ok("audit", "key", "--save", "audit.vkey", *as_auditor)
+    (tmp_path / "trust").write_text(f"log {(tmp_path / 'audit.vkey').read_text()}quorum none\n")
+
+    def sealed() -> list[dict[str, Any]]:
+        asked = ("--action", "user.create", "--outcome", "ok", "--object-type", "user", "--from", "2020-01-01", "--to", "2100-01-01")
+        found: list[dict[str, Any]] = shell.json("audit", "events", *asked, *as_auditor)
+        size = int(shell.ok("audit", "checkpoint", *as_auditor).split("\n")[1])
+        return found if found and all(entry["index"] is not None and entry["index"] < size for entry in found) else []
+
+    entries = until(sealed)
+    assert shell.json("audit", "events", "--outcome", "denied", "--action", "user.create", *as_auditor) == []
+    shell.ok("audit", "proof", entries[0]["event_id"], "--save", "one.tlog-proof", *as_auditor)
+    assert ringi_verify.main(["--proof", str(tmp_path / "one.tlog-proof"), "--trust", str(tmp_path / "trust")]) == 0
+    assert f"entry {entries[0]['index']} of" in capsys.readouterr().out
+    drawn = shell.json("audit", "sample", "--action", "user.create", "--size", "2", "--seed", "7", *as_auditor)
+    assert (drawn["population"] >= len(entries), len(drawn["entries"]), drawn["seed"]) == (True, 2, "7")
+    assert "population" in shell.ok("audit", "sample", "--size", "3", *as_auditor)
+    assert shell.json("audit", "consistency", "1", "2", *as_auditor)["new"] == 2
+    shell.ok("audit", "export", "log.zip", *as_auditor)
+    away = {"RINGI_SERVER": f"http://127.0.0.1:{free_port()}"}
+    assert "VERIFIED: every byte" in shell.ok("audit", "verify", "log.zip", "--trust", "trust", **away)
+    for wrong in ((), ("--trust", "trust", "--key", "audit.vkey"), ("--trust", "log.zip"), ("--key", "no+such+key")):
+        assert shell.run("audit", "verify", "log.zip", *wrong, **away).returncode == 2, wrong
 
 
 def test_an_export_that_is_refused_leaves_the_old_file_alone(shell: Shell, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ringi.audit.verify import verify_bundle
+from ringi.audit.ringi_verify import verify_bundle
 from support.running_platform import PROJECT, Platform
 from support.story import ADAPTER
 from support.waiting import until
@@ -18,7 +18,7 @@ from support.waiting import until
 _VERIFY = """
 import json, sys
 from pathlib import Path
-from ringi.audit.verify import verify_bundle
+from ringi.audit.ringi_verify import verify_bundle
 report = verify_bundle(Path(sys.argv[1]), sys.argv[2])
 loaded = sorted({"sqlalchemy", "psycopg", "httpx", "fastapi"} & set(sys.modules))
 print(json.dumps({"ok": report.ok, "records": report.records, "size": report.size, "loaded": loaded}))

@@ -31,6 +31,7 @@ from support.postgres import DatabaseUrls, fresh_database
 from support.waiting import until
 
 SETUP_KEY = "setup-key-of-the-tests"
+MONITOR_TOKEN = "monitor-token-of-the-tests"
 PROJECT = "support"
 STORY = {role.value: role for role in (Role.CONTRIBUTOR, Role.REVIEWER, Role.DEPLOYER, Role.VIEWER, Role.INCIDENT_COMMANDER, Role.AUDITOR)}
 # The platform is done with a job in seconds; a machine under load may need more.
@@ -116,6 +117,7 @@ def environment_of(folder: Path, urls: DatabaseUrls, broker_url: str, port: int)
         "RINGI_DATA_DIR": str(folder / "data"),
         "RINGI_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "RINGI_SETUP_KEY": SETUP_KEY,
+        "RINGI_MONITOR_TOKEN": MONITOR_TOKEN,
         "RINGI_HEARTBEAT_S": "1",
         "RINGI_RENUDGE_S": "5",
         "RINGI_AUDIT_KEY_FILE": str(folder / "data" / "audit.key"),

@@ -9,6 +9,7 @@ from fastapi_offline import FastAPIOffline
 
 from ringi.adapters.endpoints import router as adapters
 from ringi.api.audit import router as audit
+from ringi.api.audit_log import router as audit_log
 from ringi.api.catalogue import router as catalogue
 from ringi.api.health import router as health
 from ringi.api.metrics import router as metrics
@@ -64,6 +65,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     tags,
     events,
     audit,
+    audit_log,
 )
 
 

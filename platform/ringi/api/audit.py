@@ -5,7 +5,7 @@ file without a server.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -25,9 +25,9 @@ from ringi.api.audit_lists import EVENTS, TRAIL
 from ringi.api.audit_schemas import AuditEntryOut, AuditKeyOut
 from ringi.approvals.models import ApprovalGrant, ApprovalPolicy, ApprovalRequest, ApprovalVote
 from ringi.approvals.records import grant_record, vote_record
-from ringi.audit import export, signing
+from ringi.audit import export, reading, signing
 from ringi.audit import service as audit
-from ringi.audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
+from ringi.audit.models import AuditEvent, AuditLeaf
 from ringi.audit.schemas import AuditAction
 from ringi.compatibility.models import CompatibilityAssessment
 from ringi.db.base import OwnedByProject
@@ -95,13 +95,18 @@ def live_records(session: Session, organization_id: UUID) -> Iterator[export.Rec
 
 def _page(session: Session, query: Select[AuditEvent, int], ask: Ask) -> Page[AuditEntryOut]:
     found = rows_of(session, query, ask)
-    people = {row.actor_id for row, _ in found.rows if row.actor_type != "system"}
+    items = entries_out(session, found.rows)
+    return Page(items=items, next_cursor=found.next_cursor, total=found.total, total_exact=found.total_exact)
+
+
+def entries_out(session: Session, rows: Sequence[tuple[AuditEvent, int | None]]) -> list[AuditEntryOut]:
+    """Entries that the caller may read, with the names of who acted."""
+    people = {row.actor_id for row, _ in rows if row.actor_type != "system"}
     # unscoped: names of the actors of entries that the caller may read.
     names = {
         str(user_id): name for user_id, name in session.execute(select(User.id, User.name).where(cast(User.id, SqlString).in_(people)))
     }
-    items = [_entry_out(row, index, names.get(row.actor_id, row.actor_id)) for row, index in found.rows]
-    return Page(items=items, next_cursor=found.next_cursor, total=found.total, total_exact=found.total_exact)
+    return [_entry_out(row, index, names.get(row.actor_id, row.actor_id)) for row, index in rows]
 
 
 def _entry_out(row: AuditEvent, index: int | None, actor: str) -> AuditEntryOut:
@@ -183,10 +188,7 @@ def key_file() -> Path:
 @router.get("/audit/checkpoint", response_class=PlainTextResponse)
 def checkpoint(session: SessionDep, actor: Annotated[Actor, allowed(Permission.ORGANIZATION_READ)]) -> str:  # noqa: ARG001  # the declared permission
     """The newest signed checkpoint (C2SP tlog-checkpoint)."""
-    newest = session.scalars(select(AuditCheckpoint).order_by(AuditCheckpoint.size.desc()).limit(1)).one_or_none()
-    if newest is None:
-        raise export.AuditNotSigned
-    return newest.note.decode()
+    return reading.newest_signed(session).note.decode()
 
 
 ZIP: dict[int | str, dict[str, Any]] = {200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}}

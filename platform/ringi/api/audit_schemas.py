@@ -29,3 +29,29 @@ class AuditKeyOut(Schema):
 
     origin: str
     vkey: str
+
+
+class ConsistencyOut(Schema):
+    """That a log of `old` entries is the beginning of that of `new`: hashes in base64, and the checkpoint of `new` where one was signed."""
+
+    old: int
+    new: int
+    proof: list[str]
+    checkpoint: str | None
+
+
+class SampleOut(Schema):
+    """A draw: `size` of `population` entries, of `action`, at or after `since` and before `until`; the population lies between the leaves
+    `first` and `last`. `seed` and `checkpoint` are what it needs to be drawn again; `entries` are in the order of the log.
+    """
+
+    seed: str
+    size: int
+    action: str | None
+    since: str | None
+    until: str | None
+    population: int
+    first: int | None
+    last: int | None
+    checkpoint: str
+    entries: list[AuditEntryOut]

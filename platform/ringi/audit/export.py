@@ -1,6 +1,6 @@
-"""Write the log, its signed checkpoint and the state rows into one file that `verify.py` checks with the database switched off.
+"""Write the log, its signed checkpoint and the state rows into one file that `ringi_verify.py` checks with the database switched off.
 
-Members (see `container.py`): `checkpoint` the newest signed note; `entries.bin` the exact bytes, u16be length || entry, in leaf order (C2SP
+Members: `checkpoint` the newest signed note; `entries.bin` the exact bytes, u16be length || entry, in leaf order (C2SP
 tlog-tiles); `leaves.bin` and `nodes.bin` the stored hashes, 32 bytes each, nodes in the order in which appending completes them, so that
 a difference can be localised; `records.jsonl` the state rows; `bundle.json` what the file says of itself (never trusted).
 A row that is missing in the database is written as a hole (length 0, zero hash): the verification names it, the export does not fail.
@@ -23,10 +23,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from ringi.audit.container import BundleWriter, MemberStream
-from ringi.audit.description import FORMAT, extend
-from ringi.audit.merkle import HASH_BYTES
 from ringi.audit.models import AuditCheckpoint, AuditEvent, AuditLeaf, AuditNode, AuditPending
-from ringi.audit.note import Checkpoint, parse_note
+from ringi.audit.ringi_verify import FORMAT, HASH_BYTES, Checkpoint, parse_note
 from ringi.kit.digests import canonical_json
 from ringi.kit.errors import RingiError
 
@@ -150,9 +148,17 @@ def _write_entries(session: Session, member: MemberStream, size: int, organizati
         if b'"after":"' in entry:
             seen.update(_object_type(entry))
         if hidden:
-            extend(withheld, index)
+            _extend(withheld, index)
     member.write(b"\x00\x00" * (size - at))
     return seen, withheld
+
+
+def _extend(ranges: list[list[int]], index: int) -> None:
+    """Add a leaf index above all that `ranges` holds; they stay sorted and none touches the next."""
+    if ranges and ranges[-1][1] == index - 1:
+        ranges[-1][1] = index
+    else:
+        ranges.append([index, index])
 
 
 def _object_type(entry: bytes) -> Iterator[str]:

@@ -7,8 +7,8 @@ real order. Overlapping transactions may land either way; a late commit simply g
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from ringi.audit.merkle import Frontier
 from ringi.audit.models import AuditEvent, AuditHead, AuditLeaf, AuditNode, AuditPending
+from ringi.audit.ringi_verify import Frontier
 from ringi.kit.errors import RingiError
 
 # Two advisory locks of the audit log; the numbers are arbitrary and fixed for ever.

@@ -15,8 +15,8 @@ from rfc8785 import CanonicalizationError
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from ringi.audit.merkle import leaf_hash
 from ringi.audit.models import AuditEvent, AuditPayload, AuditPending
+from ringi.audit.ringi_verify import leaf_hash
 from ringi.audit.schemas import MAX_ENTRY_BYTES, AuditAction, Event, EventActor, EventAuth, EventObject, Outcome
 from ringi.db.session import must_write
 from ringi.kit.actor import Actor, ActorKind

@@ -14,9 +14,10 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from ringi.audit.merkle import consistency_proof, verify_consistency
+from ringi.audit.merkle import consistency_proof
 from ringi.audit.models import AuditCheckpoint
-from ringi.audit.note import Checkpoint, NoteInvalid, Signer, VerifierKey, open_checkpoint, sign_checkpoint
+from ringi.audit.note import Signer, sign_checkpoint
+from ringi.audit.ringi_verify import Checkpoint, NoteInvalid, VerifierKey, open_checkpoint, verify_consistency
 from ringi.audit.sequence import SIGN_LOCK, AuditHeadInvalid, node_reader, read_head
 from ringi.kit.errors import RingiError
 

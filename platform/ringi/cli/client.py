@@ -11,9 +11,10 @@ from uuid import UUID
 
 from ringi.cli import parts
 from ringi.cli.calls.artifacts import AdapterCalls, BaseCalls, DatasetCalls
+from ringi.cli.calls.audit import AuditCalls
 from ringi.cli.calls.events import EventCalls, SubscriptionCalls
 from ringi.cli.calls.fleet import WorkerCalls
-from ringi.cli.calls.governance import ApprovalCalls, AuditCalls, CompatibilityCalls, ReleaseCalls
+from ringi.cli.calls.governance import ApprovalCalls, CompatibilityCalls, ReleaseCalls
 from ringi.cli.calls.health import HealthCalls
 from ringi.cli.calls.identity import IdentityCalls
 from ringi.cli.calls.origins import OriginCalls

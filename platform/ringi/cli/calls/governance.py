@@ -1,9 +1,8 @@
-"""Calls about judgement: compatibility, approvals, releases and the audit log."""
+"""Calls about judgement: compatibility, approvals and releases."""
 
-from typing import BinaryIO, Unpack
+from typing import Unpack
 from uuid import UUID
 
-from ringi.api.audit_schemas import AuditEntryOut, AuditKeyOut
 from ringi.approvals.policy import PolicyDocument
 from ringi.approvals.schemas import ApprovalOut, CastVote, PolicyOut, RequestApproval, RequestState, SetPolicy, VoteDecision, Withdraw
 from ringi.cli.asked import Asked
@@ -116,32 +115,3 @@ class ReleaseCalls:
     def standing(self, project: str, adapter: str, version: str) -> StandingOut:
         """What is derived about a version, and what each channel's gates say to it."""
         return self._http.get(route("projects", project, "adapters", adapter, "versions", version, "standing"), StandingOut)
-
-
-class AuditCalls:
-    """`client.audit`."""
-
-    def __init__(self, http: Connection) -> None:
-        self._http = http
-
-    def events(
-        self, *, object_id: str | None = None, action: str | None = None, user: str | None = None, **asked: Unpack[Asked]
-    ) -> Listed[AuditEntryOut]:
-        """Entries of the organisation, newest first."""
-        return self._http.items("/audit/events", AuditEntryOut, object_id=object_id, action=action, user=user, **asked)
-
-    def trail(self, project: str, adapter: str, **asked: Unpack[Asked]) -> Listed[AuditEntryOut]:
-        """Everything that happened to an adapter, newest first."""
-        return self._http.items(route("projects", project, "adapters", adapter, "trail"), AuditEntryOut, **asked)
-
-    def key(self) -> AuditKeyOut:
-        """The log's verifier key; pin it once, over another way than this server."""
-        return self._http.get("/audit/key", AuditKeyOut)
-
-    def checkpoint(self) -> str:
-        """The newest signed checkpoint (C2SP tlog-checkpoint)."""
-        return self._http.get_text("/audit/checkpoint")
-
-    def export(self, out: BinaryIO) -> int:
-        """Write the bundle that `ringi audit verify` checks to `out`; returns its size in bytes."""
-        return self._http.download("/audit/export", out)

@@ -5,13 +5,14 @@ import secrets
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 from rich.table import Table
 
-from ringi.api.audit_schemas import AuditEntryOut
-from ringi.audit.findings import Problem, VerifyReport
-from ringi.audit.verify import trusted_vkey, verify_bundle
+from ringi.api.audit_schemas import AuditEntryOut, SampleOut
+from ringi.audit.ringi_verify import Policy, Problem, Refused, VerifyReport, parse_policy, trusted_vkey, verify_bundle
+from ringi.audit.schemas import Outcome
 from ringi.cli.asked import Asked
 from ringi.cli.errors import REFUSED, Usage
 from ringi.cli.invocation import Commands, connect
@@ -19,6 +20,12 @@ from ringi.cli.options import AdapterName, Limit
 from ringi.cli.output import cell, emit, emit_list, facts, note, short, table
 from ringi.cli.references import parse_adapter
 from ringi.embedded.folder import write_private
+
+OnlyAction = Annotated[str | None, typer.Option("--action", help="Only this action, e.g. release.publish.", show_default=False)]
+Since = Annotated[
+    str | None, typer.Option("--from", metavar="TIME", help="At or after it: 2026-11-01, 2026-11-01T09:30Z.", show_default=False)
+]
+Until = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Before it.", show_default=False)]
 
 app = Commands("The audit log: who did what, when, on which digest.")
 
@@ -35,13 +42,61 @@ def trail(name: AdapterName, asked: Asked, limit: Limit = 200) -> None:
 def events(
     asked: Asked,
     object_id: Annotated[str | None, typer.Option("--object", help="Only on this object's id.", show_default=False)] = None,
-    action: Annotated[str | None, typer.Option(help="Only this action, e.g. release.publish.", show_default=False)] = None,
+    object_type: Annotated[str | None, typer.Option("--object-type", help="Only on this kind of thing.", show_default=False)] = None,
+    action: OnlyAction = None,
     user: Annotated[str | None, typer.Option(help="Only by this user.", show_default=False)] = None,
+    outcome: Annotated[Outcome | None, typer.Option(help="Only what ended so.", show_default=False)] = None,
+    project: Annotated[str | None, typer.Option(help="Only in this project.", show_default=False)] = None,
+    since: Since = None,
+    until: Until = None,
     limit: Limit = 50,
 ) -> None:
     """Show entries of the organisation; needs the role auditor."""
+    bounds = {"object_type=": object_type, "outcome=": outcome, "project=": project, "ts>=": since, "ts<": until}
+    asked["filter"] = [*asked.get("filter", ()), *(f"{field}{value}" for field, value in bounds.items() if value is not None)]
     with connect() as client:
         emit_list(client.audit.events(object_id=object_id, action=action, user=user, **asked), limit=limit, render=_entries)
+
+
+@app.verb(
+    "sample", "ringi audit sample --action approval.vote --from 2026-10-01 --to 2027-01-01", "ringi audit sample --size 5 --seed 7 --json"
+)
+def sample(
+    action: OnlyAction = None,
+    since: Since = None,
+    until: Until = None,
+    size: Annotated[int, typer.Option("--size", min=1, max=200, help="How many to draw.")] = 25,
+    seed: Annotated[str | None, typer.Option(help="Of the draw; a random one unless given.", show_default=False)] = None,
+) -> None:
+    """Count a population of entries and draw a sample that an auditor can draw again; needs the role auditor."""
+    with connect() as client:
+        found = client.audit.sample(action=action, since=since, until=until, size=size, seed=seed)
+    emit(found, lambda: _sample(found))
+    note(f"Draw it again from an export: ringi-verify FILE --trust TRUST {_redraw(found)}.")
+
+
+@app.verb("proof", "ringi audit proof 019f2b3c-0d4e-7f5a-8b6c-7d8e9f0a1b2c --save vote.tlog-proof")
+def proof(
+    event: Annotated[UUID, typer.Argument(metavar="EVENT_ID", help="An entry, as `ringi audit events --json` names it.")],
+    save: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the proof in a file.", show_default=False)] = None,
+) -> None:
+    """Get the proof that an entry is in the log (C2SP tlog-proof); ringi-verify --proof checks it offline."""
+    with connect() as client:
+        text = client.audit.proof(event)
+    if save is not None:
+        save.write_text(text, encoding="utf-8")
+    emit({"proof": text}, lambda: text.rstrip("\n"))
+
+
+@app.verb("consistency", "ringi audit consistency 100 2000")
+def consistency(
+    old: Annotated[int, typer.Argument(min=0, metavar="OLD", help="The size of an older checkpoint.")],
+    new: Annotated[int | None, typer.Argument(min=0, metavar="NEW", help="Of a newer one; the newest unless given.")] = None,
+) -> None:
+    """Get the proof that the log has only grown between two sizes (RFC 9162 section 2.1.4)."""
+    with connect() as client:
+        found = client.audit.consistency(old, new)
+    emit(found, lambda: "\n".join([f"{found.old} -> {found.new}", *found.proof]))
 
 
 @app.verb("key", "ringi audit key", "ringi audit key --save audit.vkey")
@@ -82,21 +137,54 @@ def export(file: Annotated[Path, typer.Argument(help="Where to write the bundle;
 @app.verb(
     "verify",
     "ringi audit verify ringi-audit.zip --key audit.vkey",
-    "ringi audit verify new.zip --key ringi.local/audit/1+1a2b3c4d+AbCd… --against old.zip",
+    "ringi audit verify new.zip --trust trust.policy --against old.zip",
 )
 def verify(
     file: Annotated[Path, typer.Argument(help="An exported bundle.")],
-    key: Annotated[str, typer.Option("--key", metavar="VKEY", help="The trusted verifier key, or a file that holds it.")],
-    against: Annotated[Path | None, typer.Option(metavar="FILE", help="An older export that is trusted.", show_default=False)] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="VKEY", help="The trusted verifier key, or a file that holds it.", show_default=False)
+    ] = None,
+    trust: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Instead: logs, witnesses and quorum (C2SP tlog-policy).", show_default=False)
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An older export or checkpoint that is trusted.", show_default=False)
+    ] = None,
 ) -> None:
     """Check an export, with every server switched off; exit code 1 names each problem and its entry."""
     for bundle in filter(None, (file, against)):
         if not bundle.is_file():
             raise Usage(f"'{bundle}' is not a file.", next_step="Export one: ringi audit export FILE.")
-    report = verify_bundle(file, trusted_vkey(key), against=against)
+    report = verify_bundle(file, _trusted(key, trust), against=against)
     emit(asdict(report) | {"ok": report.ok}, lambda: _report(report))
     if not report.ok:
         raise typer.Exit(REFUSED)
+
+
+def _trusted(key: str | None, trust: Path | None) -> Policy:
+    if (key is None) == (trust is None):
+        raise Usage("It must be said whom to trust.", next_step="Pass either --key VKEY or --trust FILE.")
+    try:
+        return Policy.of_log(trusted_vkey(key)) if key is not None else parse_policy((trust or Path()).read_bytes())
+    except Refused as error:
+        raise Usage(error.message, next_step=error.next_step) from error
+    except OSError as error:
+        raise Usage(f"The trust file cannot be read: {error}.", next_step="Check its path.") from error
+
+
+def _redraw(found: SampleOut) -> str:
+    given = {"--sample": found.size, "--seed": found.seed, "--action": found.action, "--from": found.since, "--to": found.until}
+    return " ".join(f"{option} {value}" for option, value in given.items() if value is not None)
+
+
+def _sample(found: SampleOut) -> Table:
+    whole = Table.grid()
+    leaves = None if found.first is None else f"{found.first} to {found.last}"
+    pairs = [("population", found.population), ("leaves", leaves), ("drawn", len(found.entries)), ("seed", found.seed)]
+    whole.add_row(facts([*pairs, ("checkpoint", found.checkpoint.split("\n")[1])]))
+    whole.add_row("")
+    whole.add_row(_entries(found.entries))
+    return whole
 
 
 def _entries(found: list[AuditEntryOut]) -> Table:
@@ -111,6 +199,7 @@ def _report(report: VerifyReport) -> Table:
     whole = Table.grid()
     verdict = "VERIFIED: every byte was checked" if report.ok else f"NOT VERIFIED: {report.problem_count} problems"
     pairs: list[tuple[str, object]] = [("result", verdict), ("log", report.origin), ("entries", report.size), ("root", report.root)]
+    pairs += [("signed by", report.signers), ("cosigned by", report.witnesses or None)]
     others = f"{report.withheld} entries, as belonging to other organisations or to none" if report.withheld else None
     pairs += [
         ("withheld", others),

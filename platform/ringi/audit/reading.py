@@ -1,0 +1,164 @@
+"""Read the log as it was signed: tiles, entries, and the proofs that they make. Nothing beyond the newest signed checkpoint is shown."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import case, select, tuple_, union_all, values
+from sqlalchemy import column as sql_column
+from sqlalchemy import types as sql_types
+from sqlalchemy.orm import Session
+
+from ringi.audit.export import AuditNotSigned
+from ringi.audit.merkle import NodeReader, consistency_proof, inclusion_proof
+from ringi.audit.models import AuditCheckpoint, AuditEvent, AuditLeaf, AuditNode
+from ringi.audit.ringi_verify import HASH_BYTES, Checkpoint, parse_note
+from ringi.audit.sequence import AuditHeadInvalid
+from ringi.audit.tiles import TILE_HEIGHT, Tile, entry_bundle, write_proof
+from ringi.kit.errors import InvalidInput, NotFound, RingiError
+
+
+class AuditNotSealed(RingiError):
+    """The entry is written, and no signed checkpoint covers it yet."""
+
+    code, status, retryable = "audit_not_sealed", 409, True
+
+    def __init__(self, event_id: UUID) -> None:
+        super().__init__(f"No signed checkpoint covers the entry {event_id} yet.", next_step="Try again in a second.")
+
+
+class SizesOutOfOrder(InvalidInput):
+    """A proof of consistency leads from a smaller log to a larger one that was signed."""
+
+    code = "audit_sizes_out_of_order"
+
+    def __init__(self, old: int, new: int, signed: int) -> None:
+        super().__init__(
+            f"There is no proof from {old} to {new} entries; {signed} are signed.",
+            next_step="Ask for 0 <= old <= new <= the size of the newest checkpoint.",
+        )
+
+
+class Signed(NamedTuple):
+    """A signed checkpoint and its note."""
+
+    checkpoint: Checkpoint
+    note: bytes
+
+
+class Consistency(NamedTuple):
+    """That a log of `old` entries is the beginning of that of `new`: the proof, and the note of `new` where one was signed at that size."""
+
+    old: int
+    new: int
+    hashes: list[bytes]
+    note: bytes | None
+
+
+def newest_signed(session: Session) -> Signed:
+    """Raises AuditNotSigned before the first signature."""
+    note = session.scalar(select(AuditCheckpoint.note).order_by(AuditCheckpoint.size.desc()).limit(1))
+    if note is None:
+        raise AuditNotSigned
+    return Signed(Checkpoint.parse(parse_note(note)[0]), note)
+
+
+def _stored_nodes(session: Session, wanted: list[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+    """Several stored nodes in one statement, which is one moment too."""
+    asked = (
+        values(sql_column("level", sql_types.Integer), sql_column("place", sql_types.BigInteger), name="asked").data(wanted).cte("asked")
+    )
+    leaves = select(asked.c.level, asked.c.place, AuditLeaf.leaf_hash).join(
+        AuditLeaf, (asked.c.level == 0) & (AuditLeaf.leaf_index == asked.c.place)
+    )
+    nodes = select(asked.c.level, asked.c.place, AuditNode.hash).join(
+        AuditNode, tuple_(AuditNode.level, AuditNode.idx) == tuple_(asked.c.level, asked.c.place)
+    )
+    return {(level, place): found for level, place, found in session.execute(union_all(leaves, nodes))}
+
+
+def _proof_of(session: Session, prove: Callable[[NodeReader], list[bytes]]) -> list[bytes]:
+    """Ask for all nodes of a proof at once: the first pass only notes which ones it needs."""
+    wanted: list[tuple[int, int]] = []
+
+    def note(level: int, place: int) -> bytes:
+        wanted.append((level, place))
+        return bytes(HASH_BYTES)
+
+    prove(note)
+    found = _stored_nodes(session, wanted) if wanted else {}
+
+    def read(level: int, place: int) -> bytes:
+        if (level, place) not in found:
+            raise AuditHeadInvalid(f"Node ({level}, {place}) of the audit log is missing.", next_step="Verify the last export.")
+        return found[level, place]
+
+    return prove(read)
+
+
+def inclusion(session: Session, index: int, size: int) -> list[bytes]:
+    """The proof that leaf `index` is in the tree of `size` leaves."""
+    return _proof_of(session, lambda read: inclusion_proof(index, size, read))
+
+
+def consistency(session: Session, old: int, new: int | None = None) -> Consistency:
+    """From the log of `old` entries to that of `new`, by default the newest that was signed. Raises AuditNotSigned, SizesOutOfOrder."""
+    signed = newest_signed(session)
+    size = signed.checkpoint.size if new is None else new
+    if not 0 <= old <= size <= signed.checkpoint.size:
+        raise SizesOutOfOrder(old, size, signed.checkpoint.size)
+    note = session.scalar(select(AuditCheckpoint.note).where(AuditCheckpoint.size == size))
+    return Consistency(old, size, _proof_of(session, lambda read: consistency_proof(old, size, read)), note)
+
+
+def proof_file(session: Session, event_id: UUID, organization_id: UUID | None) -> bytes:
+    """The `tlog-proof` of an event of the organisation, with its bytes as extra data. Raises NotFound, AuditNotSealed, AuditNotSigned."""
+    signed = newest_signed(session)
+    row = session.execute(
+        select(AuditEvent.body, AuditLeaf.leaf_index)
+        .outerjoin(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
+        .where(AuditEvent.event_id == event_id, AuditEvent.organization_id == organization_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound("audit entry", event_id)
+    if row.leaf_index is None or row.leaf_index >= signed.checkpoint.size:
+        raise AuditNotSealed(event_id)
+    hashes = inclusion(session, row.leaf_index, signed.checkpoint.size)
+    return write_proof(row.leaf_index, hashes, signed.note, extra=row.body)
+
+
+def hash_tile(session: Session, tile: Tile) -> bytes:
+    """`tile.width` hashes of 32 bytes. Raises AuditHeadInvalid where one is missing."""
+    last = tile.start + tile.width
+    if tile.level == 0:
+        query = (
+            select(AuditLeaf.leaf_hash)
+            .where(AuditLeaf.leaf_index >= tile.start, AuditLeaf.leaf_index < last)
+            .order_by(AuditLeaf.leaf_index)
+        )
+    else:
+        height = TILE_HEIGHT * (tile.level or 0)
+        within = (AuditNode.level == height, AuditNode.idx >= tile.start, AuditNode.idx < last)
+        query = select(AuditNode.hash).where(*within).order_by(AuditNode.idx)
+    hashes = session.scalars(query).all()
+    if len(hashes) != tile.width:
+        raise AuditHeadInvalid(f"Tile {tile.path} of the audit log has {len(hashes)} hashes.", next_step="Verify the last export.")
+    return b"".join(hashes)
+
+
+def entry_tile(session: Session, tile: Tile, *, everyones: bool, organization_id: UUID | None) -> bytes:
+    """The tile's entries: all with `everyones`, else the organisation's, and every other one with the length 0.
+
+    Raises AuditHeadInvalid where an entry is gone, rather than show the hole as another's entry.
+    """
+    shown = AuditEvent.organization_id.is_not_distinct_from(organization_id) if not everyones else AuditEvent.id.is_not(None)
+    rows = session.execute(
+        select(AuditEvent.id, case((shown, AuditEvent.body)).label("body"))
+        .select_from(AuditLeaf)
+        .outerjoin(AuditEvent, AuditEvent.id == AuditLeaf.event_id)
+        .where(AuditLeaf.leaf_index >= tile.start, AuditLeaf.leaf_index < tile.start + tile.width)
+        .order_by(AuditLeaf.leaf_index)
+    ).all()
+    if len(rows) != tile.width or any(row.id is None for row in rows):
+        raise AuditHeadInvalid(f"The entries {tile.path} of the audit log are incomplete.", next_step="Verify the last export.")
+    return entry_bundle(row.body or b"" for row in rows)

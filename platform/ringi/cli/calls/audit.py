@@ -1,0 +1,61 @@
+"""Calls about the audit log."""
+
+from typing import BinaryIO, Unpack
+from uuid import UUID
+
+from ringi.api.audit_schemas import AuditEntryOut, AuditKeyOut, ConsistencyOut, SampleOut
+from ringi.cli.asked import Asked
+from ringi.cli.connection import Connection, route
+from ringi.cli.listed import Listed
+
+
+class AuditCalls:
+    """`client.audit`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def events(
+        self, *, object_id: str | None = None, action: str | None = None, user: str | None = None, **asked: Unpack[Asked]
+    ) -> Listed[AuditEntryOut]:
+        """Entries of the organisation, newest first."""
+        return self._http.items("/audit/events", AuditEntryOut, object_id=object_id, action=action, user=user, **asked)
+
+    def trail(self, project: str, adapter: str, **asked: Unpack[Asked]) -> Listed[AuditEntryOut]:
+        """Everything that happened to an adapter, newest first."""
+        return self._http.items(route("projects", project, "adapters", adapter, "trail"), AuditEntryOut, **asked)
+
+    def key(self) -> AuditKeyOut:
+        """The log's verifier key; pin it once, over another way than this server."""
+        return self._http.get("/audit/key", AuditKeyOut)
+
+    def checkpoint(self) -> str:
+        """The newest signed checkpoint (C2SP tlog-checkpoint)."""
+        return self._http.get_text("/audit/checkpoint")
+
+    def export(self, out: BinaryIO) -> int:
+        """Write the bundle that `ringi audit verify` checks to `out`; returns its size in bytes."""
+        return self._http.download("/audit/export", out)
+
+    def log_checkpoint(self) -> str:
+        """The same, as a tool for tlog-tiles asks for it."""
+        return self._http.get_text("/audit/log/checkpoint")
+
+    def tile(self, path: str, out: BinaryIO) -> int:
+        """Write a tile (`0/x001/234`) or a bundle of entries (`entries/000.p/7`) to `out`; returns its size in bytes."""
+        return self._http.download(route("audit", "log", "tile", *path.split("/")), out, method="GET")
+
+    def proof(self, event_id: UUID) -> str:
+        """The proof that an entry is in the log (C2SP tlog-proof), which `ringi-verify --proof` checks."""
+        return self._http.get_text(route("audit", "events", str(event_id), "proof"))
+
+    def consistency(self, old: int, new: int | None = None) -> ConsistencyOut:
+        """The proof that the log of `old` entries is the beginning of that of `new`, by default the newest that was signed."""
+        return self._http.get("/audit/consistency", ConsistencyOut, old=old, new=new)
+
+    def sample(
+        self, *, action: str | None = None, since: str | None = None, until: str | None = None, size: int = 25, seed: str | None = None
+    ) -> SampleOut:
+        """A population of entries and a sample of it, which `ringi-verify --sample` draws again from an export."""
+        query = {"action": action, "from": since, "to": until, "size": size, "seed": seed}
+        return self._http.get("/audit/sample", SampleOut, **query)
