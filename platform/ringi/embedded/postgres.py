@@ -21,7 +21,7 @@ from sqlalchemy import URL
 from ringi.embedded import children
 from ringi.embedded.folder import LOOPBACK, EmbeddedServerFailed, NotStarted, free_port, locked, secret, write_private
 
-SUPERUSER, OWNER, APPLICATION, MLFLOW = "postgres", "ringi_owner", "ringi_app", "ringi_mlflow"
+SUPERUSER, OWNER, APPLICATION, PLATFORM, MLFLOW = "postgres", "ringi_owner", "ringi_app", "ringi_platform", "ringi_mlflow"
 UNPRIVILEGED_USER = "nobody"
 START_TIMEOUT_S = 60.0
 # What a start right after a crash meets, and what passes by itself: the old backends are still leaving, or the port was just taken.
@@ -50,8 +50,13 @@ class PostgresHandle:
 
     @property
     def app_url(self) -> str:
-        """The application role: everything else."""
+        """The application role: what answers requests; it sees the rows of its caller's organisation."""
         return self.url(APPLICATION)
+
+    @property
+    def platform_url(self) -> str:
+        """The application's rights over the rows of every organisation."""
+        return self.url(PLATFORM)
 
     @property
     def superuser_url(self) -> str:
@@ -120,8 +125,9 @@ def start(data_dir: Path, *, port: int | None = None, durable: bool = True) -> P
         if running is not None and _is_ready(folder):
             known_port, passwords = folder.remembered()
             return PostgresHandle(folder.data_dir, known_port, running.pid, passwords)
-        if not folder.connection.exists():
-            folder.remember(free_port(port), {role: secret() for role in (SUPERUSER, OWNER, APPLICATION, MLFLOW)})
+        known_port, known = folder.remembered() if folder.connection.exists() else (free_port(port), {})
+        # A folder of an earlier version knows fewer roles.
+        folder.remember(known_port, {role: secret() for role in (SUPERUSER, OWNER, APPLICATION, PLATFORM, MLFLOW)} | known)
         if not folder.cluster.exists():
             _initialise(folder, durable=durable)
         handle = _serve(folder, port=port, durable=durable)
@@ -179,13 +185,14 @@ def _provision(handle: PostgresHandle) -> None:
     """Roles and databases; a start that was cut off before them is completed by the next one."""
     with handle.connect() as connection:
         roles = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles")}
-        for role in (OWNER, APPLICATION, MLFLOW):
+        for role in (OWNER, APPLICATION, PLATFORM, MLFLOW):
             if role not in roles:
                 connection.execute(
                     sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD {}").format(
                         sql.Identifier(role), sql.Literal(handle.passwords[role])
                     )
                 )
+        connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(APPLICATION), sql.Identifier(PLATFORM)))
         databases = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
         # The superuser's database is nobody else's business.
         connection.execute("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")

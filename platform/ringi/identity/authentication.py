@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import and_, bindparam, func, select, update
 from sqlalchemy.orm import Session, joinedload
 
+from ringi.db import callers
 from ringi.db.session import NOTED
 from ringi.identity import tokens
 from ringi.identity.models import Membership, Token
@@ -31,7 +32,9 @@ def authenticate(session: Session, secret: str | None, *, request_id: str | None
     """The Actor behind a token; Unauthenticated says whether it is missing, invalid, expired or revoked."""
     if secret is None:
         raise Unauthenticated
-    if not tokens.well_formed(secret) or not (rows := session.execute(_THE_CALLER, {"hash": tokens.hashed(secret)}).all()):
+    proof = tokens.hashed(secret)
+    callers.present(proof)
+    if not tokens.well_formed(secret) or not (rows := session.execute(_THE_CALLER, {"hash": proof}).all()):
         raise Unauthenticated("The token is not one of this platform's.", reason="invalid")
     token, now = rows[0].Token, rows[0].now
     if token.revoked_at is not None or token.user.disabled_at is not None:
