@@ -154,7 +154,14 @@ class Tenant:
         return adapter
 
     def version(
-        self, session: Session, adapter: Adapter, *, rank: int = 8, method: str = "LORA", files: Sequence[dict[str, Any]] = (), **fields: Any
+        self,
+        session: Session,
+        adapter: Adapter,
+        *,
+        rank: int = 8,
+        method: str = "LORA",
+        files: Sequence[dict[str, Any]] = (),
+        **fields: Any,
     ) -> AdapterVersion:
         """The adapter's next version, on the first revision of its base."""
         numbers = session.scalars(select(AdapterVersion.number).where(AdapterVersion.adapter_id == adapter.id)).all()

@@ -35,7 +35,9 @@ class DatabaseUrls:
 
 def urls_of(handle: PostgresHandle, name: str) -> DatabaseUrls:
     """The URLs of a database of this server."""
-    return DatabaseUrls(name, handle.url(OWNER, name), handle.url(PLATFORM, name), handle.url(APPLICATION, name), handle.url(SUPERUSER, name))
+    return DatabaseUrls(
+        name, handle.url(OWNER, name), handle.url(PLATFORM, name), handle.url(APPLICATION, name), handle.url(SUPERUSER, name)
+    )
 
 
 def migrate(urls: DatabaseUrls, revision: str = "head") -> None:

@@ -35,7 +35,7 @@ _PLATFORM_POOL = 2
 
 
 def work_for_all() -> None:
-    """This process is the platform's own: it answers nobody, and works for every organisation. To be said before it first asks anything."""
+    """Said by a process that is the platform's own: it answers nobody, and works for every organisation. Before it first asks anything."""
     global _for_all  # noqa: PLW0603  # what a process is for does not change
     _for_all = True
 

@@ -174,7 +174,6 @@ def prioritize_job(
 
 @router.get("/queues/{queue}/demand")
 def queue_demand(
-    session: SessionDep,
     actor: Annotated[Actor, allowed(Permission.FLEET_READ)],  # noqa: ARG001  # the declared permission
     queue: Queue,
     device: Annotated[Device | None, Query(description="Only jobs that a worker with this device could do.")] = None,
