@@ -120,7 +120,7 @@ def hub_server(folder: Path, *, urls: DatabaseUrls, blobs: Path) -> Iterator[tup
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"
     try:
-        until(lambda: process.poll() is not None or _answers(url))
+        until(lambda: process.poll() is not None or _answers(url), timeout_s=120)
         assert process.poll() is None, log.read_text()
         yield HubServer(url, log), process.pid
     finally:

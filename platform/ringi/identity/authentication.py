@@ -11,7 +11,7 @@ from ringi.db import callers
 from ringi.db.session import NOTED
 from ringi.identity import tokens
 from ringi.identity.models import Membership, Token
-from ringi.identity.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permission
+from ringi.identity.permissions import FOR_PEOPLE, ORGANIZATION_ROLES, PROJECT_ROLES, Permission
 from ringi.identity.schemas import Role, UserKind
 from ringi.identity.service import current_roles
 from ringi.kit.actor import Actor, ActorKind
@@ -59,6 +59,8 @@ def _actor_of(token: Token, memberships: list[Membership], request_id: str | Non
         named: frozenset[str] = frozenset(token.scopes)
         scopes = named.union(*(_IMPLIED.get(scope, frozenset()) for scope in named))
     allowed = frozenset(Permission) if scopes is None else scopes
+    if token.user.kind == UserKind.SERVICE:
+        allowed -= FOR_PEOPLE
     in_organization: set[str] = set()
     in_projects: dict[UUID, set[str]] = defaultdict(set)
     for membership in memberships:
