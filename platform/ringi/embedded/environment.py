@@ -24,10 +24,10 @@ class OwnDatabaseIncomplete(RingiError):
 
     code, status = "own_database_incomplete", 409
 
-    def __init__(self, missing: str) -> None:
+    def __init__(self, missing: str, role: str) -> None:
         super().__init__(
             f"RINGI_DATABASE_URL points to a database of your own, but {missing} is not set.",
-            next_step=f"Set {missing} to the same database with the role {_OWN[missing]}.",
+            next_step=f"Set {missing} to the same database with the role {role}.",
         )
 
 
@@ -35,9 +35,9 @@ def uses_embedded_database(environ: Mapping[str, str]) -> bool:
     """Whether `ringi up` starts a PostgreSQL; raises OwnDatabaseIncomplete when half of an own one is given."""
     if not environ.get("RINGI_DATABASE_URL"):
         return True
-    for name in _OWN:
+    for name, role in _OWN.items():
         if not environ.get(name):
-            raise OwnDatabaseIncomplete(name)
+            raise OwnDatabaseIncomplete(name, role)
     return False
 
 
