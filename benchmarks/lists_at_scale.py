@@ -157,7 +157,7 @@ def main() -> None:
         handle = postgres.start(Path(folder), durable=False)
         try:
             postgres.create_database(handle, "lists")
-            owner, application = (handle.url(role, "lists") for role in (postgres.OWNER, postgres.APPLICATION))
+            owner, application = (handle.url(role, "lists") for role in (postgres.OWNER, postgres.PLATFORM))
             migrate(owner, application)
             actor = filled(owner, rows)
             medians = {}

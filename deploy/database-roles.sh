@@ -2,9 +2,11 @@
 # Runs once, when the database volume is empty: the same roles and rights that the embedded PostgreSQL gets (ringi/embedded/postgres.py).
 set -euo pipefail
 psql --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres \
-  --set owner_password="$RINGI_OWNER_PASSWORD" --set app_password="$RINGI_APP_PASSWORD" --set mlflow_password="$RINGI_MLFLOW_PASSWORD" <<'SQL'
+  --set owner_password="$RINGI_OWNER_PASSWORD" --set app_password="$RINGI_APP_PASSWORD" --set platform_password="$RINGI_PLATFORM_PASSWORD" --set mlflow_password="$RINGI_MLFLOW_PASSWORD" <<'SQL'
 CREATE ROLE ringi_owner LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD :'owner_password';
 CREATE ROLE ringi_app LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD :'app_password';
+CREATE ROLE ringi_platform LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD :'platform_password';
+GRANT ringi_app TO ringi_platform;
 CREATE ROLE ringi_mlflow LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD :'mlflow_password';
 CREATE DATABASE ringi OWNER ringi_owner TEMPLATE template0;
 CREATE DATABASE mlflow OWNER ringi_mlflow TEMPLATE template0;

@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".ringi")
     # The application role: it can add audit rows but neither change nor remove them.
     database_url: str = "postgresql+psycopg://ringi_app@127.0.0.1:5433/ringi"
+    # The role of what works for every organisation: relay, sequencer, notifier, workers, and the few questions of the API that are of all.
+    platform_database_url: str | None = None
     # The owner role: migrations only.
     owner_database_url: str | None = None
     database_pool_size: int = Field(default=10, ge=1)
@@ -134,6 +136,7 @@ class Settings(BaseSettings):
         missing = [
             name
             for name, present in (
+                ("RINGI_PLATFORM_DATABASE_URL", self.platform_database_url),
                 ("RINGI_AUDIT_KEY_FILE", self.audit_key_file),
                 ("RINGI_AUDIT_CHECKPOINT_DIR", self.audit_checkpoint_dir),
                 ("RINGI_BLOB_URL", self.blob_url),

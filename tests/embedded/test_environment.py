@@ -11,6 +11,7 @@ from ringi.settings import Settings
 OWN = {
     "RINGI_DATABASE_URL": "postgresql+psycopg://app@db.example/ringi",
     "RINGI_OWNER_DATABASE_URL": "postgresql+psycopg://owner@db.example/ringi",
+    "RINGI_PLATFORM_DATABASE_URL": "postgresql+psycopg://platform@db.example/ringi",
     "RINGI_BROKER_URL": "redis://broker.example/0",
 }
 
@@ -23,9 +24,10 @@ def test_own_servers_take_the_place_of_the_embedded_ones(tmp_path: Path) -> None
     assert not (tmp_path / "valkey").exists()
 
 
-def test_half_of_an_own_database_is_refused_with_the_missing_name(tmp_path: Path) -> None:
-    with pytest.raises(OwnDatabaseIncomplete, match="RINGI_OWNER_DATABASE_URL"):
-        environment_for(tmp_path, {"RINGI_DATABASE_URL": OWN["RINGI_DATABASE_URL"]})
+@pytest.mark.parametrize("missing", ["RINGI_OWNER_DATABASE_URL", "RINGI_PLATFORM_DATABASE_URL"])
+def test_half_of_an_own_database_is_refused_with_the_missing_name(tmp_path: Path, missing: str) -> None:
+    with pytest.raises(OwnDatabaseIncomplete, match=missing):
+        environment_for(tmp_path, {name: value for name, value in OWN.items() if name != missing})
 
 
 def test_the_setup_key_is_drawn_once_and_private(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def hub(postgres_server: PostgresHandle, migrated_template: DatabaseUrls, tmp_pa
     folder = tmp_path_factory.mktemp("hub")
     urls = fresh_database(postgres_server, "hub", template=migrated_template.name)
     world = hub_world(urls, folder / "blobs")
-    with hub_server(folder, database_url=urls.app_url, blobs=folder / "blobs") as (server, pid):
+    with hub_server(folder, urls=urls, blobs=folder / "blobs") as (server, pid):
         yield Hub(server, pid, world)
     close(world)
     drop_database(postgres_server, urls.name)

@@ -256,3 +256,19 @@ def test_a_selector_that_is_no_text_at_all_is_malformed(platform: Platform) -> N
         answer = platform.call(user, "POST", path, content=body, headers={"Content-Type": "application/json"})
         assert (answer.status_code, answer.json()["code"]) == (422, "malformed_request"), path
         assert [reason["where"] for reason in answer.json()["details"]["reasons"]] == [where]
+
+
+def test_a_service_account_hands_out_neither_roles_nor_tokens_whatever_roles_it_has(platform: Platform) -> None:
+    admin = platform.as_("admin").identity
+    admin.create_user("robot", kind=UserKind.SERVICE)
+    admin.grant_role("robot", Role.IDENTITY_ADMIN)
+    platform.tokens["robot"] = admin.issue_token("robot").token
+    robot = platform.as_("robot").identity
+    with refused("forbidden", 403):
+        robot.grant_role("viewer", Role.CONTRIBUTOR, project=PROJECT)
+    with refused("forbidden", 403):
+        robot.issue_token("robot")
+    with refused("forbidden", 403):
+        robot.create_user("another")
+    # To read them is no power over them.
+    assert "viewer" in {one.name for one in robot.users()}

@@ -44,7 +44,7 @@ class Filled:
 def api(postgres_server: PostgresHandle, migrated_template: DatabaseUrls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("lists")
     urls = fresh_database(postgres_server, f"lists_{uuid4().hex[:8]}", template=migrated_template.name)
-    with application(urls) as sessions, hub_server(folder, database_url=urls.app_url, blobs=folder / "blobs") as (server, _):
+    with application(urls) as sessions, hub_server(folder, urls=urls, blobs=folder / "blobs") as (server, _):
         yield Api(server, sessions)
     drop_database(postgres_server, urls.name)
 

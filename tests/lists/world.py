@@ -3,7 +3,7 @@
 Organisation `acme` has the projects `risk` and `secret`; `aiko` contributes to `risk` alone, `otto` audits all. `rival` has a project `risk` too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -153,7 +153,16 @@ class Tenant:
         session.flush()
         return adapter
 
-    def version(self, session: Session, adapter: Adapter, *, rank: int = 8, method: str = "LORA", **fields: Any) -> AdapterVersion:
+    def version(
+        self,
+        session: Session,
+        adapter: Adapter,
+        *,
+        rank: int = 8,
+        method: str = "LORA",
+        files: Sequence[dict[str, Any]] = (),
+        **fields: Any,
+    ) -> AdapterVersion:
         """The adapter's next version, on the first revision of its base."""
         numbers = session.scalars(select(AdapterVersion.number).where(AdapterVersion.adapter_id == adapter.id)).all()
         revision = session.scalars(
@@ -167,7 +176,7 @@ class Tenant:
         effect = {"prompts": 2, "probe_digest": digest(), "change": 0.5, "noise": None, "dtype": "float32"}
         version = AdapterVersion(
             project_id=adapter.project_id, adapter_id=adapter.id, number=len(numbers) + 1, source=VersionSource.TRAINED, manifest_digest=digest(),
-            manifest=b"{}", files=[], base_revision_id=revision, facts=facts, effect=effect, runtime={},
+            manifest=b"{}", files=list(files), base_revision_id=revision, facts=facts, effect=effect, runtime={},
             job_id=self.job(session, JobKind.TRAIN, project_id=adapter.project_id).id, created_by=self.people["aiko"], **fields,
         )  # fmt: skip
         session.add(version)

@@ -34,8 +34,8 @@ VERSION_MAY_CHANGE = {"state", "state_reason"}
 
 @pytest.fixture
 def application(database: DatabaseUrls) -> Iterator[psycopg.Connection]:
-    """A connection as the application."""
-    with connect(database.app_url) as connection:
+    """A connection as the application, which has shown nobody."""
+    with connect(database.tenant_url) as connection:
         yield connection
 
 
@@ -104,6 +104,12 @@ def test_every_table_can_be_read_and_all_but_the_logs_head_and_the_revision_can_
         "DROP TRIGGER audit_event_no_change ON audit_event",
         "DROP TABLE outbox",
         "SET ROLE ringi_owner",
+        "SET ROLE ringi_platform",
+        "ALTER TABLE adapters DISABLE ROW LEVEL SECURITY",
+        "ALTER TABLE adapters NO FORCE ROW LEVEL SECURITY",
+        "CREATE POLICY mine ON adapters USING (true)",
+        "DROP POLICY tenant ON adapters",
+        "ALTER POLICY tenant ON adapters USING (true)",
         "SET session_replication_role = replica",
         "COPY audit_event TO PROGRAM 'cat'",
     ],
@@ -118,15 +124,17 @@ def test_the_application_cannot_give_itself_a_right(application: psycopg.Connect
     assert application.execute("SELECT has_table_privilege('releases', 'UPDATE')").fetchone() == (False,)
 
 
-def test_the_application_is_an_ordinary_role(application: psycopg.Connection) -> None:
-    found = application.execute(
-        "SELECT rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls FROM pg_roles WHERE rolname = current_user"
-    ).fetchone()
-    assert found == (False, False, False, False, False)
-    owned = application.execute("SELECT count(*) FROM pg_class WHERE relowner = current_user::regrole").fetchone()
-    assert owned == (0,)
-    member = application.execute("SELECT count(*) FROM pg_auth_members WHERE member = current_user::regrole").fetchone()
-    assert member == (0,)
+@pytest.mark.parametrize(("url", "groups"), [("tenant_url", []), ("app_url", ["ringi_app"])])
+def test_the_application_and_the_platform_are_ordinary_roles(database: DatabaseUrls, url: str, groups: list[str]) -> None:
+    with connect(getattr(database, url)) as role:
+        found = role.execute(
+            "SELECT rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls FROM pg_roles WHERE rolname = current_user"
+        ).fetchone()
+        assert found == (False, False, False, False, False)
+        owned = role.execute("SELECT count(*) FROM pg_class WHERE relowner = current_user::regrole").fetchone()
+        assert owned == (0,)
+        member = role.execute("SELECT roleid::regrole::text FROM pg_auth_members WHERE member = current_user::regrole AND NOT admin_option")
+        assert [name for (name,) in member] == groups
 
 
 @pytest.mark.parametrize("statement", ["UPDATE audit_event SET outcome = 'ok'", "DELETE FROM audit_event", "TRUNCATE audit_event CASCADE"])
@@ -143,9 +151,9 @@ def test_even_the_owner_does_not_change_an_audit_row_by_mistake(database: Databa
         assert owner.execute("SELECT outcome FROM audit_event").fetchall() == [("denied",)]
 
 
-def test_an_audit_row_whose_hash_is_not_of_its_body_is_not_taken(application: psycopg.Connection) -> None:
-    with pytest.raises(errors.CheckViolation):
-        application.execute(
+def test_an_audit_row_whose_hash_is_not_of_its_body_is_not_taken(database: DatabaseUrls) -> None:
+    with connect(database.app_url) as platform, pytest.raises(errors.CheckViolation):
+        platform.execute(
             "INSERT INTO audit_event (event_id, body, leaf_hash, ts, action, outcome, actor_type, actor_id, object_type, object_id)"
             " VALUES (%s, 'body', sha256('other'), now(), 'release.publish', 'ok', 'user', 'ada', 'release', 'r')",
             (uuid4(),),

@@ -22,7 +22,7 @@ from ringi.embedded.postgres import PostgresHandle
 from support.postgres import ROOT, DatabaseUrls, drop_database, empty_database, migrate
 
 SCRIPTS = ScriptDirectory.from_config(Config(toml_file=str(ROOT / "pyproject.toml")))
-# One answer for everything that a migration makes: tables, constraints, indexes, triggers, functions, types and rights.
+# One answer for everything that a migration makes: tables, constraints, indexes, triggers, functions, policies, types and rights.
 SHAPE = """
     SELECT 'column', table_name, column_name, data_type || is_nullable || coalesce(column_default, '') || coalesce(identity_generation, '')
       FROM information_schema.columns WHERE table_schema = 'public'
@@ -31,6 +31,10 @@ SHAPE = """
     UNION ALL SELECT 'index', tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
     UNION ALL SELECT 'trigger', tgrelid::regclass::text, tgname::text, tgenabled::text || pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
     UNION ALL SELECT 'function', proname, '', prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    UNION ALL SELECT 'policy', tablename, policyname::text, permissive || cmd || roles::text || coalesce(qual, '') || coalesce(with_check, '')
+      FROM pg_policies WHERE schemaname = 'public'
+    UNION ALL SELECT 'row security', oid::regclass::text, relrowsecurity::text, relforcerowsecurity::text
+      FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND (relrowsecurity OR relforcerowsecurity)
     UNION ALL SELECT 'type', typname, typtype::text, '' FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typtype IN ('e', 'd')
     UNION ALL SELECT 'sequence', relname, '', '' FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace
     UNION ALL SELECT 'right', table_name, grantee, privilege_type FROM information_schema.role_table_grants WHERE table_schema = 'public'

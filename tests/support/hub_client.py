@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from support.postgres import DatabaseUrls
 from support.waiting import until
 
 # Each expression is evaluated on its own; an exception becomes its class's name and its text.
@@ -108,10 +109,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def hub_server(folder: Path, *, database_url: str, blobs: Path) -> Iterator[tuple[HubServer, int]]:
+def hub_server(folder: Path, *, urls: DatabaseUrls, blobs: Path) -> Iterator[tuple[HubServer, int]]:
     """The platform's application under uvicorn; yields it with its process id."""
     port, log = free_port(), folder / "uvicorn.log"
-    environment = os.environ | {"RINGI_DATABASE_URL": database_url, "RINGI_BLOB_URL": blobs.as_uri(), "RINGI_DATA_DIR": str(folder)}
+    environment = os.environ | {"RINGI_DATABASE_URL": urls.tenant_url, "RINGI_PLATFORM_DATABASE_URL": urls.app_url}
+    environment |= {"RINGI_BLOB_URL": blobs.as_uri(), "RINGI_DATA_DIR": str(folder)}
     environment |= {"RINGI_LOG_FORMAT": "text"}  # the access log is read line by line
     command = [sys.executable, "-m", "uvicorn", "ringi.api.app:app", "--host", "127.0.0.1", "--port", str(port)]
     with log.open("w") as out:

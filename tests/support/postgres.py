@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 
 from ringi.embedded import postgres
-from ringi.embedded.postgres import APPLICATION, OWNER, SUPERUSER, PostgresHandle
+from ringi.embedded.postgres import APPLICATION, OWNER, PLATFORM, SUPERUSER, PostgresHandle
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = "ringi_template"
@@ -24,17 +24,20 @@ TEMPLATE = "ringi_template"
 
 @dataclass(frozen=True)
 class DatabaseUrls:
-    """One database, as SQLAlchemy URLs of its three roles."""
+    """One database, as SQLAlchemy URLs of its roles: `app_url` has the application's rights over every row, `tenant_url` is the API's."""
 
     name: str
     owner_url: str
     app_url: str
+    tenant_url: str
     superuser_url: str
 
 
 def urls_of(handle: PostgresHandle, name: str) -> DatabaseUrls:
     """The URLs of a database of this server."""
-    return DatabaseUrls(name, handle.url(OWNER, name), handle.url(APPLICATION, name), handle.url(SUPERUSER, name))
+    return DatabaseUrls(
+        name, handle.url(OWNER, name), handle.url(PLATFORM, name), handle.url(APPLICATION, name), handle.url(SUPERUSER, name)
+    )
 
 
 def migrate(urls: DatabaseUrls, revision: str = "head") -> None:

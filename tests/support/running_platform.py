@@ -111,7 +111,8 @@ def environment_of(folder: Path, urls: DatabaseUrls, broker_url: str, port: int)
     """The settings of every process; heartbeats are fast so that a dead worker is noticed in seconds."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RINGI_", "HF_", "MLFLOW_"))}
     return inherited | {
-        "RINGI_DATABASE_URL": urls.app_url,
+        "RINGI_DATABASE_URL": urls.tenant_url,
+        "RINGI_PLATFORM_DATABASE_URL": urls.app_url,
         "RINGI_OWNER_DATABASE_URL": urls.owner_url,
         "RINGI_BROKER_URL": broker_url,
         "RINGI_DATA_DIR": str(folder / "data"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from ringi.embedded.services import Plan, Service
 from ringi.embedded.supervise import supervise
 
-OWN_SERVERS = {"RINGI_DATABASE_URL": "unused", "RINGI_OWNER_DATABASE_URL": "unused", "RINGI_BROKER_URL": "unused"}
+OWN_SERVERS = dict.fromkeys(("RINGI_DATABASE_URL", "RINGI_PLATFORM_DATABASE_URL", "RINGI_OWNER_DATABASE_URL", "RINGI_BROKER_URL"), "unused")
 
 
 def small_plan(data_dir: Path, port: int) -> Plan:

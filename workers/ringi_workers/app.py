@@ -10,6 +10,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import celeryd_after_setup, celeryd_init, setup_logging, worker_ready, worker_shutdown
 
+from ringi.db.session import work_for_all
 from ringi.jobs.contracts.kinds import CONTRACTS, Queue
 from ringi.kit.errors import RingiError
 from ringi.observe import logs, serving
@@ -63,6 +64,7 @@ def log_as_we_do(**_: Any) -> None:
 @celeryd_init.connect  # type: ignore[untyped-decorator]  # Celery ships no types
 def speak_in_lines(instance: Any, **_: Any) -> None:
     """Before Celery's first warning; its banner would stand among the lines of the log."""
+    work_for_all()
     logs.configure()
     instance.quiet = True
 

@@ -15,7 +15,7 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from ringi.db.session import transaction
+from ringi.db.session import transaction, work_for_all
 from ringi.events import deliveries, signing, targets
 from ringi.events.deliveries import Attempt, Claimed
 from ringi.events.emission import CHANNEL
@@ -146,6 +146,7 @@ def work(stop: Stop, signs: Signs) -> None:
 
 def main() -> int:
     """Entry point; a database that is away is waited for with growing pauses."""
+    work_for_all()
     logs.configure()
     stop, signs = Stop(), Signs(NOTIFIER)
     serving.start(broker=False, signs=signs)

@@ -9,7 +9,7 @@ import time
 
 from kombu.exceptions import OperationalError as BrokerAway
 
-from ringi.db.session import transaction
+from ringi.db.session import transaction, work_for_all
 from ringi.events.models import OutboxMessage
 from ringi.events.outbox import CHANNEL, deliver_due
 from ringi.observe import logs, serving
@@ -57,6 +57,7 @@ def work(stop: Stop, signs: Signs) -> None:
 
 def main() -> int:
     """Entry point; a database that is away is waited for with growing pauses."""
+    work_for_all()
     logs.configure()
     stop, signs = Stop(), Signs(RELAY)
     serving.start(broker=True, signs=signs)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from ringi.audit.note import Signer
 from ringi.audit.sequence import sequence_once
 from ringi.audit.signing import CheckpointFile, load_or_create_signer, load_signer, sign_head
-from ringi.db.session import get_engine, transaction
+from ringi.db.session import get_engine, transaction, work_for_all
 from ringi.kit.errors import RingiError
 from ringi.observe import logs, metrics, serving
 from ringi.observe.signs import SEQUENCER, Signs
@@ -119,6 +119,7 @@ def run(stop: Stop, settings: Settings) -> None:
 
 def main() -> int:
     """Entry point; exit status 0 after a requested stop, 1 when the key is unusable."""
+    work_for_all()
     logs.configure()
     stop = Stop()
     try:

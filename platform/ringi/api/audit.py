@@ -31,7 +31,7 @@ from ringi.audit.models import AuditEvent, AuditLeaf
 from ringi.audit.schemas import AuditAction
 from ringi.compatibility.models import CompatibilityAssessment
 from ringi.db.base import OwnedByProject
-from ringi.db.session import get_sessionmaker
+from ringi.db.session import platform_transaction
 from ringi.evaluation.models import Evaluation
 from ringi.identity.dependencies import InProject, allowed, allowed_in_project
 from ringi.identity.models import Project, User
@@ -208,8 +208,9 @@ def export_log(session: SessionDep, actor: Annotated[Actor, allowed(Permission.A
     with tempfile.NamedTemporaryFile(prefix="ringi-audit-", suffix=".zip", delete=False) as out:
         path = Path(out.name)
         try:
-            # A session of its own: an export reads one consistent snapshot, which must begin before anything else was read.
-            with get_sessionmaker().begin() as snapshot:
+            # A session of its own: an export reads one consistent snapshot, which must begin before anything else was read. It sees the whole log:
+            # what is withheld is told from what is missing.
+            with platform_transaction() as snapshot:
                 export.write_bundle(
                     snapshot, path, records, organization_id=actor.organization_id, record_types=RECORD_TYPES, vkey=audit_key(actor).vkey
                 )

@@ -1,4 +1,8 @@
-"""The engine, and the ways to the database: the API's request session (`web.session`) and `transaction()` for workers."""
+"""The engines, and the ways to the database: the API's request session (`web.session`) and `transaction()` for workers.
+
+A process that answers requests sees the rows of its caller's organisation (callers.py), whichever way it asks; what it must ask about all
+organisations, it asks in `platform_transaction`, and a test knows every place that does. The other processes work for all (`work_for_all`).
+"""
 
 import time
 from collections.abc import Iterator
@@ -11,6 +15,7 @@ from sqlalchemy import Engine, create_engine, event, exc
 from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from ringi.db import callers
 from ringi.settings import get_settings
 
 # A connection that was used so short a time ago is not asked again whether it lives.
@@ -24,18 +29,44 @@ class WroteWhileReading(RuntimeError):
     """A read has no transaction that would keep two changes together."""
 
 
+_for_all = False
+# Of a process that answers requests: what it asks about all organisations is little.
+_PLATFORM_POOL = 2
+
+
+def work_for_all() -> None:
+    """Said by a process that is the platform's own: it answers nobody, and works for every organisation. Before it first asks anything."""
+    global _for_all  # noqa: PLW0603  # what a process is for does not change
+    _for_all = True
+
+
 @cache
 def get_engine() -> Engine:
-    """One engine per process, on the application role. A dead connection is noticed before use, not in the middle of a request."""
+    """One engine per process. A dead connection is noticed before use, not in the middle of a request."""
     settings = get_settings()
+    url = settings.platform_database_url if _for_all else None
+    return _engine(url or settings.database_url, pool_size=settings.database_pool_size)
+
+
+@cache
+def get_platform_engine() -> Engine:
+    """The engine that sees every organisation's rows; the same one in a process that works for all."""
+    settings = get_settings()
+    if _for_all or settings.platform_database_url is None:
+        return get_engine()
+    return _engine(settings.platform_database_url, pool_size=_PLATFORM_POOL, overflow=settings.database_pool_size)
+
+
+def _engine(url: str, *, pool_size: int, overflow: int | None = None) -> Engine:
     # hide_parameters: an error in the log tells the statement, never the values, which are what users wrote.
     engine = create_engine(
-        settings.database_url,
+        url,
         hide_parameters=True,
-        pool_size=settings.database_pool_size,
-        max_overflow=settings.database_pool_size,
-        connect_args={"application_name": settings.process_name, "options": "-c timezone=UTC"},
+        pool_size=pool_size,
+        max_overflow=overflow or pool_size,
+        connect_args={"application_name": get_settings().process_name, "options": "-c timezone=UTC"},
     )
+    event.listen(engine, "begin", callers.show)
     event.listen(engine, "checkin", _note_use)
     event.listen(engine, "checkout", _ask_if_idle)
     return engine
@@ -95,3 +126,22 @@ def transaction() -> Iterator[Session]:
     """A short transaction of a worker process: commits at the end, rolls back on any error."""
     with get_sessionmaker().begin() as session:
         yield session
+
+
+@contextmanager
+def platform_transaction() -> Iterator[Session]:
+    """The same for what a request must ask about all organisations: counts, the store's care, the log as a whole."""
+    with sessionmaker(get_platform_engine(), expire_on_commit=False).begin() as session:
+        yield session
+
+
+def serve_platform(session: Session) -> None:
+    """The request is the operator's, and of no organisation: its session, which has asked nothing yet, sees all of them."""
+    session.bind = get_platform_engine()
+
+
+@contextmanager
+def transaction_beside(session: Session) -> Iterator[Session]:
+    """A transaction of its own that sees what `session` sees."""
+    with sessionmaker(session.get_bind(), expire_on_commit=False).begin() as own:
+        yield own

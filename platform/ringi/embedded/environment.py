@@ -12,17 +12,22 @@ from ringi.embedded.folder import LOOPBACK, free_port, remembered, secret, write
 from ringi.kit.errors import RingiError
 
 DEFAULT_API_PORT = 8400
+# What must be told of a database of one's own, beside RINGI_DATABASE_URL.
+_OWN = {
+    "RINGI_OWNER_DATABASE_URL": "that owns its tables, for the migrations",
+    "RINGI_PLATFORM_DATABASE_URL": "ringi_platform, for what works for every organisation",
+}
 
 
 class OwnDatabaseIncomplete(RingiError):
-    """A database of one's own needs two roles: one for the application and one that owns the tables."""
+    """A database of one's own needs three roles: for the application, for what works for every organisation, and the owner of the tables."""
 
     code, status = "own_database_incomplete", 409
 
-    def __init__(self) -> None:
+    def __init__(self, missing: str, role: str) -> None:
         super().__init__(
-            "RINGI_DATABASE_URL points to a database of your own, but RINGI_OWNER_DATABASE_URL, which the migrations need, is not set.",
-            next_step="Set RINGI_OWNER_DATABASE_URL to the same database with the role that owns its tables.",
+            f"RINGI_DATABASE_URL points to a database of your own, but {missing} is not set.",
+            next_step=f"Set {missing} to the same database with the role {role}.",
         )
 
 
@@ -30,8 +35,9 @@ def uses_embedded_database(environ: Mapping[str, str]) -> bool:
     """Whether `ringi up` starts a PostgreSQL; raises OwnDatabaseIncomplete when half of an own one is given."""
     if not environ.get("RINGI_DATABASE_URL"):
         return True
-    if not environ.get("RINGI_OWNER_DATABASE_URL"):
-        raise OwnDatabaseIncomplete
+    for name, role in _OWN.items():
+        if not environ.get(name):
+            raise OwnDatabaseIncomplete(name, role)
     return False
 
 
@@ -66,11 +72,12 @@ def environment_for(data_dir: Path, environ: Mapping[str, str] = os.environ) -> 
         database = postgres.attach(data_dir)
         defaults |= {
             "RINGI_DATABASE_URL": database.app_url,
+            "RINGI_PLATFORM_DATABASE_URL": database.platform_url,
             "RINGI_OWNER_DATABASE_URL": database.owner_url,
             "MLFLOW_TRACKING_URI": database.mlflow_url,
         }
     else:
-        defaults |= {name: environ[name] for name in ("RINGI_DATABASE_URL", "RINGI_OWNER_DATABASE_URL")}
+        defaults |= {name: environ[name] for name in ("RINGI_DATABASE_URL", *_OWN)}
     if uses_embedded_broker(environ):
         defaults["RINGI_BROKER_URL"] = valkey.attach(data_dir).url
     overridable = (

@@ -21,7 +21,8 @@ from sqlalchemy import URL
 from ringi.embedded import children
 from ringi.embedded.folder import LOOPBACK, EmbeddedServerFailed, NotStarted, free_port, locked, secret, write_private
 
-SUPERUSER, OWNER, APPLICATION, MLFLOW = "postgres", "ringi_owner", "ringi_app", "ringi_mlflow"
+SUPERUSER, OWNER, APPLICATION, PLATFORM, MLFLOW = "postgres", "ringi_owner", "ringi_app", "ringi_platform", "ringi_mlflow"
+_ROLES = (OWNER, APPLICATION, PLATFORM, MLFLOW)
 UNPRIVILEGED_USER = "nobody"
 START_TIMEOUT_S = 60.0
 # What a start right after a crash meets, and what passes by itself: the old backends are still leaving, or the port was just taken.
@@ -50,8 +51,13 @@ class PostgresHandle:
 
     @property
     def app_url(self) -> str:
-        """The application role: everything else."""
+        """The application role: what answers requests; it sees the rows of its caller's organisation."""
         return self.url(APPLICATION)
+
+    @property
+    def platform_url(self) -> str:
+        """The application's rights over the rows of every organisation."""
+        return self.url(PLATFORM)
 
     @property
     def superuser_url(self) -> str:
@@ -120,8 +126,8 @@ def start(data_dir: Path, *, port: int | None = None, durable: bool = True) -> P
         if running is not None and _is_ready(folder):
             known_port, passwords = folder.remembered()
             return PostgresHandle(folder.data_dir, known_port, running.pid, passwords)
-        if not folder.connection.exists():
-            folder.remember(free_port(port), {role: secret() for role in (SUPERUSER, OWNER, APPLICATION, MLFLOW)})
+        known_port, known = folder.remembered() if folder.connection.exists() else (free_port(port), {})
+        folder.remember(known_port, {role: secret() for role in (SUPERUSER, *_ROLES)} | known)  # an older folder knows fewer roles
         if not folder.cluster.exists():
             _initialise(folder, durable=durable)
         handle = _serve(folder, port=port, durable=durable)
@@ -160,16 +166,15 @@ def create_database(handle: PostgresHandle, name: str, *, owner: str = OWNER, te
 
     Rights on tables that the owner creates later come from default privileges; with a template of ours they are copied.
     """
-    database, owning = sql.Identifier(name), sql.Identifier(owner)
+    database, owning, app = sql.Identifier(name), sql.Identifier(owner), sql.Identifier(APPLICATION)
     with handle.connect() as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(database, owning, sql.Identifier(template)))
         connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
         if owner == OWNER:
-            connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, sql.Identifier(APPLICATION)))
+            connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, app))
     if owner != OWNER:
         return
     with handle.connect(name) as connection:
-        app = sql.Identifier(APPLICATION)
         defaults = sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA public ").format(owning)
         connection.execute(defaults + sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {}").format(app))
         connection.execute(defaults + sql.SQL("GRANT USAGE, SELECT ON SEQUENCES TO {}").format(app))
@@ -179,16 +184,16 @@ def _provision(handle: PostgresHandle) -> None:
     """Roles and databases; a start that was cut off before them is completed by the next one."""
     with handle.connect() as connection:
         roles = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles")}
-        for role in (OWNER, APPLICATION, MLFLOW):
+        for role in _ROLES:
             if role not in roles:
                 connection.execute(
                     sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD {}").format(
                         sql.Identifier(role), sql.Literal(handle.passwords[role])
                     )
                 )
+        connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(APPLICATION), sql.Identifier(PLATFORM)))
         databases = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
-        # The superuser's database is nobody else's business.
-        connection.execute("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
+        connection.execute("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")  # the superuser's is nobody else's business
     for name, owner in (("ringi", OWNER), ("mlflow", MLFLOW)):
         if name not in databases:
             create_database(handle, name, owner=owner)

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
+from ringi.db.session import platform_transaction
 from ringi.fleet.matching import Capability
 from ringi.fleet.models import Worker
 from ringi.fleet.schemas import Condition, Device, Wanted, WorkerFacts
@@ -144,10 +145,15 @@ _ACTIONS = {
 }
 
 
+def _count_organizations() -> int:
+    with platform_transaction() as session:
+        return session.scalar(select(func.count()).select_from(Organization)) or 0
+
+
 def want(session: Session, actor: Actor, *, name: str, wanted: Wanted, reason: str, match: Match) -> Seen:
     """Cordon, drain or give back a worker. Raises PreconditionFailed, and WorkerShared where it serves organisations that are not the caller's."""
     worker = find(session, actor, name).worker
-    if worker.organization_id is None and (session.scalar(select(func.count()).select_from(Organization)) or 0) > 1:
+    if worker.organization_id is None and _count_organizations() > 1:
         raise WorkerShared(name)
     session.refresh(worker, with_for_update=True)
     match.require(worker.row_version)

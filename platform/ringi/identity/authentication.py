@@ -7,10 +7,11 @@ from uuid import UUID
 from sqlalchemy import and_, bindparam, func, select, update
 from sqlalchemy.orm import Session, joinedload
 
+from ringi.db import callers
 from ringi.db.session import NOTED
 from ringi.identity import tokens
 from ringi.identity.models import Membership, Token
-from ringi.identity.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permission
+from ringi.identity.permissions import FOR_PEOPLE, ORGANIZATION_ROLES, PROJECT_ROLES, Permission
 from ringi.identity.schemas import Role, UserKind
 from ringi.identity.service import current_roles
 from ringi.kit.actor import Actor, ActorKind
@@ -31,7 +32,9 @@ def authenticate(session: Session, secret: str | None, *, request_id: str | None
     """The Actor behind a token; Unauthenticated says whether it is missing, invalid, expired or revoked."""
     if secret is None:
         raise Unauthenticated
-    if not tokens.well_formed(secret) or not (rows := session.execute(_THE_CALLER, {"hash": tokens.hashed(secret)}).all()):
+    proof = tokens.hashed(secret)
+    callers.present(proof)
+    if not tokens.well_formed(secret) or not (rows := session.execute(_THE_CALLER, {"hash": proof}).all()):
         raise Unauthenticated("The token is not one of this platform's.", reason="invalid")
     token, now = rows[0].Token, rows[0].now
     if token.revoked_at is not None or token.user.disabled_at is not None:
@@ -56,6 +59,8 @@ def _actor_of(token: Token, memberships: list[Membership], request_id: str | Non
         named: frozenset[str] = frozenset(token.scopes)
         scopes = named.union(*(_IMPLIED.get(scope, frozenset()) for scope in named))
     allowed = frozenset(Permission) if scopes is None else scopes
+    if token.user.kind == UserKind.SERVICE:
+        allowed -= FOR_PEOPLE
     in_organization: set[str] = set()
     in_projects: dict[UUID, set[str]] = defaultdict(set)
     for membership in memberships:

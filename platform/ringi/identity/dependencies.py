@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
-from ringi.db.session import get_sessionmaker, transaction
+from ringi.db.session import get_sessionmaker, serve_platform, transaction
 from ringi.identity import service
 from ringi.identity.authentication import authenticate
 from ringi.identity.models import Project
@@ -131,12 +131,13 @@ def allowed_in_project(permission: Permission) -> Any:
     return Depends(_declared(check, permission))
 
 
-def setup_actor(request: Request, credentials: Bearer) -> Actor:
+def setup_actor(request: Request, session: SessionDep, credentials: Bearer) -> Actor:
     """The operator who may create organisations, by the setup key of this deployment; compared in constant time."""
     expected = get_settings().setup_key
     given = credentials.credentials if credentials else ""
     if not expected or not hmac.compare_digest(given.encode(), expected.encode()):
         raise Unauthenticated("Creating an organisation needs this deployment's setup key.", reason="setup_key")
+    serve_platform(session)
     request.state.actor = system_actor("setup")
     return request.state.actor  # type: ignore[no-any-return]  # as just set
 

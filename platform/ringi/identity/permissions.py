@@ -86,6 +86,9 @@ ORGANIZATION_ROLES: dict[Role, frozenset[Permission]] = {
     Role.AUDITOR: frozenset({P.ORGANIZATION_READ, P.PROJECT_READ, P.IDENTITY_READ, P.AUDIT_READ, P.AUDIT_EXPORT}),
 }
 
+# What no service account does, whatever roles it was given: hand out roles and tokens (E2). That none votes is said where votes are counted.
+FOR_PEOPLE = frozenset({P.IDENTITY_MANAGE})
+
 _VOTING = frozenset({Role.REVIEWER, Role.VALIDATOR, Role.RISK_OWNER, Role.SERVICE_OWNER})
 _READ_ONLY = frozenset({Role.AUDITOR, Role.VIEWER})
 

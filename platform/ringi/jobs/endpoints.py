@@ -7,6 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Response
 from sqlalchemy.orm import Session
 
+from ringi.db.session import platform_transaction
 from ringi.fleet.matching import WaitingFor
 from ringi.fleet.schemas import Device
 from ringi.identity.dependencies import InProject, allowed, allowed_in_project, deny
@@ -173,11 +174,11 @@ def prioritize_job(
 
 @router.get("/queues/{queue}/demand")
 def queue_demand(
-    session: SessionDep,
     actor: Annotated[Actor, allowed(Permission.FLEET_READ)],  # noqa: ARG001  # the declared permission
     queue: Queue,
     device: Annotated[Device | None, Query(description="Only jobs that a worker with this device could do.")] = None,
     memory_bytes: Annotated[int | None, Query(ge=1, le=2**50, description="Only jobs that need no more memory.")] = None,
 ) -> DemandOut:
     """How many workers a queue could keep busy: the signal for an autoscaler, such as KEDA's metrics-api scaler."""
-    return placement.demand(session, queue=queue, device=device, memory_bytes=memory_bytes)
+    with platform_transaction() as everyone:
+        return placement.demand(everyone, queue=queue, device=device, memory_bytes=memory_bytes)

@@ -19,7 +19,7 @@ from uuid import UUID
 import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
-from ringi.db.session import get_engine, transaction
+from ringi.db.session import get_engine, platform_transaction
 from ringi.identity.authentication import authenticate
 from ringi.jobs import log as job_log
 from ringi.jobs.ddl import CHANNEL
@@ -74,7 +74,7 @@ def rendered(entry: JobLogEntry) -> Entry:
 def sight_of(secrets: Iterable[str]) -> dict[str, frozenset[UUID | None] | RingiError]:
     """What the owner of each token may follow now, or why nothing any more."""
     found: dict[str, frozenset[UUID | None] | RingiError] = {}
-    with transaction() as session:
+    with platform_transaction() as session:
         for secret in secrets:
             try:
                 found[secret] = job_log.projects_in_sight(session, authenticate(session, secret))
@@ -172,7 +172,7 @@ class Feed:
 
     async def _rows(self, sight: Sight | None, after: int, limit: int = PAGE) -> Sequence[JobLogEntry]:
         def look() -> Sequence[JobLogEntry]:
-            with transaction() as session:
+            with platform_transaction() as session:
                 return job_log.read(session, after=after, sight=sight, limit=limit)
 
         return await self._in_thread(look)
@@ -250,7 +250,7 @@ def _narrow(seat: Seat, found: frozenset[UUID | None] | RingiError) -> None:
 
 
 def _newest() -> int:
-    with transaction() as session:
+    with platform_transaction() as session:
         return job_log.newest(session)
 
 

@@ -32,22 +32,27 @@ class Found(NamedTuple):
 
 
 @cache
-def _engine() -> Engine:
+def _engine(*, platform: bool) -> Engine:
     # tcp_user_timeout, in milliseconds: a server that vanished from the network in the middle of an answer.
     options = f"-c timezone=UTC -c statement_timeout={1000 * ANSWERS_S}"
+    settings = get_settings()
+    url = (settings.platform_database_url if platform else None) or settings.database_url
     return create_engine(
-        get_settings().database_url, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True,
+        url, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True,
         connect_args={
             "connect_timeout": ANSWERS_S, "tcp_user_timeout": 1000 * ANSWERS_S, "options": options,
-            "application_name": f"{get_settings().process_name}-probe"[:63],
+            "application_name": f"{settings.process_name}-probe"[:63],
         },
     )  # fmt: skip
 
 
 @contextmanager
-def connected() -> Iterator[Connection]:
-    """A database connection of its own, on which every statement is a transaction; raises SQLAlchemyError within a few seconds."""
-    with _engine().connect() as connection:
+def connected(*, platform: bool = False) -> Iterator[Connection]:
+    """A database connection of its own, on which every statement is a transaction; raises SQLAlchemyError within a few seconds.
+
+    `platform`: one that sees the rows of every organisation.
+    """
+    with _engine(platform=platform).connect() as connection:
         yield connection
 
 

@@ -50,7 +50,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 def secrets_of(settings: Settings) -> tuple[str, ...]:
     """The secrets that this process was told."""
     urls = (
-        settings.database_url, settings.owner_database_url, settings.broker_url, settings.rate_limit_url, settings.blob_url,
+        settings.database_url, settings.platform_database_url, settings.owner_database_url, settings.broker_url, settings.rate_limit_url, settings.blob_url,
         settings.mlflow_tracking_uri, settings.smtp_url,
     )  # fmt: skip
     passwords = [urlsplit(url).password for url in urls if url]

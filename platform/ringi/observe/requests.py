@@ -15,6 +15,7 @@ from opentelemetry.trace import SpanKind
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ringi.db import callers
 from ringi.db.session import get_engine
 from ringi.observe import context, metrics, tracing
 from ringi.observe.redaction import redact
@@ -88,6 +89,7 @@ class Observed:
         metrics.IN_FLIGHT.inc()
         with (
             context.scope(request_id=request_id),
+            callers.request(),
             tracing.span(method, SpanKind.SERVER, parent=parent, http__request__method=method) as span,
         ):
             failed: BaseException | None = None

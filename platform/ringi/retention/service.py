@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
-from ringi.db.session import transaction
+from ringi.db.session import platform_transaction, transaction
 from ringi.identity.permissions import visible
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.digests import Digest, parse_digest
@@ -63,7 +63,7 @@ def collect(store: BlobStore, *, grace: timedelta, dry_run: bool = False) -> Ite
     """One round, a step at a time: None where a step removed nothing. Every step is a short transaction of its own."""
     before = store.now() - grace
     if not dry_run:
-        with transaction() as session:
+        with platform_transaction() as session:
             ended = sessions.expire(session)
         sessions.drop(ended)
     yield None
@@ -80,7 +80,7 @@ def _unused(store: BlobStore, before: datetime, *, grace: timedelta, dry_run: bo
     """Registered blobs that nothing refers to: their rows, then their bytes."""
     after = ""
     while True:
-        with transaction() as session:
+        with platform_transaction() as session:
             candidates = _unreferenced(session, grace, after=after)
             after = max(candidates, default="")
             old = {digest: size for digest, size in candidates.items() if _is_old(store, digest, before)}
@@ -133,7 +133,7 @@ def _unknown(batch: list[StoredObject]) -> list[StoredObject]:
     """Those of `batch` that no row names. A name that is none of ours is left alone."""
     digests = [found.name for found in batch if found.kind is StoredKind.BLOB]
     parts = [part for found in batch if found.kind is StoredKind.PART and (part := _part_id(found.name))]
-    with transaction() as session:
+    with platform_transaction() as session:
         known = set(session.scalars(select(Blob.digest).where(Blob.digest.in_(digests))))
         known |= {str(part) for part in session.scalars(select(UploadPart.id).where(UploadPart.id.in_(parts)))}
     return [found for found in batch if found.name not in known and _is_ours(found)]
@@ -163,7 +163,7 @@ def _removed(store: BlobStore, found: StoredObject, before: datetime) -> bool:
         # A part's row comes in the request that wrote it, and the rest never has one: older than the grace period means left behind.
         store.remove(found.kind, found.name)
         return True
-    with transaction() as session:
+    with platform_transaction() as session:
         if not _locked(session, found.name) or session.get(Blob, found.name) is not None or not _is_old(store, found.name, before):
             return False
         store.remove(StoredKind.BLOB, found.name)

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, StreamingResponse
 
-from ringi.db.session import get_sessionmaker
+from ringi.db.session import transaction_beside
 from ringi.kit.errors import RingiError
 from ringi.web import idempotency, preconditions
 from ringi.web.errors import AWAY, documented, refusal_answer, responses
@@ -136,7 +136,7 @@ def _keep_refusal(request: Request, refusal: RingiError) -> None:
     request.state.session.rollback()
     answer = refusal_answer(request, refusal)
     # Raises KeyInFlight when another request with this key came in between: its answer stands, and the client gets it when it asks again.
-    with get_sessionmaker().begin() as own:
+    with transaction_beside(request.state.session) as own:
         idempotency.keep(own, request.state.actor, request.state.attempt, answer)
 
 
