@@ -1,6 +1,7 @@
 """What a deployment sets: every value is an environment variable `RINGI_*`; the defaults are those of `ringi up`.
 
-`profile=production` refuses the embedded conveniences: plain HTTP and SMTP, and an audit key, checkpoints or blobs without a place of their own.
+`profile=production` refuses the embedded conveniences: plain HTTP and SMTP, local users, and an audit key, checkpoints or blobs
+without a place of their own.
 """
 
 from functools import cache
@@ -65,6 +66,12 @@ class Settings(BaseSettings):
     public_url: str = "http://127.0.0.1:8400"
     # A secret that may create organisations (`ringi up` draws one per data folder); unset means nobody may.
     setup_key: str | None = None
+    # The identity provider (OpenID Connect) whose access tokens people show, and this platform's name in their `aud`; unset means local users.
+    oidc_issuer: Annotated[str, Field(pattern=r"^https?://\S+$", max_length=512)] | None = None
+    oidc_audience: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    # Votes, roles, tokens and policies need a login; at most so many seconds old, and of this `acr`, where these are set.
+    step_up_max_age_s: float | None = Field(default=None, gt=0)
+    step_up_acr: Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$", max_length=128)] | None = None
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     # The audit log's name in every checkpoint (C2SP tlog-checkpoint: a schema-less URL) and its Ed25519 key.
     audit_origin: str = "ringi.local/audit/1"
@@ -130,6 +137,12 @@ class Settings(BaseSettings):
         return 3 * self.heartbeat_s
 
     @model_validator(mode="after")
+    def _provider_is_whole(self) -> "Settings":
+        if (self.oidc_issuer is None) != (self.oidc_audience is None):
+            raise ValueError("RINGI_OIDC_ISSUER and RINGI_OIDC_AUDIENCE belong together")
+        return self
+
+    @model_validator(mode="after")
     def _production_is_not_embedded(self) -> "Settings":
         if self.profile != "production":
             return self
@@ -140,6 +153,7 @@ class Settings(BaseSettings):
                 ("RINGI_AUDIT_KEY_FILE", self.audit_key_file),
                 ("RINGI_AUDIT_CHECKPOINT_DIR", self.audit_checkpoint_dir),
                 ("RINGI_BLOB_URL", self.blob_url),
+                ("RINGI_OIDC_ISSUER with https:// and RINGI_OIDC_AUDIENCE", (self.oidc_issuer or "").startswith("https://")),
                 ("RINGI_PUBLIC_URL with https://", self.public_url.startswith("https://")),
                 ("RINGI_SMTP_URL with smtps:// or smtp+starttls://", not (self.smtp_url or "").startswith("smtp://")),
             )

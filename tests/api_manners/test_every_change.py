@@ -25,6 +25,7 @@ ONLY_ADD = {
     "POST /projects/{project}/subscriptions/{subscription}/replay",
     "POST /projects/{project}/subscriptions/{subscription}/test",
     "POST /storage/collections",
+    "POST /tokens",
     "POST /users",
     "POST /users/{user}/tokens",
     # Bytes are named by their digest, and a part of an upload by where it begins (`Upload-Offset`, 409).

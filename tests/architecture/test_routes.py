@@ -30,6 +30,7 @@ ANY_USER = {
     f"GET {API_PREFIX}/whoami": "a caller may know who they are",
     f"GET {API_PREFIX}/roles": "what the roles allow is no secret inside",
     f"GET {API_PREFIX}/tokens": "a caller's own tokens; the service shows more to an identity_admin",
+    f"POST {API_PREFIX}/tokens": "a caller's own token, made with a login; it allows no more than the caller",
     f"GET {API_PREFIX}/usage": "what the caller's own token has used",
     f"GET {API_PREFIX}/tokens/{{token_id}}": "a caller's own token; the service shows the others to an identity_admin",
     f"DELETE {API_PREFIX}/tokens/{{token_id}}": "a caller's own token; the service lets an identity_admin end the others",

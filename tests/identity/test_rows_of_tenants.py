@@ -267,9 +267,12 @@ def test_the_platforms_own_questions_see_everyone(application: Ground) -> None:
 # Where a process that answers requests asks about all organisations, and why.
 ASKS_ABOUT_ALL = {
     "api/audit.py": "an export tells what is withheld from what is missing, by the whole log",
+    "api/audit_log.py": "entries of others are told from entries that are gone, by the whole log",
     "api/gauges.py": "figures of the deployment, for who holds its metrics token",
     "fleet/service.py": "whether a shared worker serves anybody else",
     "identity/dependencies.py": "the operator's setup key is of no organisation, and makes new ones",
+    "identity/logins.py": "whose login it is, before there is a caller",
+    "identity/refused_logins.py": "a refusal is of nobody, or of the organisation whose token was shown",
     "jobs/endpoints.py": "how many workers a queue could keep busy",
     "jobs/feed.py": "one reader for the streams of all, each of which is given what its sight shows",
     "retention/service.py": "the store is one: what is nobody's any more is asked of everybody's rows",

@@ -12,6 +12,7 @@ from datetime import timedelta
 from ringi.db.session import transaction
 from ringi.events import outbox
 from ringi.fleet import service as fleet
+from ringi.identity import logins
 from ringi.jobs import log as job_log
 from ringi.jobs import service as jobs
 from ringi.kit.errors import RingiError
@@ -45,6 +46,7 @@ class Housekeeping:
             purged = job_log.purge(session, ended_before=LOG_KEPT_AFTER_THE_END, after=self._log_looked_at)
         self._log_looked_at = purged.reached
         with transaction() as session:
+            logins.purge(session)
             fleet.purge(session, silent_for=WORKERS_REMEMBERED)
 
 

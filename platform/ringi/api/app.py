@@ -1,5 +1,6 @@
 """The application: routers in the order of an adapter's life. The process that serves it loads neither torch nor Celery."""
 
+import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from ringi.events.endpoints import router as events
 from ringi.fleet.endpoints import router as fleet
 from ringi.hub.endpoints import router as hub
 from ringi.identity.endpoints import router as identity
+from ringi.identity.provider import get_provider
 from ringi.jobs.endpoints import router as jobs
 from ringi.jobs.stream import ended_by_signals
 from ringi.observe import logs
@@ -39,6 +41,7 @@ from ringi.web import errors
 from ringi.web.body_limit import BodyLimit
 from ringi.web.document import describe
 
+log = logging.getLogger("ringi.api")
 API_PREFIX = "/api/v1"
 # Bodies that go to the store piece by piece.
 STREAMED = re.compile(f"{API_PREFIX}/uploads(/sessions/[^/]+)?")
@@ -72,6 +75,8 @@ ROUTERS: tuple[APIRouter, ...] = (
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     """What holds from the first request to the last."""
+    if get_provider() is None:
+        log.warning("no identity provider: people are local users with tokens that an identity_admin hands out; not for production")
     async with ended_by_signals():
         yield
 

@@ -24,6 +24,9 @@ class AuditAction(StrEnum):
     ORGANIZATION_CREATE = "organization.create"
     PROJECT_CREATE = "project.create"
     USER_CREATE = "user.create"
+    USER_LINK = "user.link"
+    USER_DISABLE = "user.disable"
+    USER_ENABLE = "user.enable"
     MEMBERSHIP_GRANT = "membership.grant"
     MEMBERSHIP_REVOKE = "membership.revoke"
     TOKEN_ISSUE = "token.issue"  # noqa: S105  # an action's name, not a secret
@@ -82,6 +85,7 @@ class AuditAction(StrEnum):
     SUBSCRIPTION_DELETE = "subscription.delete"
     AUDIT_EXPORT = "audit.export"
     ACCESS_DENY = "access.deny"
+    AUTHENTICATION_REFUSE = "authentication.refuse"
 
 
 class Outcome(StrEnum):
@@ -113,9 +117,13 @@ class EventPart(BaseModel):
 
 
 class EventAuth(EventPart):
-    """How the actor proved who it is."""
+    """How the actor proved who it is: by a token of this platform, or by a login at the identity provider `iss`."""
 
     token_id: str | None
+    iss: Annotated[str, Field(max_length=512)] | None = None
+    acr: Annotated[str, Field(max_length=128)] | None = None
+    amr: list[Annotated[str, Field(max_length=128)]] | None = None
+    auth_time: str | None = None
 
 
 class EventActor(EventPart):

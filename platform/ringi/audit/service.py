@@ -55,8 +55,15 @@ def commit_payload(salt: bytes, text: str) -> str:
 def _event_actor(actor: Actor) -> EventActor:
     # The zero id of the platform's own parts says nothing; a component's name is not personal.
     identity = actor.name if actor.kind is ActorKind.SYSTEM else str(actor.id)
-    auth = EventAuth(token_id=str(actor.token_id)) if actor.token_id else None
-    return EventActor(type=actor.kind.value, id=identity, auth=auth)
+    return EventActor(type=actor.kind.value, id=identity, auth=_event_auth(actor))
+
+
+def _event_auth(actor: Actor) -> EventAuth | None:
+    login = actor.login
+    if login is not None:
+        at = login.at.strftime("%Y-%m-%dT%H:%M:%SZ") if login.at else None
+        return EventAuth(token_id=None, iss=login.issuer, acr=login.acr, amr=list(login.amr), auth_time=at)
+    return EventAuth(token_id=str(actor.token_id)) if actor.token_id else None
 
 
 def _canonical(event: Event) -> bytes:

@@ -24,8 +24,7 @@ from ringi.hub.answers import ANONYMOUS, BAD_TOKEN, HubRefused, HubRoute, answer
 from ringi.hub.base_repository import BaseRepository
 from ringi.hub.documents import Snapshot
 from ringi.hub.paths import MAIN, Target
-from ringi.identity.authentication import authenticate
-from ringi.identity.dependencies import Bearer, count_request
+from ringi.identity.dependencies import Bearer, count_request, identified
 from ringi.identity.models import Organization
 from ringi.identity.permissions import Permission
 from ringi.jobs.contracts.parts import FileRef
@@ -46,8 +45,7 @@ _DETAIL_CHARACTERS = 256
 def hub_actor(request: Request, session: SessionDep, credentials: Bearer) -> Actor:
     """The caller; without a valid token, the two 401 answers that hub clients tell apart."""
     try:
-        secret = credentials.credentials if credentials else None
-        actor = authenticate(session, secret, request_id=getattr(request.state, "request_id", None))
+        actor = identified(request, session, credentials)
     except Unauthenticated as error:
         raise HubRefused(ANONYMOUS if error.details["reason"] == "missing" else BAD_TOKEN) from None
     count_request(request, actor)

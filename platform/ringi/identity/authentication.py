@@ -1,6 +1,7 @@
-"""From a token to the Actor behind it, in one question."""
+"""From a token, or a login at the identity provider, to the Actor behind it, in one question."""
 
 from collections import defaultdict
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,38 +10,52 @@ from sqlalchemy.orm import Session, joinedload
 
 from ringi.db import callers
 from ringi.db.session import NOTED
-from ringi.identity import tokens
-from ringi.identity.models import Membership, Token
+from ringi.identity import access_tokens, logins, tokens
+from ringi.identity.models import LoginProof, Membership, Token, User
 from ringi.identity.permissions import FOR_PEOPLE, ORGANIZATION_ROLES, PROJECT_ROLES, Permission
+from ringi.identity.provider import get_provider
+from ringi.identity.refused_logins import TokenEnded
 from ringi.identity.schemas import Role, UserKind
 from ringi.identity.service import current_roles
-from ringi.kit.actor import Actor, ActorKind
+from ringi.kit.actor import Actor, ActorKind, Login
 from ringi.kit.errors import Unauthenticated
 from ringi.observe import context
 
 _IMPLIED: dict[str, frozenset[str]] = {Permission.RELEASE_PULL: frozenset({Permission.PROJECT_READ, Permission.ORGANIZATION_READ})}
-_THE_CALLER = (
+_BY_SECRET = (
     # unscoped: there is no caller yet; the secret is the right to its own row, and the caller's own roles make what the caller may see.
     select(Token, Membership, func.clock_timestamp().label("now"))
     .outerjoin(Membership, and_(*current_roles(Token.user_id)))
     .where(Token.secret_hash == bindparam("hash"))
     .options(joinedload(Token.user))
 )
+_BY_LOGIN = (
+    # unscoped: as above; the provider's signature is the right to the row of its subject.
+    select(User, Membership, func.clock_timestamp().label("now"))
+    .join(LoginProof, LoginProof.user_id == User.id)
+    .outerjoin(Membership, and_(*current_roles(User.id)))
+    .where(LoginProof.proof == bindparam("proof"), User.issuer == bindparam("issuer"), User.subject == bindparam("subject"))
+)
 
 
 def authenticate(session: Session, secret: str | None, *, request_id: str | None = None) -> Actor:
-    """The Actor behind a token; Unauthenticated says whether it is missing, invalid, expired or revoked."""
+    """The Actor behind a token of this platform, or behind a login at the identity provider.
+
+    Raises Unauthenticated, which says whether it is missing, invalid, expired or revoked, AccessTokenRefused and IdentityProviderAway.
+    """
     if secret is None:
         raise Unauthenticated
     proof = tokens.hashed(secret)
     callers.present(proof)
-    if not tokens.well_formed(secret) or not (rows := session.execute(_THE_CALLER, {"hash": proof}).all()):
+    if access_tokens.looks_signed(secret):
+        return _logged_in(session, secret, proof, request_id)
+    if not tokens.well_formed(secret) or not (rows := session.execute(_BY_SECRET, {"hash": proof}).all()):
         raise Unauthenticated("The token is not one of this platform's.", reason="invalid")
     token, now = rows[0].Token, rows[0].now
     if token.revoked_at is not None or token.user.disabled_at is not None:
-        raise Unauthenticated("The token was revoked.", reason="revoked")
+        raise TokenEnded("The token was revoked.", reason="revoked", token=token)
     if token.expires_at <= now:
-        raise Unauthenticated(f"The token expired at {token.expires_at:%Y-%m-%d %H:%M:%S} UTC.", reason="expired")
+        raise TokenEnded(f"The token expired at {token.expires_at:%Y-%m-%d %H:%M:%S} UTC.", reason="expired", token=token)
     # Once a minute is precise enough to find unused tokens, and it keeps reads from becoming writes.
     if token.last_used_at is None or now - token.last_used_at > timedelta(minutes=1):
         # SKIP LOCKED: of two requests at once one writes it, and neither waits for the other to end.
@@ -49,17 +64,47 @@ def authenticate(session: Session, secret: str | None, *, request_id: str | None
         session.execute(
             update(Token).where(Token.id == free).values(last_used_at=now).execution_options(synchronize_session=False, **NOTED)
         )
-    context.note(actor=token.user_id, organization=token.organization_id)
-    return _actor_of(token, [row.Membership for row in rows if row.Membership is not None], request_id)
+    shown = _Shown(token_id=token.id, scopes=token.scopes, environment=token.environment, requests_per_minute=token.requests_per_minute)
+    return _actor_of(token.user, [row.Membership for row in rows if row.Membership is not None], shown, request_id)
 
 
-def _actor_of(token: Token, memberships: list[Membership], request_id: str | None) -> Actor:
+def _logged_in(session: Session, text: str, proof: str, request_id: str | None) -> Actor:
+    provider = get_provider()
+    if provider is None:
+        raise Unauthenticated("This platform has no identity provider, so it believes its own tokens only.", reason="invalid")
+    claims = access_tokens.believed(provider, text)
+    asked = {"proof": proof, "issuer": claims.issuer, "subject": claims.subject}
+    rows = session.execute(_BY_LOGIN, asked).all()
+    if not rows:
+        # The first request with this token: from now on the database knows whose it is.
+        if logins.remember(proof, issuer=claims.issuer, subject=claims.subject, expires_at=claims.expires_at) is None:
+            raise access_tokens.AccessTokenRefused("nobody here has its subject", reason="unknown_subject")
+        rows = session.execute(_BY_LOGIN, asked).all()
+    user, login = rows[0].User, claims.login(rows[0].now)
+    if user.disabled_at is not None:
+        raise Unauthenticated("This user was disabled.", reason="revoked")
+    return _actor_of(user, [row.Membership for row in rows if row.Membership is not None], _Shown(login=login), request_id)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What the caller showed, and how it narrows the caller's roles."""
+
+    token_id: UUID | None = None
+    login: Login | None = None
+    scopes: list[str] | None = None
+    environment: str | None = None
+    requests_per_minute: int | None = None
+
+
+def _actor_of(user: User, memberships: list[Membership], shown: _Shown, request_id: str | None) -> Actor:
+    context.note(actor=user.id, organization=user.organization_id)
     scopes = None
-    if token.scopes is not None:
-        named: frozenset[str] = frozenset(token.scopes)
+    if shown.scopes is not None:
+        named: frozenset[str] = frozenset(shown.scopes)
         scopes = named.union(*(_IMPLIED.get(scope, frozenset()) for scope in named))
     allowed = frozenset(Permission) if scopes is None else scopes
-    if token.user.kind == UserKind.SERVICE:
+    if user.kind == UserKind.SERVICE:
         allowed -= FOR_PEOPLE
     in_organization: set[str] = set()
     in_projects: dict[UUID, set[str]] = defaultdict(set)
@@ -70,9 +115,9 @@ def _actor_of(token: Token, memberships: list[Membership], request_id: str | Non
         else:
             in_projects[membership.project_id] |= PROJECT_ROLES[role] & allowed
     return Actor(
-        kind=ActorKind.SERVICE if token.user.kind == UserKind.SERVICE else ActorKind.USER,
-        id=token.user_id, name=token.user.name, organization_id=token.organization_id, token_id=token.id, environment=token.environment,
-        organization_permissions=frozenset(in_organization), project_permissions={key: frozenset(value) for key, value in in_projects.items()},
-        scopes=scopes, request_id=request_id,
-        requests_per_minute=token.requests_per_minute,
+        kind=ActorKind.SERVICE if user.kind == UserKind.SERVICE else ActorKind.USER,
+        id=user.id, name=user.name, organization_id=user.organization_id, token_id=shown.token_id, login=shown.login,
+        environment=shown.environment, organization_permissions=frozenset(in_organization),
+        project_permissions={key: frozenset(value) for key, value in in_projects.items()},
+        scopes=scopes, request_id=request_id, requests_per_minute=shown.requests_per_minute,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.db.session import get_sessionmaker, serve_platform, transaction
-from ringi.identity import service
+from ringi.identity import refused_logins, service, step_up
 from ringi.identity.authentication import authenticate
 from ringi.identity.models import Project
 from ringi.identity.permissions import Permission
@@ -29,6 +29,7 @@ from ringi.web.rate import Counted, Rate, RateLimited, get_counter
 from ringi.web.session import SessionDep
 
 _bearer = HTTPBearer(auto_error=False, description="A token of this platform: hf_rgi…")
+_READS = frozenset({"GET", "HEAD"})
 Check = TypeVar("Check", bound=Callable[..., Any])
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
@@ -42,16 +43,25 @@ def _known(request: Request, session: Session, credentials: HTTPAuthorizationCre
     known: Actor | None = getattr(request.state, "actor", None)
     if known is not None:
         return known
-    actor = authenticate(session, credentials.credentials if credentials else None, request_id=request.state.request_id)
+    actor = identified(request, session, credentials)
     request.state.actor = actor
     count_request(request, actor)
     return actor
 
 
+def identified(request: Request, session: Session, credentials: HTTPAuthorizationCredentials | None) -> Actor:
+    """Who calls. A credential that is refused leaves an audit event. Raises Unauthenticated."""
+    try:
+        return authenticate(session, credentials.credentials if credentials else None, request_id=request.state.request_id)
+    except Unauthenticated as refusal:
+        refused_logins.note(request, session, refusal)
+        raise
+
+
 def count_request(request: Request, actor: Actor) -> None:
-    """Count the request against its token's minute. Raises RateLimited."""
+    """Count the request against the minute of its token, or of the person who is logged in. Raises RateLimited."""
     limit = get_settings().requests_per_minute if actor.requests_per_minute is None else actor.requests_per_minute
-    request.state.rate = _counted(request, "token", actor.token_id, limit)
+    request.state.rate = _counted(request, "token", actor.token_id or actor.id, limit)
 
 
 def _counted(request: Request, of: Counted, id_: UUID | None, limit: int | None) -> Rate | None:
@@ -94,7 +104,7 @@ def allowed(permission: Permission) -> Any:
 
     # One call for both questions: each dependency that asks the database costs a change of threads.
     def check(request: Request, session: SessionDep, credentials: Bearer) -> Actor:
-        return _allowed_anywhere(session, _known(request, session, credentials), permission)
+        return _allowed_anywhere(request, session, _known(request, session, credentials), permission)
 
     return Depends(_declared(check, permission))
 
@@ -105,15 +115,27 @@ def allowed_beforehand(permission: Permission) -> Any:
     def check(request: Request, credentials: Bearer) -> Actor:
         with transaction() as session:
             actor = _known(request, session, credentials)
-        return _allowed_anywhere(None, actor, permission)
+        return _allowed_anywhere(request, None, actor, permission)
 
     return Depends(_declared(check, permission))
 
 
-def _allowed_anywhere(session: Session | None, actor: Actor, permission: Permission) -> Actor:
-    if actor.may(permission) or any(permission in held for held in actor.project_permissions.values()):
-        return actor
-    raise deny(session, actor, permission, None)
+def _allowed_anywhere(request: Request, session: Session | None, actor: Actor, permission: Permission) -> Actor:
+    if not actor.may(permission) and not any(permission in held for held in actor.project_permissions.values()):
+        raise deny(session, actor, permission, None)
+    _stepped_up(request, session, actor, permission, None)
+    return actor
+
+
+def _stepped_up(request: Request, session: Session | None, actor: Actor, permission: Permission, project_id: UUID | None) -> None:
+    """What changes something and needs the person asks for a fresh login; its refusal is audited like a denial."""
+    if request.method in _READS:
+        return
+    try:
+        step_up.check(actor, permission)
+    except step_up.FreshLoginNeeded:
+        deny(session, actor, permission, project_id)
+        raise
 
 
 def allowed_in_project(permission: Permission) -> Any:
@@ -124,6 +146,7 @@ def allowed_in_project(permission: Permission) -> Any:
         found, limit = service.find_limited_project(session, actor, project)
         if not actor.may(permission, found.id):
             raise deny(session, actor, permission, found.id)
+        _stepped_up(request, session, actor, permission, found.id)
         # Whoever may lift the limit is not held back by it.
         request.state.project_rate = _counted(request, "project", found.id, None if permission is Permission.QUOTA_SET else limit)
         return InProject(actor=actor, project=found)

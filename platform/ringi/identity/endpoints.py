@@ -7,11 +7,24 @@ from fastapi import APIRouter
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
-from ringi.identity import service
+from ringi.identity import people, service
 from ringi.identity.dependencies import CurrentActor, InProject, SetupActor, allowed, allowed_in_project
 from ringi.identity.lists import MEMBERSHIPS, PROJECTS, TOKENS, USERS
 from ringi.identity.models import Membership, Organization, Project, Token, User
 from ringi.identity.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permission, visible
+from ringi.identity.provider import get_provider
+from ringi.identity.refusals import (
+    DisablingOneself,
+    NoIdentityProvider,
+    NotAPerson,
+    OwnTokenNeedsLogin,
+    SubjectInUse,
+    SubjectNeeded,
+    SubjectSet,
+    TokenForAnother,
+    UserDisabled,
+    UserEnabled,
+)
 from ringi.identity.schemas import (
     CreateOrganization,
     CreateProject,
@@ -20,12 +33,14 @@ from ringi.identity.schemas import (
     IssuedToken,
     IssueToken,
     LimitToken,
+    LinkUser,
     MembershipOut,
     OrganizationCreated,
     OrganizationOut,
     ProjectOut,
     RoleOut,
     TokenOut,
+    UserKind,
     UserOut,
     WhoAmI,
 )
@@ -62,10 +77,14 @@ def token_out(token: Token) -> TokenOut:
     return TokenOut(user=token.user.name, **fields)
 
 
-@router.post("/organizations", status_code=201)
+@router.post("/organizations", status_code=201, responses=responses(SubjectNeeded, NoIdentityProvider, SubjectInUse))
 def create_organization(session: SessionDep, actor: SetupActor, body: CreateOrganization) -> OrganizationCreated:
     """Needs the deployment's setup key instead of a token; answers with the administrator's token, shown once."""
     organization, admin = service.create_organization(session, actor, name=body.name, display_name=body.display_name, admin=body.admin)
+    if body.admin_subject is not None:
+        people.link(session, actor, admin, body.admin_subject)
+    elif get_provider() is not None:
+        raise SubjectNeeded
     secret, token = service.issue_token(session, actor, user=admin, name="first token", days=90)
     return OrganizationCreated(
         organization=OrganizationOut.model_validate(organization),
@@ -83,6 +102,7 @@ def whoami(session: SessionDep, actor: CurrentActor) -> WhoAmI:
         id=actor.id, name=actor.name, kind=actor.kind, organization=organization.name, environment=actor.environment,
         organization_permissions=sorted(actor.organization_permissions),
         projects={names[key]: sorted(held) for key, held in actor.project_permissions.items() if key in names},
+        issuer=actor.login and actor.login.issuer, acr=actor.login and actor.login.acr, logged_in_at=actor.login and actor.login.at,
     )  # fmt: skip
 
 
@@ -113,16 +133,43 @@ def get_project(session: SessionDep, caller: Annotated[InProject, allowed_in_pro
     return with_tags(session, ProjectOut.model_validate(caller.project))
 
 
-@router.post("/users", status_code=201)
+@router.post("/users", status_code=201, responses=responses(NoIdentityProvider, NotAPerson, SubjectInUse))
 def create_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], body: CreateUser) -> UserOut:
     """A new user or service account, without any role."""
-    return UserOut.model_validate(service.create_user(session, actor, name=body.name, display_name=body.display_name, kind=body.kind))
+    user = service.create_user(session, actor, name=body.name, display_name=body.display_name, kind=body.kind)
+    return UserOut.model_validate(user if body.subject is None else people.link(session, actor, user, body.subject))
 
 
 @router.get("/users/{user}")
 def get_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_READ)], user: str) -> UserOut:
     """One user."""
     return UserOut.model_validate(service.find_user(session, actor, user))
+
+
+@router.put("/users/{user}/subject", responses=responses(PreconditionFailed, NoIdentityProvider, NotAPerson, SubjectSet, SubjectInUse))
+def link_user(
+    session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], user: str, body: LinkUser, match: IfMatch
+) -> UserOut:
+    """Say who a person is at the identity provider; once."""
+    found = service.find_user(session, actor, user)
+    match.check(session, found)
+    return UserOut.model_validate(people.link(session, actor, found, body.subject))
+
+
+@router.post("/users/{user}/disable", responses=responses(PreconditionFailed, UserDisabled, DisablingOneself))
+def disable_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], user: str, match: IfMatch) -> UserOut:
+    """From now on no token and no login of this user is believed, and no vote of theirs counts."""
+    found = service.find_user(session, actor, user)
+    match.check(session, found)
+    return UserOut.model_validate(people.disable(session, actor, found))
+
+
+@router.post("/users/{user}/enable", responses=responses(PreconditionFailed, UserEnabled))
+def enable_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], user: str, match: IfMatch) -> UserOut:
+    """Let a disabled user in again, with the roles and tokens that have not ended meanwhile."""
+    found = service.find_user(session, actor, user)
+    match.check(session, found)
+    return UserOut.model_validate(people.enable(session, actor, found))
 
 
 @router.get("/users")
@@ -169,12 +216,26 @@ def revoke_role(
     return membership_out(service.revoke_role(session, actor, membership_id=membership_id))
 
 
-@router.post("/users/{user}/tokens", status_code=201)
+@router.post("/users/{user}/tokens", status_code=201, responses=responses(TokenForAnother))
 def issue_token(
     session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], user: str, body: IssueToken
 ) -> IssuedToken:
-    """A token for a user; the secret is in this answer and nowhere else."""
+    """A token for a user; where people log in at an identity provider, for a service account. The secret is in this answer alone."""
     owner = service.find_user(session, actor, user)
+    if get_provider() is not None and owner.kind == UserKind.HUMAN and owner.id != actor.id:
+        raise TokenForAnother(owner.name)
+    secret, token = service.issue_token(
+        session, actor, user=owner, name=body.name, days=body.days, scopes=body.scopes, environment=body.environment
+    )
+    return IssuedToken(token=secret, details=token_out(token))
+
+
+@router.post("/tokens", status_code=201, responses=responses(OwnTokenNeedsLogin))
+def issue_own_token(session: SessionDep, actor: CurrentActor, body: IssueToken) -> IssuedToken:
+    """A token of one's own, made with a login at the identity provider; the secret is in this answer and nowhere else."""
+    if actor.login is None:
+        raise OwnTokenNeedsLogin
+    owner = service.find_user(session, actor, actor.name)
     secret, token = service.issue_token(
         session, actor, user=owner, name=body.name, days=body.days, scopes=body.scopes, environment=body.environment
     )

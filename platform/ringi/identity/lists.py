@@ -37,6 +37,7 @@ USERS = Listing(
         "name": column(User.name, "The user's name."),
         "display_name": column(User.display_name, "Their name for people.", sort=False),
         "kind": column(User.kind, "A person or a service account.", choices=UserKind),
+        "disabled_at": column(User.disabled_at, "When they were disabled."),
         "created_at": column(User.created_at, "When they were added."),
     },
 )  # fmt: skip

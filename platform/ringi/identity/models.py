@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, String, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ringi.db.base import Base, Identified, OwnedByOrganization, Versioned
@@ -34,12 +34,19 @@ class User(Versioned, OwnedByOrganization, Base):
     """A person or a service account of one organisation."""
 
     __tablename__ = "users"
-    __table_args__ = (UniqueConstraint("organization_id", "name"),)
+    __table_args__ = (
+        UniqueConstraint("organization_id", "name"),
+        UniqueConstraint("issuer", "subject"),
+        CheckConstraint("(issuer IS NULL) = (subject IS NULL)", name="issuer_with_subject"),
+    )
 
     name: Mapped[str] = mapped_column(String(64))
     display_name: Mapped[str] = mapped_column(default="")
     kind: Mapped[UserKind] = mapped_column(String(16), default=UserKind.HUMAN)
     disabled_at: Mapped[datetime | None]
+    # Who this is at the identity provider (`iss` and `sub`); None for a local user and for service accounts. Set once.
+    issuer: Mapped[str | None] = mapped_column(String(512))
+    subject: Mapped[str | None] = mapped_column(String(255))
 
 
 class Membership(Versioned, OwnedByOrganization, Base):
@@ -56,6 +63,16 @@ class Membership(Versioned, OwnedByOrganization, Base):
 
     user: Mapped[User] = relationship(lazy="raise")
     project: Mapped[Project | None] = relationship(lazy="raise")
+
+
+class LoginProof(OwnedByOrganization, Base):
+    """An access token that was believed once: its SHA-256, and whose login it is (identity/logins.py)."""
+
+    __tablename__ = "logins"
+
+    proof: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class Token(Versioned, OwnedByOrganization, Base):

@@ -69,6 +69,111 @@ class UnknownScope(InvalidInput):
         super().__init__(f"Unknown scopes: {', '.join(scopes)}.", next_step="Scopes are permissions: ringi roles catalogue lists them.")
 
 
+class NoIdentityProvider(Conflict):
+    """A subject means nothing without a provider that names it."""
+
+    code = "no_identity_provider"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This deployment has no identity provider, so its people are local users with tokens.",
+            next_step="Leave the subject out, or ask the operator to set RINGI_OIDC_ISSUER and RINGI_OIDC_AUDIENCE.",
+        )
+
+
+class NotAPerson(Conflict):
+    """A service account does not log in."""
+
+    code = "not_a_person"
+
+    def __init__(self, user: str) -> None:
+        super().__init__(f"'{user}' is a service account.", next_step="Issue it a token: ringi tokens issue.")
+
+
+class SubjectSet(Conflict):
+    """A user stays the person that it was."""
+
+    code = "subject_set"
+
+    def __init__(self, user: str) -> None:
+        super().__init__(
+            f"'{user}' has a subject already, and it is not changed: who could change it could act as that person.",
+            next_step="Disable this user and create another one for the other person.",
+        )
+
+
+class SubjectInUse(Conflict):
+    """One person is one user."""
+
+    code = "subject_in_use"
+
+    def __init__(self) -> None:
+        super().__init__("Another user has this subject.", next_step="Check the subject with your identity provider.")
+
+
+class SubjectNeeded(InvalidInput):
+    """The first administrator could not log in."""
+
+    code = "subject_needed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "People of this deployment log in at its identity provider, and the first administrator has no subject.",
+            next_step="Name the administrator's subject (`sub`) at the provider.",
+        )
+
+
+class UserDisabled(Conflict):
+    """The user is disabled."""
+
+    code = "user_disabled"
+
+    def __init__(self, user: str) -> None:
+        super().__init__(f"'{user}' is disabled already.", next_step="There is nothing to do.")
+
+
+class DisablingOneself(Conflict):
+    """An administrator would lock themself out."""
+
+    code = "disabling_oneself"
+
+    def __init__(self) -> None:
+        super().__init__("You cannot disable yourself.", next_step="Ask another identity_admin to do it.")
+
+
+class UserEnabled(Conflict):
+    """The user is not disabled."""
+
+    code = "user_enabled"
+
+    def __init__(self, user: str) -> None:
+        super().__init__(f"'{user}' is not disabled.", next_step="There is nothing to do.")
+
+
+class TokenForAnother(RingiError):
+    """A person's token is made by that person alone."""
+
+    code, status = "token_for_another", 403
+
+    def __init__(self, user: str) -> None:
+        super().__init__(
+            f"'{user}' logs in at the identity provider; a token made for them by someone else would let that one act as them.",
+            next_step="Let them make their own: ringi tokens mine. Service accounts get theirs from an identity_admin.",
+        )
+
+
+class OwnTokenNeedsLogin(RingiError):
+    """A token makes no token."""
+
+    code, status = "own_token_needs_login", 403
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A token of one's own is made with a login at the identity provider, not with another token.",
+            next_step="Log in there and repeat it; where there is no identity provider, ask an identity_admin: ringi tokens issue.",
+        )
+
+
 class WiderToken(RingiError):
     """A narrowed token asked for a token that allows more than it does itself."""
 

@@ -11,6 +11,7 @@ from ringi.tags.schemas import Tagged
 from ringi.web.schemas import Name, Schema, Secret, Text
 
 # The form of a permission; which ones there are is said by permissions.py, which stands above this module.
+Subject = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 Scope = Annotated[str, StringConstraints(pattern=r"^[a-z_]+:[a-z_]+$", max_length=64)]
 
 
@@ -40,11 +41,12 @@ class UserKind(StrEnum):
 
 
 class CreateOrganization(Schema):
-    """A new organisation with its first administrator."""
+    """A new organisation with its first administrator, whose `admin_subject` (`sub`) is needed where people log in at an identity provider."""
 
     name: Name
     display_name: Text = ""
     admin: Name
+    admin_subject: Subject | None = None
 
 
 class CreateProject(Schema):
@@ -55,11 +57,18 @@ class CreateProject(Schema):
 
 
 class CreateUser(Schema):
-    """A new member of the organisation."""
+    """A new member of the organisation. `subject` is who a person is at the identity provider (`sub`)."""
 
     name: Name
     display_name: Text = ""
     kind: UserKind = UserKind.HUMAN
+    subject: Subject | None = None
+
+
+class LinkUser(Schema):
+    """Who a person is at the identity provider (`sub`); said once."""
+
+    subject: Subject
 
 
 class GrantRole(Schema):
@@ -114,6 +123,8 @@ class UserOut(Schema):
     name: str
     display_name: str
     kind: UserKind
+    subject: str | None
+    disabled_at: datetime | None
     created_at: datetime
     row_version: int
 
@@ -172,6 +183,10 @@ class WhoAmI(Schema):
     organization_permissions: list[str]
     projects: dict[str, list[str]]
     environment: str | None
+    # Null for whoever shows a token of this platform; `logged_in_at` also where the provider does not say.
+    issuer: str | None
+    acr: str | None
+    logged_in_at: datetime | None
 
 
 class RoleOut(Schema):

@@ -1,6 +1,7 @@
 """Who is doing this: passed to every service call, written into every audit event."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -11,6 +12,19 @@ class ActorKind(StrEnum):
     USER = "user"
     SERVICE = "service"
     SYSTEM = "system"
+
+
+@dataclass(frozen=True)
+class Login:
+    """How a person logged in at the company's identity provider (OpenID Connect Core 1.0, section 2)."""
+
+    issuer: str
+    # The provider's word for how surely it knows the person; None where it says nothing.
+    acr: str | None
+    amr: tuple[str, ...]
+    # When the person last proved who they are, and how many seconds ago that was when the request came; None where the token does not say.
+    at: datetime | None
+    age_s: float | None
 
 
 @dataclass(frozen=True)
@@ -25,6 +39,8 @@ class Actor:
     name: str
     organization_id: UUID | None = None
     token_id: UUID | None = None
+    # None for whoever showed a token of this platform.
+    login: Login | None = None
     # A service token is bound to one deployment environment (governance H3); None means any.
     environment: str | None = None
     # What a narrowed token allows at most; None means everything that its owner's roles allow.

@@ -68,6 +68,10 @@ SEQUENCED = Counter("ringi_audit_events_sequenced", "Audit events that got their
 SEQUENCER_PROBLEMS = Counter(
     "ringi_sequencer_problems", "Problems of the sequencer, each counted once while it lasts.", ["code"], registry=REGISTRY
 )
+REFUSED_LOGINS = Counter(
+    "ringi_refused_credentials", "Tokens and logins that were refused. reason: revoked, expired, signature, audience and so on.",
+    ["reason"], registry=REGISTRY,
+)  # fmt: skip
 LOG_LINES = Counter(
     "ringi_log_lines", "Log lines that are worse than information. level: warning, error or critical.", ["level"], registry=REGISTRY
 )

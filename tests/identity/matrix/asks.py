@@ -72,6 +72,10 @@ ASKS = {
     "PUT /api/v1/tokens/{token_id}/limits": Ask(headers=STALE, json={"requests_per_minute": 1}),
     # A scope that is none: refused after the user was found.
     "POST /api/v1/users/{user}/tokens": Ask(json={"scopes": ["nothing:such"]}),
+    "PUT /api/v1/users/{user}/subject": Ask(headers=STALE, json={"subject": "248289761001"}),
+    "POST /api/v1/users/{user}/disable": _STALE,
+    "POST /api/v1/users/{user}/enable": _STALE,
+    "GET /api/v1/audit/events/{event_id}/proof": Ask(values={"event_id": "audit_entry"}),
     # A role that is held already.
     "POST /api/v1/memberships": Ask(json={"user": "viewer", "role": "viewer", "project": "risk"}),
     "DELETE /api/v1/memberships/{membership_id}": _STALE,

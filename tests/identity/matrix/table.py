@@ -40,6 +40,7 @@ GET /api/v1/whoami                                                    1111111 ++
 GET /api/v1/roles                                                     1111111 +++++++++ ++++ ++ ++++
 GET /api/v1/usage                                                     1111111 +++++++++ ++++ ++ ++++
 GET /api/v1/tokens                                                    1111111 +++++++++ ++++ ++ ++++
+POST /api/v1/tokens                                                   1111111 +++++++++ ++++ ++ ++++
 GET /api/v1/tokens/{token_id}                                         1111111 +44444444 4+4+ 44 4444
 GET /api/v1/tokens/{token_id} [own]                                   1111111 +++++++++ ++++ ++ ++++
 DELETE /api/v1/tokens/{token_id} [own]                                1111111 +++++++++ ++++ ++ ++++
@@ -47,6 +48,9 @@ PUT /api/v1/tokens/{token_id}/limits                                  1111111 33
 POST /api/v1/users                                                    1111111 333333333 3+33 33 333+
 GET /api/v1/users                                                     1111111 333333333 3+3+ 33 333+
 GET /api/v1/users/{user}                                              1111111 333333333 3+3+ 33 3334
+PUT /api/v1/users/{user}/subject                                      1111111 333333333 3+33 33 3334
+POST /api/v1/users/{user}/disable                                     1111111 333333333 3+33 33 3334
+POST /api/v1/users/{user}/enable                                      1111111 333333333 3+33 33 3334
 POST /api/v1/users/{user}/tokens                                      1111111 333333333 3+33 33 3334
 POST /api/v1/memberships                                              1111111 333333333 3+33 33 3334
 GET /api/v1/memberships                                               1111111 333333333 3+3+ 33 333+
@@ -96,6 +100,11 @@ PUT /api/v1/tags/{kind}/{object_id}/{key} [of a base]                 1111111 33
 DELETE /api/v1/tags/{kind}/{object_id}/{key}                          1111111 3++333++3 33+3 33 4334
 GET /api/v1/event-types                                               1111111 +++++++++ ++++ +3 +33+
 GET /api/v1/audit/events                                              1111111 333333333 333+ 33 333+
+GET /api/v1/audit/events/{event_id}/proof                             1111111 333333333 333+ 33 3334
+GET /api/v1/audit/consistency                                         1111111 333333333 333+ 33 333+
+GET /api/v1/audit/sample                                              1111111 333333333 333+ 33 333+
+GET /api/v1/audit/log/checkpoint                                      1111111 333333333 333+ 33 333+
+GET /api/v1/audit/log/tile/{path:path}                                1111111 333333333 333+ 33 333+
 GET /api/v1/audit/key                                                 1111111 +++++++++ ++++ +3 +33+
 GET /api/v1/audit/checkpoint                                          1111111 +++++++++ ++++ +3 +33+
 POST /api/v1/audit/export                                             1111111 333333333 333+ 33 333+

@@ -186,7 +186,7 @@ class _Maker:
         self.world.values |= {
             "project": "risk", "user": "viewer", "queue": "cpu", "dataset": "faq", "selector": "v1", "base": "tiny", "adapter": "bot",
             "environment": "production", "channel": "production", "kind": "adapter", "key": "team", "subscription": "told", "worker": worker.name,
-            "namespace": "risk", "name": "bot", "rest:path": "main/README.md", "anything:path": "api/telemetry",
+            "namespace": "risk", "name": "bot", "rest:path": "main/README.md", "path:path": "0/000.p/1", "anything:path": "api/telemetry",
         }  # fmt: skip
 
     def approved(self, version: AdapterVersion) -> UUID:
@@ -203,6 +203,7 @@ class _Maker:
             self.session, self.tenant.admin, AuditAction.APPROVAL_GRANT, object_type="adapter_version", object_id=version.id,
             object_digest=version.manifest_digest, project_id=version.project_id,
         )  # fmt: skip
+        self.world.values["audit_entry"] = str(event)
         now = datetime.now(UTC)
         grant = ApprovalGrant(
             **fields, request_id=request.id, base_parts=PARTS, evidence=[], valid_from=now, expires_at=now + timedelta(days=30), audit_event_id=event,

@@ -14,6 +14,7 @@ from ringi.identity.schemas import (
     IssuedToken,
     IssueToken,
     LimitToken,
+    LinkUser,
     MembershipOut,
     OrganizationCreated,
     ProjectOut,
@@ -32,9 +33,12 @@ class IdentityCalls:
     def __init__(self, http: Connection) -> None:
         self._http = http
 
-    def create_organization(self, name: str, *, admin: str, display_name: str = "") -> OrganizationCreated:
+    def create_organization(
+        self, name: str, *, admin: str, display_name: str = "", admin_subject: str | None = None
+    ) -> OrganizationCreated:
         """Needs a client whose token is the setup key; the answer holds the administrator's token, once."""
-        return self._http.post("/organizations", OrganizationCreated, CreateOrganization(name=name, admin=admin, display_name=display_name))
+        body = CreateOrganization(name=name, admin=admin, display_name=display_name, admin_subject=admin_subject)
+        return self._http.post("/organizations", OrganizationCreated, body)
 
     def whoami(self) -> WhoAmI:
         """Who the token belongs to and what it allows."""
@@ -56,9 +60,21 @@ class IdentityCalls:
         """One project."""
         return self._http.get(route("projects", name), ProjectOut)
 
-    def create_user(self, name: str, *, display_name: str = "", kind: UserKind = UserKind.HUMAN) -> UserOut:
-        """A new user without roles."""
-        return self._http.post("/users", UserOut, CreateUser(name=name, display_name=display_name, kind=kind))
+    def create_user(self, name: str, *, display_name: str = "", kind: UserKind = UserKind.HUMAN, subject: str | None = None) -> UserOut:
+        """A new user without roles; `subject` is who a person is at the identity provider."""
+        return self._http.post("/users", UserOut, CreateUser(name=name, display_name=display_name, kind=kind, subject=subject))
+
+    def link_user(self, user: str, subject: str, *, if_match: str | None = None) -> UserOut:
+        """Say who a person is at the identity provider; once."""
+        return self._http.put(route("users", user, "subject"), UserOut, LinkUser(subject=subject), if_match=if_match)
+
+    def disable_user(self, user: str, *, if_match: str | None = None) -> UserOut:
+        """Let the user in no more, by no token and no login."""
+        return self._http.post(route("users", user, "disable"), UserOut, if_match=if_match)
+
+    def enable_user(self, user: str, *, if_match: str | None = None) -> UserOut:
+        """Let a disabled user in again."""
+        return self._http.post(route("users", user, "enable"), UserOut, if_match=if_match)
 
     def user(self, name: str) -> UserOut:
         """One user."""
@@ -90,6 +106,12 @@ class IdentityCalls:
         """A token; its secret is in this answer and nowhere else."""
         body = IssueToken(name=name, days=days, scopes=scopes, environment=environment)
         return self._http.post(route("users", user, "tokens"), IssuedToken, body)
+
+    def issue_own_token(
+        self, *, name: str = "token", days: int = 90, scopes: list[str] | None = None, environment: str | None = None
+    ) -> IssuedToken:
+        """A token of the caller's own; the client's token has to be an access token of the identity provider."""
+        return self._http.post("/tokens", IssuedToken, IssueToken(name=name, days=days, scopes=scopes, environment=environment))
 
     def tokens(self, **asked: Unpack[Asked]) -> Listed[TokenOut]:
         """The caller's tokens, or the organisation's for an identity_admin."""

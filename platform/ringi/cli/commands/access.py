@@ -59,6 +59,9 @@ def setup(
     organization: Annotated[str, typer.Argument(help="Name of the new organisation.")],
     admin: Annotated[str, typer.Option(help="Name of its first administrator.")],
     display_name: Annotated[str, typer.Option(help="The organisation's name for people.")] = "",
+    admin_subject: Annotated[
+        str | None, typer.Option(help="Who the administrator is at the identity provider (sub).", show_default=False)
+    ] = None,
     setup_key: Annotated[
         str | None, typer.Option(envvar="RINGI_SETUP_KEY", help="This deployment's setup key.", show_default=False)
     ] = None,
@@ -74,7 +77,7 @@ def setup(
     address, config = _setup_server(server, data_dir), contexts.config_path(os.environ)
     contexts.check_profile_is_new(config, save_as)
     with RingiClient(address, _setup_key(setup_key, data_dir)) as client:
-        created = client.identity.create_organization(organization, admin=admin, display_name=display_name)
+        created = client.identity.create_organization(organization, admin=admin, display_name=display_name, admin_subject=admin_subject)
     contexts.save_profile(config, save_as, Profile(server=address, token=created.token.token), replace=False)
     pairs = [("organisation", created.organization.name), ("administrator", created.admin.name), ("server", address), ("profile", save_as)]
     emit(created, lambda: facts([*pairs, ("token", created.token.token), ("expires", created.token.details.expires_at)]))
@@ -120,6 +123,7 @@ def _myself(me: WhoAmI) -> list[tuple[str, object]]:
         ("you are", f"{me.name} ({me.kind})"),
         ("organisation", me.organization),
         ("environment", me.environment or "any"),
+        *([("logged in at", me.issuer), ("at", me.logged_in_at), ("acr", me.acr)] if me.issuer else []),
         ("everywhere", me.organization_permissions),
         *((f"in {project}", allowed) for project, allowed in me.projects.items()),
     ]

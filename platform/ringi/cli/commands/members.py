@@ -45,11 +45,36 @@ def create_user(
     name: str,
     display_name: DisplayName = "",
     kind: Annotated[UserKind, typer.Option(help="A person, or a service account, which may never vote.")] = UserKind.HUMAN,
+    subject: Annotated[str | None, typer.Option(help="Who this is at the identity provider (sub).", show_default=False)] = None,
 ) -> None:
     """Create a user without any role."""
     with connect() as client:
-        made = client.identity.create_user(name, display_name=display_name, kind=kind)
+        made = client.identity.create_user(name, display_name=display_name, kind=kind, subject=subject)
     emit(made, lambda: facts([("user", made.name), ("name", made.display_name), ("kind", made.kind), ("id", made.id)]))
+
+
+@users.verb("link", "ringi users link kenji 248289761001")
+def link_user(name: str, subject: Annotated[str, typer.Argument(help="The person's sub.")], if_match: IfMatch = None) -> None:
+    """Say who a person is at the identity provider; once."""
+    with connect() as client:
+        linked = client.identity.link_user(name, subject, if_match=if_match)
+    emit(linked, lambda: facts([("user", linked.name), ("subject", linked.subject)]))
+
+
+@users.verb("disable", "ringi users disable kenji")
+def disable_user(name: str, if_match: IfMatch = None) -> None:
+    """Let a user in no more, by no token and no login; their votes stop counting."""
+    with connect() as client:
+        changed = client.identity.disable_user(name, if_match=if_match)
+    emit(changed, lambda: facts([("user", changed.name), ("disabled", changed.disabled_at)]))
+
+
+@users.verb("enable", "ringi users enable kenji")
+def enable_user(name: str, if_match: IfMatch = None) -> None:
+    """Let a disabled user in again."""
+    with connect() as client:
+        changed = client.identity.enable_user(name, if_match=if_match)
+    emit(changed, lambda: facts([("user", changed.name), ("disabled", "no")]))
 
 
 @users.verb("list", "ringi users list --json")
@@ -134,6 +159,19 @@ def issue_token(
         issued = client.identity.issue_token(user, name=name, days=days, scopes=scope or None, environment=environment)
     if save_as is not None:
         contexts.save_profile(config, save_as, Profile(server=server, token=issued.token), replace=False)
+    emit(issued, lambda: issued.token)
+    note(f"A token of {issued.details.user}, good until {issued.details.expires_at:%Y-%m-%d}; it is shown this once.")
+
+
+@tokens.verb("mine", "ringi tokens mine --days 30 --scope release:pull  # after a login at the identity provider")
+def issue_own_token(
+    name: Annotated[str, typer.Option(help="What it is for.")] = "token",
+    days: Annotated[int, typer.Option(min=1, max=365, help="Days until it expires.")] = 90,
+    scope: Annotated[list[str] | None, typer.Option(help="Allow only this permission; repeat it for more.", show_default=False)] = None,
+) -> None:
+    """Make a token of your own and show it, this once; needs an access token of the identity provider."""
+    with connect() as client:
+        issued = client.identity.issue_own_token(name=name, days=days, scopes=scope or None)
     emit(issued, lambda: issued.token)
     note(f"A token of {issued.details.user}, good until {issued.details.expires_at:%Y-%m-%d}; it is shown this once.")
 

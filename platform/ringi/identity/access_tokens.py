@@ -1,0 +1,114 @@
+"""What a signed access token says, once it is believed (RFC 7519, RFC 9068; the attacks of RFC 8725).
+
+A closed list of algorithms, a key of the configured provider by its name, the type of an access token, and then the claims: issuer,
+audience, times, subject. Times are judged by the database's clock, like every other expiry of the platform.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from joserfc import jws, jwt
+from joserfc.errors import JoseError
+
+from ringi.identity.provider import Provider
+from ringi.kit.actor import Login
+from ringi.kit.errors import Unauthenticated
+
+ALGORITHMS = ("RS256", "ES256", "EdDSA", "Ed25519")
+# RFC 9068 and what providers write in its place. A logout token or a DPoP proof has a type of its own.
+_TYPES = frozenset({None, "jwt", "at+jwt", "application/at+jwt"})
+SKEW = timedelta(seconds=60)
+MOST_CHARACTERS = 16_384
+_PARTS, _MOST_METHODS, _LONGEST_WORD = 3, 16, 128
+
+
+class AccessTokenRefused(Unauthenticated):
+    """A signed access token that is not believed; `details.reason` says why, in one word."""
+
+    code = "access_token_refused"
+    answer_headers: Mapping[str, str] = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+
+    def __init__(self, what: str, *, reason: str) -> None:
+        super().__init__(f"The access token is refused: {what}.", reason=reason)
+        self.next_step = "Log in again at your identity provider, for this platform's audience, and send the new access token."
+
+
+class Claims:
+    """The verified claims. `login(now)` judges their times."""
+
+    def __init__(self, provider: Provider, claims: dict[str, Any]) -> None:
+        self._claims = claims
+        if claims.get("iss") != provider.issuer:
+            raise AccessTokenRefused("another issuer made it", reason="issuer")
+        audience = claims.get("aud")
+        if provider.audience not in (audience if isinstance(audience, list) else [audience]):
+            raise AccessTokenRefused("it is for another audience", reason="audience")
+        subject = claims.get("sub")
+        if not isinstance(subject, str) or not 1 <= len(subject) <= 255:  # noqa: PLR2004  # OpenID Connect Core 1.0, 2: at most 255
+            raise AccessTokenRefused("it names no subject", reason="subject")
+        self.issuer, self.subject = provider.issuer, subject
+        expires = self._time("exp")
+        if expires is None:
+            raise AccessTokenRefused("it has no end", reason="expiry")
+        self.expires_at = expires
+
+    def login(self, now: datetime) -> Login:
+        """The login behind the token at `now`. Raises AccessTokenRefused when it is over, or has not begun."""
+        if self.expires_at + SKEW <= now:
+            raise AccessTokenRefused(f"it expired at {self.expires_at:%Y-%m-%d %H:%M:%S} UTC", reason="expired")
+        for name in ("nbf", "iat"):
+            begins = self._time(name)
+            if begins is not None and begins > now + SKEW:
+                raise AccessTokenRefused(f"it begins at {begins:%Y-%m-%d %H:%M:%S} UTC", reason="not_yet")
+        at, methods = self._time("auth_time"), self._claims.get("amr")
+        age_s = None if at is None else (now - at).total_seconds()
+        amr = tuple(word for one in methods[:_MOST_METHODS] if (word := _word(one))) if isinstance(methods, list) else ()
+        return Login(issuer=self.issuer, acr=_word(self._claims.get("acr")), amr=amr, at=at, age_s=age_s)
+
+    def _time(self, name: str) -> datetime | None:
+        value = self._claims.get(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise AccessTokenRefused(f"its {name} is no number", reason="malformed")
+        try:
+            return datetime.fromtimestamp(value, UTC)
+        except (OverflowError, ValueError, OSError):
+            raise AccessTokenRefused(f"its {name} is no time", reason="malformed") from None
+
+
+def _word(value: object) -> str | None:
+    """What fits an audit entry; anything else is as if the provider had not said it."""
+    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_WORD and value.isprintable() else None
+
+
+def looks_signed(secret: str) -> bool:
+    """Whether it has the form of a compact JWS: three parts, with dots between them. Our own tokens have none."""
+    return secret.count(".") == _PARTS - 1
+
+
+def believed(provider: Provider, text: str) -> Claims:
+    """The claims of a token whose signature holds. Raises AccessTokenRefused, IdentityProviderAway."""
+    if len(text) > MOST_CHARACTERS or not text.isascii():
+        raise AccessTokenRefused("it is no access token", reason="malformed")
+    try:
+        header = jws.extract_compact(text.encode()).headers()
+    except (JoseError, ValueError) as error:
+        raise AccessTokenRefused("it cannot be read", reason="malformed") from error
+    if header.get("alg") not in ALGORITHMS:
+        raise AccessTokenRefused(f"its algorithm is none of {', '.join(ALGORITHMS)}", reason="algorithm")
+    kind = header.get("typ")
+    if (kind.lower() if isinstance(kind, str) else kind) not in _TYPES:
+        raise AccessTokenRefused("it is a signed token of another type", reason="type")
+    kid = header.get("kid")
+    key = provider.key(kid) if isinstance(kid, str) else None
+    if key is None:
+        raise AccessTokenRefused("the identity provider publishes no key of that name", reason="unknown_key")
+    try:
+        # The key's own type, and its `alg` and `use` where it has them, must fit the header's algorithm: the library compares them.
+        claims = jwt.decode(text, key, algorithms=list(ALGORITHMS)).claims
+    except (JoseError, ValueError, json.JSONDecodeError) as error:
+        raise AccessTokenRefused("its signature does not hold", reason="signature") from error
+    return Claims(provider, dict(claims))

@@ -1,0 +1,118 @@
+"""The company's identity provider: its discovery document and its published keys (OpenID Connect Discovery 1.0, RFC 7517).
+
+Only the issuer that the operator configured is ever asked; no header of a token (`jku`, `x5u`, `jwk`) names a place or a key (RFC 8725
+3.10). Keys are kept for five minutes; a key that is not among them is looked for anew at most twice a minute, so that tokens with invented
+key names cost the provider nothing. While the provider does not answer, the keys that it published last go on to count for an hour.
+"""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from joserfc.errors import JoseError
+from joserfc.jwk import Key, KeySet
+
+from ringi.kit.errors import RingiError
+from ringi.settings import get_settings
+
+KEPT_S, KEPT_ALONE_S, LOOKED_FOR_EVERY_S = 300.0, 3600.0, 30.0
+_ANSWERS_S, _MOST_BYTES = 5.0, 1024 * 1024
+log = logging.getLogger("ringi.identity")
+
+
+class IdentityProviderAway(RingiError):
+    """The keys of the identity provider are not to be had, so no login can be checked."""
+
+    code, status, retryable = "identity_provider_away", 503, True
+    retry_after_s = 5
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"The identity provider's keys are not to be had: {what}.",
+            next_step="Try again in a moment; if it stays, check RINGI_OIDC_ISSUER and the provider.",
+        )
+
+
+@dataclass
+class Provider:
+    """One issuer as this process knows it."""
+
+    issuer: str
+    audience: str
+    looked_for_every_s: float = LOOKED_FOR_EVERY_S
+    _keys: dict[str, Key] = field(default_factory=dict)
+    # Monotonic seconds; None before the first time.
+    _read_at: float | None = None
+    _asked_at: float | None = None
+    _one_asks: threading.Lock = field(default_factory=threading.Lock)
+
+    def key(self, kid: str) -> Key | None:
+        """The published key of that name; None when the provider has none. Raises IdentityProviderAway before the keys were ever read."""
+        if self._must_ask(kid):
+            with self._one_asks:
+                if self._must_ask(kid):
+                    self._ask()
+        return self._keys.get(kid)
+
+    def _must_ask(self, kid: str) -> bool:
+        now = time.monotonic()
+        if self._asked_at is not None and now - self._asked_at < self.looked_for_every_s:
+            return False
+        return kid not in self._keys or self._read_at is None or now - self._read_at > KEPT_S
+
+    def _ask(self) -> None:
+        self._asked_at = time.monotonic()
+        try:
+            self._keys = self._published()
+            self._read_at = self._asked_at
+        except (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError) as error:
+            what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            log.warning("the identity provider %s does not give its keys: %s", self.issuer, what)
+            if self._read_at is None:
+                # The next request asks again: nobody could log in before.
+                self._asked_at = None
+                raise IdentityProviderAway(what) from error
+            if time.monotonic() - self._read_at > KEPT_ALONE_S:
+                self._keys, self._read_at, self._asked_at = {}, None, None
+                raise IdentityProviderAway(what) from error
+
+    def _published(self) -> dict[str, Key]:
+        with httpx.Client(timeout=_ANSWERS_S, follow_redirects=False) as http:
+            found = _document(http, self.issuer.rstrip("/") + "/.well-known/openid-configuration")
+            if found.get("issuer") != self.issuer:
+                raise ValueError(f"the provider calls itself {found.get('issuer')!r}")
+            place = str(found["jwks_uri"])
+            if urlsplit(place).scheme != urlsplit(self.issuer).scheme:
+                raise ValueError("its keys are at an address of another scheme than the issuer's")
+            return {key.kid: key for key in KeySet.import_key_set(_document(http, place)).keys if key.kid}  # type: ignore[arg-type]  # as read
+
+
+def _document(http: httpx.Client, place: str) -> dict[str, Any]:
+    """A JSON object of at most 1 MiB. Raises httpx.HTTPError, ValueError."""
+    with http.stream("GET", place, headers={"Accept": "application/json"}) as answer:
+        answer.raise_for_status()
+        if answer.status_code != httpx.codes.OK:
+            raise ValueError(f"{place} answers {answer.status_code}")
+        body = b""
+        for piece in answer.iter_bytes():
+            body += piece
+            if len(body) > _MOST_BYTES:
+                raise ValueError(f"{place} holds more than {_MOST_BYTES} bytes")
+    found = httpx.Response(200, content=body).json()
+    if not isinstance(found, dict):
+        raise ValueError(f"{place} holds no JSON object")  # noqa: TRY004  # what was read is wrong, not what was passed
+    return found
+
+
+@cache
+def get_provider() -> Provider | None:
+    """The configured provider; None where people are local users."""
+    settings = get_settings()
+    if settings.oidc_issuer is None or settings.oidc_audience is None:
+        return None
+    return Provider(settings.oidc_issuer, settings.oidc_audience)

@@ -1,0 +1,50 @@
+"""What a token alone is not enough for: votes, roles, tokens and policies need the person, freshly logged in (governance E2; RFC 9470).
+
+In force where the deployment has an identity provider. Without one people are local users, and their tokens are all there is.
+"""
+
+from collections.abc import Mapping
+
+from ringi.identity.permissions import Permission
+from ringi.identity.provider import get_provider
+from ringi.kit.actor import Actor
+from ringi.kit.errors import Unauthenticated
+from ringi.settings import get_settings
+
+# Whoever judges, hands out roles or makes the rules. Stopping something (a revocation) must stay quick, so it is not here.
+STEPPED_UP = frozenset({Permission.APPROVAL_VOTE, Permission.IDENTITY_MANAGE, Permission.POLICY_WRITE})
+
+
+class FreshLoginNeeded(Unauthenticated):
+    """The caller is known, but not by a login that is fresh and sure enough for this."""
+
+    code = "insufficient_user_authentication"
+
+    def __init__(self, what: str, *, max_age_s: int | None, acr: str | None) -> None:
+        super().__init__(f"This needs a login at the identity provider: {what}.", reason="step_up")
+        self.next_step = (
+            "Log in again there" + (f" (at most {max_age_s} s ago)" if max_age_s else "") + (f" with acr '{acr}'" if acr else "")
+        )
+        self.next_step += ", and repeat the request with the new access token."
+        self.details |= {"max_age": max_age_s, "acr_values": acr}
+        asked = ['error="insufficient_user_authentication"']
+        asked += [f'acr_values="{acr}"'] if acr else []
+        asked += [f'max_age="{max_age_s}"'] if max_age_s else []
+        # RFC 9470, section 3.
+        self.answer_headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer " + ", ".join(asked)}
+
+
+def check(actor: Actor, permission: Permission) -> None:
+    """Raises FreshLoginNeeded where `permission` needs a person and this caller has not proved to be one lately."""
+    if permission not in STEPPED_UP or get_provider() is None:
+        return
+    settings = get_settings()
+    age, acr = settings.step_up_max_age_s, settings.step_up_acr
+    wanted = {"max_age_s": int(age) if age else None, "acr": acr}
+    if actor.login is None:
+        raise FreshLoginNeeded("a token of this platform may be in anybody's hands", **wanted)  # type: ignore[arg-type]  # as named above
+    if age and (actor.login.age_s is None or actor.login.age_s > age):
+        known = "it does not say when you logged in" if actor.login.age_s is None else f"yours was {int(actor.login.age_s)} s ago"
+        raise FreshLoginNeeded(known, **wanted)  # type: ignore[arg-type]  # as named above
+    if acr and actor.login.acr != acr:
+        raise FreshLoginNeeded(f"yours has acr '{actor.login.acr or 'none'}'", **wanted)  # type: ignore[arg-type]  # as named above
