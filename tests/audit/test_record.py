@@ -50,7 +50,8 @@ def test_an_event_holds_exactly_the_canonical_bytes_and_no_name(sessions: sessio
     assert row.leaf_hash == hashlib.sha256(b"\x00" + row.body).digest()
     assert (row.event_id, UUID(event["id"]), event["origin"]) == (event_id, event_id, get_settings().audit_origin)
     assert event["after"] == sha256_json(document) == row.after_digest
-    assert event["actor"] == {"type": "user", "id": str(actor.id), "on_behalf_of": None, "auth": {"token_id": str(actor.token_id)}}
+    auth = {"token_id": str(actor.token_id), "iss": None, "acr": None, "amr": None, "auth_time": None}
+    assert event["actor"] == {"type": "user", "id": str(actor.id), "on_behalf_of": None, "auth": auth}
     assert (event["project"], event["organization"]) == (str(project), str(actor.organization_id))
     assert event["payload_commit"] == "hmac-sha256:" + hmac.digest(salt, content, "sha256").hex()
     assert content.decode() == "It answers in Japanese."

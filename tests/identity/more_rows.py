@@ -1,6 +1,6 @@
 """Rows for the tables that no request of the matrix needs, so that every table has some of each organisation."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,7 +16,7 @@ from ringi.base_models.models import BaseRevision
 from ringi.compatibility.models import BaseComparison, CompatibilityAssessment
 from ringi.events.models import DeliveryAttempt
 from ringi.fleet.models import Worker
-from ringi.identity.models import Project, User
+from ringi.identity.models import LoginProof, Project, User
 from ringi.kit.actor import Actor, ActorKind
 from ringi.quotas.models import ProjectBytes, ProjectQuota
 from ringi.tags.models import Tag
@@ -44,6 +44,9 @@ def fill(sessions: sessionmaker[Session], world: World) -> None:
             ),
             BaseComparison(
                 organization_id=project.organization_id, old_revision_id=revision.id, new_revision_id=revision.id, facts={}, job_id=revision.job_id
+            ),
+            LoginProof(
+                proof=uuid4().hex * 2, organization_id=project.organization_id, user_id=voter.id, expires_at=datetime.now(UTC) + timedelta(hours=1)
             ),
             UploadPart(id=uuid4(), session_id=values["session_id"], start=0, size=1),
         ))  # fmt: skip

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import uuid4
 
 import httpx
 
@@ -43,16 +44,32 @@ class Answer:
     message: str
 
 
+class Request(NamedTuple):
+    """A line of the API's log about a request."""
+
+    method: str
+    path: str
+    status: int
+
+
 @dataclass(frozen=True)
 class HubServer:
-    """A hub under uvicorn; `log` is its access log."""
+    """A hub under uvicorn; `log` holds its lines."""
 
     url: str
     log: Path
 
-    def requests(self, containing: str) -> list[str]:
-        """The access log's lines so far about `containing`."""
-        return [line for line in self.log.read_text().splitlines() if ' - "' in line and containing in line]
+    def requests(self, containing: str) -> list[Request]:
+        """What was answered so far about paths that hold `containing`."""
+        # A line is written when its answer is out. One more request, and what was asked before it has its line.
+        last = f"/{uuid4()}"
+        httpx.get(self.url + last)
+        until(lambda: any(one.path == last for one in self._lines()))
+        return [one for one in self._lines() if containing in one.path]
+
+    def _lines(self) -> list[Request]:
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [Request(one["message"].split()[0], one["path"], int(one["status"])) for one in lines if one["logger"] == "ringi.requests"]
 
 
 @dataclass(frozen=True)
@@ -114,7 +131,6 @@ def hub_server(folder: Path, *, urls: DatabaseUrls, blobs: Path) -> Iterator[tup
     port, log = free_port(), folder / "uvicorn.log"
     environment = os.environ | {"RINGI_DATABASE_URL": urls.tenant_url, "RINGI_PLATFORM_DATABASE_URL": urls.app_url}
     environment |= {"RINGI_BLOB_URL": blobs.as_uri(), "RINGI_DATA_DIR": str(folder)}
-    environment |= {"RINGI_LOG_FORMAT": "text"}  # the access log is read line by line
     command = [sys.executable, "-m", "uvicorn", "ringi.api.app:app", "--host", "127.0.0.1", "--port", str(port)]
     with log.open("w") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)

@@ -104,7 +104,8 @@ class IdentityProvider:
 def identity_provider() -> Iterator[IdentityProvider]:
     """Start one, and end it."""
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "support.identity_provider", str(port)], env=os.environ | {"PYTHONPATH": str(TESTS)})
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))}
+    process = subprocess.Popen([sys.executable, "-m", "support.identity_provider", str(port)], env=environment)
     provider = IdentityProvider(f"http://127.0.0.1:{port}")
 
     def ready() -> bool:
