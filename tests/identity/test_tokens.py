@@ -154,3 +154,18 @@ def test_the_setup_key_makes_organisations_and_nothing_else(platform: Platform) 
         client.identity.whoami()
     with refused("name_taken", 409), RingiClient(platform.server, SETUP_KEY) as client:
         client.identity.create_organization(platform.organization, admin="admin")
+
+
+@pytest.mark.parametrize("where", ["/whoami?token={}", "/projects?filter=name%3D{}", "/users/{}"])
+def test_a_token_in_an_address_is_refused_and_told_to_the_auditors(platform: Platform, where: str) -> None:
+    admin, secret = platform.as_("admin").identity, platform.tokens["viewer"]
+    token = next(one for one in admin.tokens() if one.user == "viewer")
+    answer = platform.call("admin", "GET", where.format(secret))
+    assert (answer.status_code, answer.json()["code"]) == (400, "token_in_url")
+    assert secret not in answer.text
+    (noted,) = platform.logged("authentication.refuse", reason="in_url")
+    assert (noted.object_id, noted.outcome) == (str(token.id), "denied")
+
+
+def test_the_parameter_access_token_is_refused(platform: Platform) -> None:
+    assert platform.call("viewer", "GET", "/whoami?access_token=anything").json()["code"] == "token_in_url"

@@ -52,6 +52,7 @@ def _known(request: Request, session: Session, credentials: HTTPAuthorizationCre
 def identified(request: Request, session: Session, credentials: HTTPAuthorizationCredentials | None) -> Actor:
     """Who calls. A credential that is refused leaves an audit event. Raises Unauthenticated."""
     try:
+        refused_logins.check_address(request)
         return authenticate(session, credentials.credentials if credentials else None, request_id=request.state.request_id)
     except Unauthenticated as refusal:
         refused_logins.note(request, session, refusal)

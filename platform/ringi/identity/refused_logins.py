@@ -4,12 +4,18 @@ Nothing at all, or a text that was never a credential, leaves none. Each address
 rest and is only counted, so that nobody fills the log by knocking.
 """
 
+import re
+from typing import NamedTuple
+from uuid import UUID
+
 from fastapi import Request
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction, Outcome
 from ringi.db.session import platform_transaction
+from ringi.identity import tokens
 from ringi.identity.models import Token
 from ringi.kit.actor import system_actor
 from ringi.kit.errors import Unauthenticated
@@ -17,7 +23,16 @@ from ringi.observe import metrics
 from ringi.web.rate import get_counter
 
 PER_MINUTE = 60
+# Of the platform, as tokens.py draws it; and the parameter that RFC 6750 warns of.
+_TOKEN, _PARAMETER = re.compile(rb"hf_rgi[0-9A-Za-z]{49}"), re.compile(rb"(?:^|&)access_token=")
 _NEVER_A_CREDENTIAL = frozenset({"missing", "invalid", "step_up"})
+
+
+class Shown(NamedTuple):
+    """A token of the platform that someone showed."""
+
+    id: UUID
+    organization_id: UUID
 
 
 class TokenEnded(Unauthenticated):
@@ -25,7 +40,38 @@ class TokenEnded(Unauthenticated):
 
     def __init__(self, message: str, *, reason: str, token: Token) -> None:
         super().__init__(message, reason=reason)
-        self.token_id, self.organization_id = token.id, token.organization_id
+        # Taken now: the request's transaction is rolled back before they are written down.
+        self.shown = Shown(token.id, token.organization_id)
+
+
+class TokenInUrl(Unauthenticated):
+    """A token in the request's address: addresses stand in logs, histories and referrers (RFC 6750, section 2.3)."""
+
+    code, status = "token_in_url", 400
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A token stands in the address of this request, where logs and histories keep it; nothing was done.", reason="in_url"
+        )
+        self.next_step = "Revoke that token (ringi tokens revoke), and send the new one in the header Authorization."
+
+
+def check_address(request: Request) -> None:
+    """Raises TokenInUrl."""
+    query: bytes = request.scope["query_string"]
+    if _PARAMETER.search(query) or _TOKEN.search(query) or _TOKEN.search(request.scope["raw_path"]):
+        raise TokenInUrl
+
+
+def _named_in_address(request: Request, session: Session) -> Shown | None:
+    found = _TOKEN.search(request.scope["raw_path"] + b"?" + request.scope["query_string"])
+    if found is None:
+        return None
+    # unscoped: the platform tells the organisation whose token it is.
+    row = session.execute(
+        select(Token.id, Token.organization_id).where(Token.secret_hash == tokens.hashed(found[0].decode()))
+    ).one_or_none()
+    return Shown(*row) if row else None
 
 
 def note(request: Request, session: Session, refusal: Unauthenticated) -> None:
@@ -38,11 +84,11 @@ def note(request: Request, session: Session, refusal: Unauthenticated) -> None:
     address = request.client.host if request.client else "unknown"
     if not get_counter().take(f"refused:{address}", PER_MINUTE).allowed:
         return
-    ended = refusal if isinstance(refusal, TokenEnded) else None
     # Of no organisation, or of the one whose token it was; the caller is nobody.
     with platform_transaction() as own:
+        token = refusal.shown if isinstance(refusal, TokenEnded) else _named_in_address(request, own)
         audit.record(
-            own, system_actor("authentication"), AuditAction.AUTHENTICATION_REFUSE, object_type="token" if ended else "login",
-            object_id=ended.token_id if ended else reason, organization_id=ended.organization_id if ended else None, outcome=Outcome.DENIED,
+            own, system_actor("authentication"), AuditAction.AUTHENTICATION_REFUSE, object_type="token" if token else "login",
+            object_id=token.id if token else reason, organization_id=token.organization_id if token else None, outcome=Outcome.DENIED,
             details={"code": refusal.code, "reason": reason, "request": request.state.request_id},
         )  # fmt: skip
