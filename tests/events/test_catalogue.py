@@ -17,7 +17,7 @@ each = pytest.mark.parametrize("event", CATALOGUE.values(), ids=CATALOGUE)
 # What the audit log records and no event tells: identities and uploads lie below events, reading changes nothing, and the rest has its
 # event under another name, or is the subscription's own administration.
 NOT_TOLD = {
-    "organization", "project", "user", "membership", "token", "upload", "hub", "access", "audit", "subscription", "quota", "tag", "storage", "blob", "worker",
+    "organization", "project", "user", "membership", "token", "authentication", "upload", "hub", "access", "audit", "subscription", "quota", "tag", "storage", "blob", "worker",
 }  # fmt: skip
 # Single actions without an event: who waits behind whom, and a note beside a version.
 NOT_TOLD_ALONE = {AuditAction.JOB_PRIORITIZE, AuditAction.ADAPTER_VERSION_ORIGIN}

@@ -69,7 +69,11 @@ class HubServer:
 
     def _lines(self) -> list[Request]:
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return [Request(one["message"].split()[0], one["path"], int(one["status"])) for one in lines if one["logger"] == "ringi.requests"]
+        return [
+            Request(one["message"].split()[0], one["path"], int(one["status"]))
+            for one in lines
+            if one["logger"] == "ringi.requests" and "path" in one
+        ]
 
 
 @dataclass(frozen=True)

@@ -48,13 +48,15 @@ def get_engine() -> Engine:
     return _engine(url or settings.database_url, pool_size=settings.database_pool_size)
 
 
-@cache
 def get_platform_engine() -> Engine:
     """The engine that sees every organisation's rows; the same one in a process that works for all."""
-    settings = get_settings()
-    if _for_all or settings.platform_database_url is None:
-        return get_engine()
-    return _engine(settings.platform_database_url, pool_size=_PLATFORM_POOL, overflow=settings.database_pool_size)
+    url = get_settings().platform_database_url
+    return get_engine() if _for_all or url is None else _platform_engine(url)
+
+
+@cache
+def _platform_engine(url: str) -> Engine:
+    return _engine(url, pool_size=_PLATFORM_POOL, overflow=get_settings().database_pool_size)
 
 
 def _engine(url: str, *, pool_size: int, overflow: int | None = None) -> Engine:

@@ -14,11 +14,10 @@ from ringi.identity import access_tokens, logins, tokens
 from ringi.identity.models import LoginProof, Membership, Token, User
 from ringi.identity.permissions import FOR_PEOPLE, ORGANIZATION_ROLES, PROJECT_ROLES, Permission
 from ringi.identity.provider import get_provider
-from ringi.identity.refused_logins import TokenEnded
 from ringi.identity.schemas import Role, UserKind
 from ringi.identity.service import current_roles
 from ringi.kit.actor import Actor, ActorKind, Login
-from ringi.kit.errors import Unauthenticated
+from ringi.kit.errors import ShownToken, Unauthenticated
 from ringi.observe import context
 
 _IMPLIED: dict[str, frozenset[str]] = {Permission.RELEASE_PULL: frozenset({Permission.PROJECT_READ, Permission.ORGANIZATION_READ})}
@@ -53,9 +52,10 @@ def authenticate(session: Session, secret: str | None, *, request_id: str | None
         raise Unauthenticated("The token is not one of this platform's.", reason="invalid")
     token, now = rows[0].Token, rows[0].now
     if token.revoked_at is not None or token.user.disabled_at is not None:
-        raise TokenEnded("The token was revoked.", reason="revoked", token=token)
+        raise Unauthenticated("The token was revoked.", reason="revoked", token=ShownToken(token.id, token.organization_id))
     if token.expires_at <= now:
-        raise TokenEnded(f"The token expired at {token.expires_at:%Y-%m-%d %H:%M:%S} UTC.", reason="expired", token=token)
+        ended = f"The token expired at {token.expires_at:%Y-%m-%d %H:%M:%S} UTC."
+        raise Unauthenticated(ended, reason="expired", token=ShownToken(token.id, token.organization_id))
     # Once a minute is precise enough to find unused tokens, and it keeps reads from becoming writes.
     if token.last_used_at is None or now - token.last_used_at > timedelta(minutes=1):
         # SKIP LOCKED: of two requests at once one writes it, and neither waits for the other to end.

@@ -5,8 +5,6 @@ rest and is only counted, so that nobody fills the log by knocking.
 """
 
 import re
-from typing import NamedTuple
-from uuid import UUID
 
 from fastapi import Request
 from sqlalchemy import select
@@ -18,7 +16,7 @@ from ringi.db.session import platform_transaction
 from ringi.identity import tokens
 from ringi.identity.models import Token
 from ringi.kit.actor import system_actor
-from ringi.kit.errors import Unauthenticated
+from ringi.kit.errors import ShownToken, Unauthenticated
 from ringi.observe import metrics
 from ringi.web.rate import get_counter
 
@@ -26,22 +24,6 @@ PER_MINUTE = 60
 # Of the platform, as tokens.py draws it; and the parameter that RFC 6750 warns of.
 _TOKEN, _PARAMETER = re.compile(rb"hf_rgi[0-9A-Za-z]{49}"), re.compile(rb"(?:^|&)access_token=")
 _NEVER_A_CREDENTIAL = frozenset({"missing", "invalid", "step_up"})
-
-
-class Shown(NamedTuple):
-    """A token of the platform that someone showed."""
-
-    id: UUID
-    organization_id: UUID
-
-
-class TokenEnded(Unauthenticated):
-    """A token of this platform that was revoked or has expired."""
-
-    def __init__(self, message: str, *, reason: str, token: Token) -> None:
-        super().__init__(message, reason=reason)
-        # Taken now: the request's transaction is rolled back before they are written down.
-        self.shown = Shown(token.id, token.organization_id)
 
 
 class TokenInUrl(Unauthenticated):
@@ -63,7 +45,7 @@ def check_address(request: Request) -> None:
         raise TokenInUrl
 
 
-def _named_in_address(request: Request, session: Session) -> Shown | None:
+def _named_in_address(request: Request, session: Session) -> ShownToken | None:
     found = _TOKEN.search(request.scope["raw_path"] + b"?" + request.scope["query_string"])
     if found is None:
         return None
@@ -71,7 +53,7 @@ def _named_in_address(request: Request, session: Session) -> Shown | None:
     row = session.execute(
         select(Token.id, Token.organization_id).where(Token.secret_hash == tokens.hashed(found[0].decode()))
     ).one_or_none()
-    return Shown(*row) if row else None
+    return ShownToken(*row) if row else None
 
 
 def note(request: Request, session: Session, refusal: Unauthenticated) -> None:
@@ -86,7 +68,7 @@ def note(request: Request, session: Session, refusal: Unauthenticated) -> None:
         return
     # Of no organisation, or of the one whose token it was; the caller is nobody.
     with platform_transaction() as own:
-        token = refusal.shown if isinstance(refusal, TokenEnded) else _named_in_address(request, own)
+        token = refusal.token or _named_in_address(request, own)
         audit.record(
             own, system_actor("authentication"), AuditAction.AUTHENTICATION_REFUSE, object_type="token" if token else "login",
             object_id=token.id if token else reason, organization_id=token.organization_id if token else None, outcome=Outcome.DENIED,

@@ -184,9 +184,9 @@ class WhoAmI(Schema):
     projects: dict[str, list[str]]
     environment: str | None
     # Null for whoever shows a token of this platform; `logged_in_at` also where the provider does not say.
-    issuer: str | None
-    acr: str | None
-    logged_in_at: datetime | None
+    issuer: str | None = None
+    acr: str | None = None
+    logged_in_at: datetime | None = None
 
 
 class RoleOut(Schema):

@@ -7,7 +7,8 @@ service that raises them, e.g. `training.service.RunInProgress`. `status` is the
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
+from uuid import UUID
 
 
 class RingiError(Exception):
@@ -45,12 +46,22 @@ class NotFound(RingiError):
         )
 
 
+class ShownToken(NamedTuple):
+    """A token of the platform that someone showed, and whose it is."""
+
+    id: UUID
+    organization_id: UUID
+
+
 class Unauthenticated(RingiError):
-    """No token, or one that is unknown, expired or revoked."""
+    """No token, or one that is unknown, expired or revoked. `token` is known where it is one of the platform's."""
 
     code, status = "unauthenticated", 401
 
-    def __init__(self, message: str = "This request carries no valid token.", *, reason: str = "missing") -> None:
+    def __init__(
+        self, message: str = "This request carries no valid token.", *, reason: str = "missing", token: ShownToken | None = None
+    ) -> None:
+        self.token = token
         super().__init__(
             message,
             next_step="Send 'Authorization: Bearer hf_rgi…', or ask an identity_admin for a new token.",

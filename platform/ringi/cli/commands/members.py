@@ -163,7 +163,7 @@ def issue_token(
     note(f"A token of {issued.details.user}, good until {issued.details.expires_at:%Y-%m-%d}; it is shown this once.")
 
 
-@tokens.verb("mine", "ringi tokens mine --days 30 --scope release:pull  # after a login at the identity provider")
+@tokens.verb("mine", "ringi tokens mine --days 30 --scope release:pull")
 def issue_own_token(
     name: Annotated[str, typer.Option(help="What it is for.")] = "token",
     days: Annotated[int, typer.Option(min=1, max=365, help="Days until it expires.")] = 90,
