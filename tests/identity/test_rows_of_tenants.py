@@ -81,7 +81,7 @@ def ground(postgres_server: PostgresHandle, migrated_template: DatabaseUrls) -> 
 @pytest.fixture
 def application(ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
     """This process as an API with one connection."""
-    caches = (get_settings, get_engine, get_platform_engine, get_sessionmaker, get_reading)
+    caches = (get_settings, get_engine, get_sessionmaker, get_reading)
     told = {
         "DATABASE_URL": ground.urls.tenant_url,
         "PLATFORM_DATABASE_URL": ground.urls.app_url,
