@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -74,7 +75,7 @@ def write_bundle(path: Path, count: int, signer: Signer) -> tuple[Frontier, dict
             completed.append(node.hash)
     said("leaf hashes and all nodes of the tree", began, count)
     note = sign_checkpoint(Checkpoint(ORIGIN, count, frontier.root()), signer)
-    description = {
+    description: dict[str, Any] = {
         "format": FORMAT, "origin": ORIGIN, "size": count, "vkey": None, "organization": None, "withheld": [], "record_types": [], "unsealed": [],
     }  # fmt: skip
     contents = {
