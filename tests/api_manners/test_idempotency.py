@@ -242,3 +242,17 @@ def test_ending_something_takes_a_key_too(platform: Platform) -> None:
     first, again = (platform.call("admin", "DELETE", f"/tokens/{token.id}", headers=mine) for _ in range(2))
     assert (first.status_code, again.status_code, again.content) == (200, 200, first.content)
     assert platform.call("admin", "DELETE", f"/tokens/{token.id}", headers={"Idempotency-Key": key()}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/uploads"), ("POST", "/uploads/sessions/0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e/finish")]
+)
+def test_what_is_no_key_is_refused_also_where_none_is_needed(platform: Platform, method: str, path: str) -> None:
+    answer = platform.call("contributor", method, path, content=b"bytes", headers={"Idempotency-Key": "x" * 256})
+    assert (answer.status_code, answer.json()["code"]) == (400, "idempotency_key_invalid")
+
+
+@pytest.mark.parametrize("size", [False, "12", 1.5])
+def test_a_number_of_a_body_is_a_number(platform: Platform, size: object) -> None:
+    answer = platform.call("contributor", "POST", "/uploads/sessions", json={"digest": "sha256:" + "0" * 64, "size": size})
+    assert (answer.status_code, answer.json()["code"]) == (422, "malformed_request")

@@ -14,6 +14,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from ringi.identity.schemas import Role
+from ringi.web.schemas import Integer
 
 VOTING_ROLES = frozenset({Role.REVIEWER, Role.VALIDATOR, Role.RISK_OWNER, Role.SERVICE_OWNER})
 
@@ -26,7 +27,7 @@ class Seat(_Frozen):
     """So many people of this role."""
 
     role: Literal[Role.REVIEWER, Role.VALIDATOR, Role.RISK_OWNER, Role.SERVICE_OWNER]
-    people: Annotated[int, Field(ge=1, le=20)] = 1
+    people: Annotated[Integer, Field(ge=1, le=20)] = 1
 
 
 class Stage(_Frozen):
@@ -41,7 +42,7 @@ class EvidenceRule(_Frozen):
 
     type: Literal["evaluation"] = "evaluation"
     verdicts: Annotated[tuple[Literal["better", "not_shown"], ...], Field(min_length=1)] = ("better",)
-    max_age_d: Annotated[int, Field(ge=1, le=3650)] = 30
+    max_age_d: Annotated[Integer, Field(ge=1, le=3650)] = 30
 
 
 class PolicyDocument(_Frozen):
@@ -49,8 +50,8 @@ class PolicyDocument(_Frozen):
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=10)]
     evidence: tuple[EvidenceRule, ...] = (EvidenceRule(),)
-    sla_h: Annotated[int, Field(ge=1, le=24 * 365)] = 24 * 7
-    grant_ttl_d: Annotated[int, Field(ge=1, le=3650)] = 180
+    sla_h: Annotated[Integer, Field(ge=1, le=24 * 365)] = 24 * 7
+    grant_ttl_d: Annotated[Integer, Field(ge=1, le=3650)] = 180
 
 
 # A new project starts with one reviewer and an evaluation that shows the adapter to be better than its base.

@@ -9,7 +9,7 @@ from pydantic import Field
 from ringi.jobs.contracts.datasets import DatasetReport, SplitSpec
 from ringi.kit.digests import Digest
 from ringi.tags.schemas import Tagged
-from ringi.web.schemas import Name, Schema, Text
+from ringi.web.schemas import Integer, Name, Schema, Text
 
 DEFAULT_SPLIT = SplitSpec(validation_fraction=0.15, seed=0)
 
@@ -26,7 +26,7 @@ class AddDatasetVersion(Schema):
 
     source: Digest
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = DEFAULT_SPLIT.validation_fraction
-    seed: Annotated[int, Field(ge=0, lt=2**53)] = DEFAULT_SPLIT.seed
+    seed: Annotated[Integer, Field(ge=0, lt=2**53)] = DEFAULT_SPLIT.seed
 
 
 class DatasetOut(Tagged):

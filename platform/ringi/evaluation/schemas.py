@@ -11,7 +11,7 @@ from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.schemas import JobError, JobState, Placement
 from ringi.kit.digests import Digest
 from ringi.tags.schemas import Tagged
-from ringi.web.schemas import Schema, Selector
+from ringi.web.schemas import Integer, Schema, Selector
 
 # An evaluation on fewer items cannot support a verdict and says so.
 MINIMUM_ITEMS = 100
@@ -27,9 +27,9 @@ class RequestEvaluation(Schema):
     dataset: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[a-z0-9:]{1,80})?$")]
     base_revision: Selector | None = None
     baseline: Literal["base", "trained_on"] = "base"
-    max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 32
-    batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
-    max_length: Annotated[int, Field(ge=8, le=1_000_000)] = 512
+    max_new_tokens: Annotated[Integer, Field(ge=1, le=4096)] = 32
+    batch_size: Annotated[Integer, Field(ge=1, le=1024)] = 16
+    max_length: Annotated[Integer, Field(ge=8, le=1_000_000)] = 512
     placement: Placement | None = None
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
-from ringi.web.schemas import Name, Schema, Secret, Text
+from ringi.web.schemas import Integer, Name, Schema, Secret, Text
 
 
 class Topic(StrEnum):
@@ -92,7 +92,7 @@ class ChangeSubscription(Schema):
 class RotateSecret(Schema):
     """For so many hours both secrets sign, so that the receiver can change over without losing a delivery."""
 
-    overlap_h: Annotated[int, Field(ge=0, le=168)] = 24
+    overlap_h: Annotated[Integer, Field(ge=0, le=168)] = 24
 
 
 class Replay(Schema):

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from ringi.tags.schemas import Tagged
-from ringi.web.schemas import Name, Schema, Secret, Text
+from ringi.web.schemas import Integer, Name, Schema, Secret, Text
 
 # The form of a permission; which ones there are is said by permissions.py, which stands above this module.
 Subject = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
@@ -77,7 +77,7 @@ class GrantRole(Schema):
     user: Name
     role: Role
     project: Name | None = None
-    days: Annotated[int, Field(ge=1, le=3650)] | None = None
+    days: Annotated[Integer, Field(ge=1, le=3650)] | None = None
 
 
 class IssueToken(Schema):
@@ -87,7 +87,7 @@ class IssueToken(Schema):
     """
 
     name: Text = "token"
-    days: Annotated[int, Field(ge=1, le=365)] = 90
+    days: Annotated[Integer, Field(ge=1, le=365)] = 90
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=64)] | None = None
     environment: Name | None = None
 
@@ -95,7 +95,7 @@ class IssueToken(Schema):
 class LimitToken(Schema):
     """How many requests a minute a token may send: null is the deployment's default, 0 is no limit."""
 
-    requests_per_minute: Annotated[int, Field(ge=0, le=10_000_000)] | None
+    requests_per_minute: Annotated[Integer, Field(ge=0, le=10_000_000)] | None
 
 
 class OrganizationOut(Schema):

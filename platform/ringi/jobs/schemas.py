@@ -11,7 +11,7 @@ from ringi.fleet.schemas import Device
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.contracts.parts import Progress
 from ringi.tags.schemas import Tagged
-from ringi.web.schemas import Schema
+from ringi.web.schemas import Integer, Schema
 
 
 class JobState(StrEnum):
@@ -82,7 +82,7 @@ def placement_of(device: Device | None, memory_gib: float | None, priority: int)
 class SetPriority(Schema):
     """A job's place in its queue: jobs of a higher priority are taken first, whatever project they are of."""
 
-    priority: int = Field(ge=-100, le=100)
+    priority: Integer = Field(ge=-100, le=100)
 
 
 class NeedOut(Schema):

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field, FiniteFloat, StringConstraints
 
 from ringi.kit.digests import Digest
-from ringi.web.schemas import PRINTABLE, Schema, Text
+from ringi.web.schemas import PRINTABLE, Integer, Schema, Text
 
 # MLflow's own limit of a model's name is 256 characters; together the four names stay below the width of an index entry (2,704 bytes).
 ExternalName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=PRINTABLE)]
@@ -29,7 +29,7 @@ class SourceFile(Schema):
     """A file as it lay in the other system, before anything was changed in it."""
 
     path: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-    size: int = Field(ge=0)
+    size: Integer = Field(ge=0)
     digest: Digest
 
 

@@ -5,17 +5,17 @@ from uuid import UUID
 
 from pydantic import Field
 
-from ringi.web.schemas import Schema
+from ringi.web.schemas import Integer, Schema
 
-Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Bytes = Annotated[int, Field(ge=0, le=2**53 - 1)]
+Count = Annotated[Integer, Field(ge=0, le=2**31 - 1)]
+Bytes = Annotated[Integer, Field(ge=0, le=2**53 - 1)]
 Hours = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
 class SetQuotas(Schema):
     """All limits of a project at once; what is left out has no limit."""
 
-    requests_per_minute: Annotated[int, Field(ge=1, le=10**8)] | None = None
+    requests_per_minute: Annotated[Integer, Field(ge=1, le=10**8)] | None = None
     open_jobs: Count | None = None
     jobs_per_day: Count | None = None
     gpu_hours_per_month: Hours | None = None

@@ -10,7 +10,7 @@ from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
 from ringi.jobs.schemas import JobError, JobState, Placement
 from ringi.tags.schemas import Tagged
-from ringi.web.schemas import Schema, Selector
+from ringi.web.schemas import Integer, Schema, Selector
 
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
 # The attention and MLP projections of the Llama family, on which most bases are built.
@@ -20,21 +20,21 @@ ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "d
 class TrainingPlan(Schema):
     """Hyperparameters of a LoRA run; what is left out is filled in and recorded with the run. Lengths in tokens, rates per step."""
 
-    rank: Annotated[int, Field(ge=1, le=512)] = 16
+    rank: Annotated[Integer, Field(ge=1, le=512)] = 16
     alpha: Annotated[FiniteFloat, Field(gt=0, le=4096)] | None = None
     dropout: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.0
     target_modules: Annotated[list[ModuleName], Field(min_length=1, max_length=64)] = list(ALL_LINEAR)  # noqa: RUF012  # Pydantic copies it for every instance
     use_rslora: bool = False
     learning_rate: Annotated[FiniteFloat, Field(gt=0, le=1)] = 2e-4
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 3
-    max_steps: Annotated[int, Field(ge=1)] | None = None
-    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
+    epochs: Annotated[Integer, Field(ge=1, le=1000)] = 3
+    max_steps: Annotated[Integer, Field(ge=1)] | None = None
+    batch_size: Annotated[Integer, Field(ge=1, le=4096)] = 16
     warmup_fraction: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.05
     weight_decay: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.0
     max_grad_norm: Annotated[FiniteFloat, Field(gt=0)] = 1.0
-    max_length: Annotated[int, Field(ge=8, le=1_000_000)] = 512
-    seed: Annotated[int, Field(ge=0, lt=2**53)] = 0
-    checkpoint_every: Annotated[int, Field(ge=1)] = 50
+    max_length: Annotated[Integer, Field(ge=8, le=1_000_000)] = 512
+    seed: Annotated[Integer, Field(ge=0, lt=2**53)] = 0
+    checkpoint_every: Annotated[Integer, Field(ge=1)] = 50
 
     def resolved(self) -> LoraSpec:
         """Nothing left to default: `alpha` is twice the rank unless given, modules are sorted and unique."""

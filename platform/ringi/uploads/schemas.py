@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from ringi.kit.digests import Digest
-from ringi.web.schemas import Schema
+from ringi.web.schemas import Integer, Schema
 
 # What a path may hold is decided by `paths.py`; here only its length is bounded.
 FilePath = Annotated[str, StringConstraints(min_length=1, max_length=512)]
@@ -25,7 +25,7 @@ class UploadOut(Schema):
     """The stored bytes."""
 
     digest: Digest
-    size: int = Field(ge=0)
+    size: Integer = Field(ge=0)
 
 
 class UploadState(StrEnum):
@@ -39,7 +39,7 @@ class UploadState(StrEnum):
 class OpenUpload(Schema):
     """What is going to be sent, in bytes and by digest."""
 
-    size: int = Field(ge=0, lt=2**63)
+    size: Integer = Field(ge=0, lt=2**63)
     digest: Digest
 
 

@@ -88,14 +88,22 @@ class Attempt:
     secret: bool
 
 
-async def attempt_of(request: Request, *, secret: bool) -> Attempt | None:
-    """What the request says about itself; None without the header. Raises InvalidKey."""
+def key_of(request: Request) -> str | None:
+    """The header's key. Raises InvalidKey."""
     given = request.headers.get(HEADER)
     if given is None:
         return None
     key = given[1:-1] if len(given) > 1 and given[0] == given[-1] == '"' else given
     if not _KEY.fullmatch(key):
         raise InvalidKey
+    return key
+
+
+async def attempt_of(request: Request, *, secret: bool) -> Attempt | None:
+    """What the request says about itself; None without the header. Raises InvalidKey."""
+    key = key_of(request)
+    if key is None:
+        return None
     running = hashlib.sha256()
     for part in (request.method.encode(), request.url.path.encode(), request.scope["query_string"], await request.body()):
         # Lengths first, so that no two requests run together into the same bytes.

@@ -77,6 +77,7 @@ class ApiRoute(APIRoute):
             # Streamed uploads are named by their digest: the same bytes again change nothing, and reading them here would hold them in memory.
             # What has no transaction of the request has none to keep an answer in; such a route says why a repeat does no harm.
             if stands_alone:
+                idempotency.key_of(request)
                 return await handle(request)
             request.state.attempt = await idempotency.attempt_of(request, secret=secret)
             return await _kept(request, handle)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StringConstraints
 
 Item = TypeVar("Item")
 
@@ -26,6 +26,10 @@ Selector = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,80}(@[0
 
 # A secret in an answer: shown once, and where the answer is kept for a repeated request, it is kept encrypted (web/route.py).
 Secret = Annotated[str, Field(json_schema_extra={"format": "password"})]
+
+
+# A JSON integer. Without this a body's `false` would count as 0 and "12" as 12.
+Integer = Annotated[int, Strict()]
 
 
 class Schema(BaseModel):

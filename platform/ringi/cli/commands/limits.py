@@ -24,6 +24,11 @@ def _limit(flag: str, what: str) -> typer.models.OptionInfo:
     return option
 
 
+def _read(value: str) -> int | str | None:
+    """A whole number, or what the model says of it."""
+    return None if value == _NONE else int(value) if value.isdecimal() else value
+
+
 @app.verb("show", "ringi quotas show risk")
 def show(project: Project) -> None:
     """Show the limits of a project."""
@@ -50,7 +55,7 @@ def set_quotas(
         "gpu_hours_per_month": gpu_hours_per_month,
         "stored_bytes": stored_bytes,
     }
-    changed = {name: None if value == _NONE else value for name, value in given.items() if value is not None}
+    changed = {name: _read(value) for name, value in given.items() if value is not None}
     if not changed:
         raise Usage("No limit was given.", next_step="Pass at least one, e.g. --open-jobs 4.")
     with connect() as client:
