@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
-from ringi.web.schemas import Integer, Name, Schema, Secret, Text
+from ringi.web.schemas import Integer, Name, Schema, Secret, Text, Truth
 
 
 class Topic(StrEnum):
@@ -100,7 +100,7 @@ class Replay(Schema):
 
     since: AwareDatetime
     until: AwareDatetime | None = None
-    only_undelivered: bool = True
+    only_undelivered: Truth = True
 
 
 class SubscriptionOut(Schema):

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from ringi.storage.schemas import StoredKind
-from ringi.web.schemas import Schema
+from ringi.web.schemas import Schema, Truth
 
 
 class Amount(Schema):
@@ -26,7 +26,7 @@ class UsageOut(Schema):
 class Collect(Schema):
     """`dry_run`: say what would be removed, and remove nothing."""
 
-    dry_run: bool = True
+    dry_run: Truth = True
 
 
 class CollectionOut(Schema):

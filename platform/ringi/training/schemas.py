@@ -10,7 +10,7 @@ from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
 from ringi.jobs.schemas import JobError, JobState, Placement
 from ringi.tags.schemas import Tagged
-from ringi.web.schemas import Integer, Schema, Selector
+from ringi.web.schemas import Integer, Schema, Selector, Truth
 
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
 # The attention and MLP projections of the Llama family, on which most bases are built.
@@ -24,7 +24,7 @@ class TrainingPlan(Schema):
     alpha: Annotated[FiniteFloat, Field(gt=0, le=4096)] | None = None
     dropout: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.0
     target_modules: Annotated[list[ModuleName], Field(min_length=1, max_length=64)] = list(ALL_LINEAR)  # noqa: RUF012  # Pydantic copies it for every instance
-    use_rslora: bool = False
+    use_rslora: Truth = False
     learning_rate: Annotated[FiniteFloat, Field(gt=0, le=1)] = 2e-4
     epochs: Annotated[Integer, Field(ge=1, le=1000)] = 3
     max_steps: Annotated[Integer, Field(ge=1)] | None = None

@@ -30,6 +30,8 @@ Secret = Annotated[str, Field(json_schema_extra={"format": "password"})]
 
 # A JSON integer. Without this a body's `false` would count as 0 and "12" as 12.
 Integer = Annotated[int, Strict()]
+# The same of true and false, for which 1 and "yes" would count.
+Truth = Annotated[bool, Strict()]
 
 
 class Schema(BaseModel):
