@@ -97,6 +97,14 @@ def documented(known: Documented, *more: Documented) -> Documented:
     return merged
 
 
+def _cut_off(request: Request, _error: Exception) -> JSONResponse:
+    # Nobody reads it; it keeps a line that broke from counting as a failure of ours.
+    return problem(
+        request, status=400, code="request_cut_off", detail="The connection ended before the request was whole; nothing was done.",
+        next_step="Send it again.",
+    )  # fmt: skip
+
+
 def install(app: FastAPI) -> None:
     """Put the handlers and the request id on the application."""
     app.add_middleware(Observed)
@@ -107,13 +115,7 @@ def install(app: FastAPI) -> None:
             log.error("%s %s: %s", request.method, request.url.path, error)
         return refusal_answer(request, error)
 
-    @app.exception_handler(ClientDisconnect)
-    def gone(request: Request, _error: ClientDisconnect) -> JSONResponse:
-        # Nobody reads it; it keeps a line that broke from counting as a failure of ours.
-        return problem(
-            request, status=400, code="request_cut_off", detail="The connection ended before the request was whole; nothing was done.",
-            next_step="Send it again.",
-        )  # fmt: skip
+    app.add_exception_handler(ClientDisconnect, _cut_off)
 
     @app.exception_handler(RequestValidationError)
     def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
