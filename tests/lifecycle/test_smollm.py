@@ -62,7 +62,7 @@ def test_smollm_learns_to_chat_and_is_released(platform: Platform, model: Path, 
     assert version.effect.change is not None
     assert version.effect.noise is not None
     assert version.effect.change > 10 * version.effect.noise
-    evaluation = evaluated(platform, "v1", "chat", max_new_tokens="2", max_length="64")
+    evaluation = evaluated(platform, "v1", "chat", max_new_tokens=2, max_length=64)
     summary = evaluation.summary
     assert summary is not None
     assert summary.scored == summary.n >= summary.minimum_items

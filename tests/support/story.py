@@ -57,7 +57,7 @@ def registered(platform: Platform, folder: Path, adapter: str = ADAPTER) -> Vers
     return adapters.version(PROJECT, adapter)
 
 
-def evaluated(platform: Platform, version: str, adapter: str = ADAPTER, **body: str) -> EvaluationOut:
+def evaluated(platform: Platform, version: str, adapter: str = ADAPTER, **body: str | int) -> EvaluationOut:
     """A finished evaluation."""
     evaluations = platform.as_("contributor").evaluations
     wanted = RequestEvaluation.model_validate({"dataset": DATASET, "max_new_tokens": 8} | body)
