@@ -8,13 +8,13 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from lists.world import Tenant, application, tenant
+from lists.world import Tenant, tenant
 from ringi.adapters.schemas import VersionState
 from ringi.embedded.postgres import PostgresHandle
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.schemas import JobState
 from support.hub_client import HubServer, hub_server
-from support.postgres import DatabaseUrls, drop_database, fresh_database
+from support.postgres import DatabaseUrls, application, drop_database, fresh_database
 
 OCTOBER = [datetime(2025, 10, day, 9, 30, tzinfo=UTC) for day in (1, 10, 20)]
 

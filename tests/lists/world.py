@@ -3,8 +3,7 @@
 Organisation `acme` has the projects `risk` and `secret`; `aiko` contributes to `risk` alone, `otto` audits all. `rival` has a project `risk` too.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -12,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from sqlalchemy import create_engine, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from ringi.adapters.models import Adapter, AdapterVersion, ChannelHead
@@ -41,7 +40,6 @@ from ringi.releases.schemas import ReleaseAction
 from ringi.storage.models import Blob
 from ringi.training.models import TrainingRun
 from ringi.training.schemas import TrainingPlan
-from support.postgres import DatabaseUrls
 
 _ADMIN = frozenset({"project:read", "organization:read", "identity:read", "identity:manage"})
 _numbers = count(1)
@@ -311,13 +309,3 @@ def tenant(sessions: sessionmaker[Session], url: str, name: str) -> Tenant:
             made.people[user] = person.id
             made.tokens[user], _ = identity.issue_token(session, admin, user=person, name=f"token of {user}", days=30)
     return made
-
-
-@contextmanager
-def application(urls: DatabaseUrls) -> Iterator[sessionmaker[Session]]:
-    """Sessions as the application."""
-    engine = create_engine(urls.app_url)
-    try:
-        yield sessionmaker(engine, expire_on_commit=False)
-    finally:
-        engine.dispose()

@@ -8,12 +8,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from psycopg import sql
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session, sessionmaker
 
 from ringi.embedded import postgres
 from ringi.embedded.postgres import APPLICATION, OWNER, PLATFORM, SUPERUSER, PostgresHandle
@@ -71,6 +74,16 @@ def drop_database(handle: PostgresHandle, name: str) -> None:
     """Remove a database, ending the connections to it."""
     with handle.connect() as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def application(urls: DatabaseUrls) -> Iterator[sessionmaker[Session]]:
+    """Sessions as the application."""
+    engine = create_engine(urls.app_url)
+    try:
+        yield sessionmaker(engine, expire_on_commit=False)
+    finally:
+        engine.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,7 @@ def _logged_in(session: Session, text: str, proof: str, request_id: str | None) 
     rows = session.execute(_BY_LOGIN, asked).all()
     if not rows:
         # The first request with this token: from now on the database knows whose it is.
-        if logins.remember(proof, issuer=claims.issuer, subject=claims.subject, expires_at=claims.expires_at) is None:
+        if not logins.remember(proof, issuer=claims.issuer, subject=claims.subject, expires_at=claims.expires_at):
             raise access_tokens.AccessTokenRefused("nobody here has its subject", reason="unknown_subject")
         rows = session.execute(_BY_LOGIN, asked).all()
     user, login = rows[0].User, claims.login(rows[0].now)

@@ -6,7 +6,6 @@ cannot say it.
 """
 
 from datetime import datetime
-from uuid import UUID
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -19,17 +18,16 @@ from ringi.identity.models import LoginProof, User
 KEPT_AFTER_ITS_END_S = 3600.0
 
 
-def remember(proof: str, *, issuer: str, subject: str, expires_at: datetime) -> UUID | None:
-    """Note whose login this is; the user's id, None when nobody here has that subject."""
+def remember(proof: str, *, issuer: str, subject: str, expires_at: datetime) -> bool:
+    """Note whose login this is; False when nobody here has that subject."""
     with platform_transaction() as session:
         # unscoped: there is no caller yet; the provider's signature over the subject is the right to the row of that subject.
         user = session.execute(select(User.id, User.organization_id).where(User.issuer == issuer, User.subject == subject)).one_or_none()
         if user is None:
-            return None
+            return False
         row = {"proof": proof, "user_id": user.id, "organization_id": user.organization_id, "expires_at": expires_at}
         session.execute(insert(LoginProof).values(row).on_conflict_do_nothing())
-        user_id: UUID = user.id
-        return user_id
+    return True
 
 
 def purge(session: Session) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ringi.identity.permissions import Permission
 from ringi.identity.provider import get_provider
-from ringi.kit.actor import Actor
+from ringi.kit.actor import Actor, Login
 from ringi.kit.errors import Unauthenticated
 from ringi.settings import get_settings
 
@@ -39,12 +39,20 @@ def check(actor: Actor, permission: Permission) -> None:
     if permission not in STEPPED_UP or get_provider() is None:
         return
     settings = get_settings()
-    age, acr = settings.step_up_max_age_s, settings.step_up_acr
-    wanted = {"max_age_s": int(age) if age else None, "acr": acr}
-    if actor.login is None:
-        raise FreshLoginNeeded("a token of this platform may be in anybody's hands", **wanted)  # type: ignore[arg-type]  # as named above
-    if age and (actor.login.age_s is None or actor.login.age_s > age):
-        known = "it does not say when you logged in" if actor.login.age_s is None else f"yours was {int(actor.login.age_s)} s ago"
-        raise FreshLoginNeeded(known, **wanted)  # type: ignore[arg-type]  # as named above
-    if acr and actor.login.acr != acr:
-        raise FreshLoginNeeded(f"yours has acr '{actor.login.acr or 'none'}'", **wanted)  # type: ignore[arg-type]  # as named above
+    max_age_s, acr = settings.step_up_max_age_s, settings.step_up_acr
+    missing = _missing(actor.login, max_age_s, acr)
+    if missing is not None:
+        raise FreshLoginNeeded(missing, max_age_s=int(max_age_s) if max_age_s else None, acr=acr)
+
+
+def _missing(login: Login | None, max_age_s: float | None, acr: str | None) -> str | None:
+    """What the caller's login lacks; None when it is enough."""
+    if login is None:
+        return "a token of this platform may be in anybody's hands"
+    if max_age_s and login.age_s is None:
+        return "it does not say when you logged in"
+    if max_age_s and login.age_s is not None and login.age_s > max_age_s:
+        return f"yours was {int(login.age_s)} s ago"
+    if acr and login.acr != acr:
+        return f"yours has acr '{login.acr or 'none'}'"
+    return None
