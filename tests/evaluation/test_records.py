@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
-from fastapi import Request
 
 from ringi.evaluation import records
 from ringi.evaluation.records import AskRecords
@@ -36,11 +34,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalBlob
 def ask(
     *filters: str, sort: str | None = None, q: str | None = None, limit: int = 50, cursor: str | None = None, count: bool = False
 ) -> AskRecords:
-    """The question, as the endpoint reads it from the query string."""
-    pairs = [("limit", str(limit)), *(("filter", one) for one in filters)]
-    pairs += [(name, value) for name, value in (("sort", sort), ("q", q), ("cursor", cursor)) if value is not None]
-    request = Request({"type": "http", "query_string": urlencode(pairs).encode()})
-    return records.ask_of(request, limit, cursor, list(filters) or None, sort, q, count)
+    """The question, as the endpoint reads it."""
+    return records.ask_of(limit, cursor, list(filters) or None, sort, q, count)
 
 
 def stored(store: LocalBlobStore, items: list[str]) -> Digest:

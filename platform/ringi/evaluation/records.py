@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Query
 
 from ringi.evaluation import record_fields
 from ringi.evaluation.record_fields import Holds, Key
@@ -15,13 +15,12 @@ from ringi.kit.digests import Digest
 from ringi.storage import blobs
 from ringi.storage.blobs import UploadTooLarge
 from ringi.web.filters import MAX_SEARCH_LENGTH
-from ringi.web.paging import MAX_PAGE, UnknownParameter
+from ringi.web.paging import MAX_PAGE
 from ringi.web.positions import decode_cursor, encode_cursor
 from ringi.web.schemas import Page
 
 # What one evaluation may bring back, in bytes; judging holds every record at once.
 LIMIT_BYTES = 512 * 2**20
-_PARAMETERS = ("limit", "cursor", "filter", "sort", "q", "count")
 _FILTER = f"One comparison; repeat it for more, all of them hold. Fields:\n\n{record_fields.described()}"
 _SORT = f"Fields apart by commas, `-` for descending; unknown values come last. In the order of the dataset unless given. Of: {', '.join(record_fields.SORTABLE)}."
 _TEXTS = "Free text: every word stands in the id, the reference or an answer, whatever its width and case."
@@ -40,7 +39,6 @@ class AskRecords:
 
 
 def ask_of(
-    request: Request,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
     filter: Annotated[list[str] | None, Query(description=_FILTER)] = None,  # noqa: A002  # the parameter's name
@@ -49,9 +47,6 @@ def ask_of(
     count: Annotated[bool, Query(description="Also tell `total`.")] = False,
 ) -> AskRecords:
     """The query parameters, understood; refuses with the codes of every list."""
-    for name in request.query_params:
-        if name not in _PARAMETERS:
-            raise UnknownParameter(name, list(_PARAMETERS))
     question = json.dumps([sorted(filter or []), sort, q])
     condition, order = record_fields.condition_of(filter or [], q), record_fields.order_of(sort)
     return AskRecords(limit, cursor, condition, order, count, hashlib.sha256(question.encode("utf-8", "surrogatepass")).hexdigest()[:16])
