@@ -39,9 +39,16 @@ MEDIA_TYPE = "text/event-stream"
 _SEND_S = 30.0
 # Bytes after which entries that are there at once are sent in another piece.
 _PIECE = 64 * 1024
-EVENTS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The events, as they happen.", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}
-}
+# OpenAPI 3.1 has no word for the items of a stream (3.2 has `itemSchema`), and what reads such documents takes the schema for that of one event.
+_EVENT = {
+    "type": "object",
+    "description": "One event of the stream (WHATWG HTML, section 9.2.6): `state`, `progress`, `log`, `end` or `refused`; `data` is a JSON object.",
+    "properties": {
+        "id": {"type": "string"}, "event": {"type": "string"}, "retry": {"type": "integer"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}  # fmt: skip
+EVENTS: dict[int | str, dict[str, Any]] = {200: {"description": "The events, as they happen.", "content": {MEDIA_TYPE: {"schema": _EVENT}}}}
 
 
 class TooManyStreams(RingiError):
