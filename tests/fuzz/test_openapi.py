@@ -65,6 +65,7 @@ def test_no_request_makes_the_server_fail_or_answer_what_is_not_documented(peopl
 
 
 @pytest.mark.proof
+@pytest.mark.timeout(3 * 3600)
 def test_no_request_makes_the_server_fail_in_full(peopled: Platform, tmp_path: Path) -> None:
     examples, seed = int(os.environ.get("RINGI_FUZZ_EXAMPLES", "50")), drawn_seed(SEED)
     mine = ("--include-path-regex", "^/api/v1", "--exclude-path-regex", ENDS_THE_CALLER)
