@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     audit_origin: str = "ringi.local/audit/1"
     audit_key_file: Path | None = None
     audit_checkpoint_dir: Path | None = None
+    # What the data keys of people are wrapped under (docs/erasure.md); made at the first start by the embedded profile alone.
+    personal_key_file: Path | None = None
     # Who replays the whole log shows it as a bearer token at /api/v1/audit/log; unset means that nobody reads every organisation's entries there.
     monitor_token: str | None = None
     heartbeat_s: float = Field(default=5.0, gt=0)
@@ -152,6 +154,7 @@ class Settings(BaseSettings):
                 ("RINGI_PLATFORM_DATABASE_URL", self.platform_database_url),
                 ("RINGI_AUDIT_KEY_FILE", self.audit_key_file),
                 ("RINGI_AUDIT_CHECKPOINT_DIR", self.audit_checkpoint_dir),
+                ("RINGI_PERSONAL_KEY_FILE", self.personal_key_file),
                 ("RINGI_BLOB_URL", self.blob_url),
                 ("RINGI_OIDC_ISSUER with https:// and RINGI_OIDC_AUDIENCE", (self.oidc_issuer or "").startswith("https://")),
                 ("RINGI_PUBLIC_URL with https://", self.public_url.startswith("https://")),

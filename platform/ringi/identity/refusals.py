@@ -150,6 +150,24 @@ class UserEnabled(Conflict):
         super().__init__(f"'{user}' is not disabled.", next_step="There is nothing to do.")
 
 
+class UserErased(Conflict):
+    """The user was erased for good."""
+
+    code = "user_erased"
+
+    def __init__(self, user: str) -> None:
+        super().__init__(f"'{user}' was erased.", next_step="There is nothing to do; a person who comes back gets a new user.")
+
+
+class ErasingOneself(Conflict):
+    """An administrator would lock themself out."""
+
+    code = "erasing_oneself"
+
+    def __init__(self) -> None:
+        super().__init__("You cannot erase yourself.", next_step="Ask another identity_admin to do it.")
+
+
 class TokenForAnother(RingiError):
     """A person's token is made by that person alone."""
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from ringi.tags.schemas import Tagged
-from ringi.web.schemas import Integer, Name, Schema, Secret, Text
+from ringi.web.schemas import Integer, Name, Reason, Schema, Secret, Text
 
 # The form of a permission; which ones there are is said by permissions.py, which stands above this module.
 Subject = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
@@ -71,6 +71,12 @@ class LinkUser(Schema):
     subject: Subject
 
 
+class EraseUser(Schema):
+    """Why a person is erased. It is kept, so name nobody in it."""
+
+    reason: Reason
+
+
 class GrantRole(Schema):
     """A role for a user, in a project or (without one) in the whole organisation, for ever or for some days."""
 
@@ -125,6 +131,7 @@ class UserOut(Schema):
     kind: UserKind
     subject: str | None
     disabled_at: datetime | None
+    erased_at: datetime | None
     created_at: datetime
     row_version: int
 

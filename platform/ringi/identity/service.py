@@ -11,7 +11,16 @@ from ringi.audit.schemas import AuditAction
 from ringi.identity import tokens
 from ringi.identity.models import Membership, Organization, Project, Token, User
 from ringi.identity.permissions import ORGANIZATION_ROLES, Permission, exclusions, visible
-from ringi.identity.refusals import NameTaken, ReservedName, RoleAlreadyHeld, RoleExcluded, UnknownScope, WiderToken, WrongRoleScope
+from ringi.identity.refusals import (
+    NameTaken,
+    ReservedName,
+    RoleAlreadyHeld,
+    RoleExcluded,
+    UnknownScope,
+    UserErased,
+    WiderToken,
+    WrongRoleScope,
+)
 from ringi.identity.schemas import Role, UserKind
 from ringi.kit.actor import Actor
 from ringi.kit.errors import NotFound
@@ -136,6 +145,8 @@ def grant_role(session: Session, actor: Actor, *, user: str, role: Role, project
     target = session.scalars(visible(actor, User).where(User.name == user).with_for_update()).one_or_none()
     if target is None:
         raise NotFound("user", user)
+    if target.erased_at is not None:
+        raise UserErased(user)
     scope = find_project(session, actor, project) if project else None
     # unscoped: the caller holds the user already.
     held = session.scalars(select(Membership).where(*current_roles(target.id))).all()
@@ -191,6 +202,8 @@ def issue_token(
     session: Session, actor: Actor, *, user: User, name: str, days: int, scopes: list[str] | None = None, environment: str | None = None
 ) -> tuple[str, Token]:
     """A new token for `user`; the secret is returned here and never again. A narrowed token makes none that allows more than itself."""
+    if user.erased_at is not None:
+        raise UserErased(user.name)
     if scopes and (unknown := sorted(set(scopes) - set(Permission))):
         raise UnknownScope(unknown)
     wider = actor.scopes is not None and (scopes is None or not actor.scopes.issuperset(scopes))

@@ -10,6 +10,7 @@ from ringi.identity.schemas import (
     CreateOrganization,
     CreateProject,
     CreateUser,
+    EraseUser,
     GrantRole,
     IssuedToken,
     IssueToken,
@@ -75,6 +76,10 @@ class IdentityCalls:
     def enable_user(self, user: str, *, if_match: str | None = None) -> UserOut:
         """Let a disabled user in again."""
         return self._http.post(route("users", user, "enable"), UserOut, if_match=if_match)
+
+    def erase_user(self, user: str, reason: str, *, if_match: str | None = None) -> UserOut:
+        """Erase a person for good; the answer shows the pseudonym."""
+        return self._http.post(route("users", user, "erase"), UserOut, EraseUser(reason=reason), if_match=if_match)
 
     def user(self, name: str) -> UserOut:
         """One user."""

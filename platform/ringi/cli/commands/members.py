@@ -77,6 +77,21 @@ def enable_user(name: str, if_match: IfMatch = None) -> None:
     emit(changed, lambda: facts([("user", changed.name), ("disabled", "no")]))
 
 
+@users.verb("erase", "ringi users erase kenji --reason 退職者の削除請求、受付番号４５６ --yes")
+def erase_user(
+    name: str,
+    reason: Annotated[str, typer.Option(help="Why, in 10 to 2,000 characters; it is kept, so name nobody.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: there is no way back.")] = False,
+    if_match: IfMatch = None,
+) -> None:
+    """Erase a person for good: names, everything they wrote, every way in; their decisions and every proof stay."""
+    if not yes:
+        typer.confirm(f"Erase '{name}'? There is no way back", abort=True, err=True)
+    with connect() as client:
+        erased = client.identity.erase_user(name, reason, if_match=if_match)
+    emit(erased, lambda: facts([("erased", name), ("now", erased.name), ("at", erased.erased_at)]))
+
+
 @users.verb("list", "ringi users list --json")
 def list_users(asked: Asked, limit: Limit = 50) -> None:
     """List the users of the organisation."""
