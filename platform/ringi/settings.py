@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     # Votes, roles, tokens and policies need a login; at most so many seconds old, and of this `acr`, where these are set.
     step_up_max_age_s: float | None = Field(default=None, gt=0)
     step_up_acr: Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$", max_length=128)] | None = None
+    # How long a privileged role is held that is granted without a time.
+    privileged_role_days: int = Field(default=90, ge=1, le=365)
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     # The audit log's name in every checkpoint (C2SP tlog-checkpoint: a schema-less URL) and its Ed25519 key.
     audit_origin: str = "ringi.local/audit/1"

@@ -72,7 +72,7 @@ def voted(platform: Platform, user: str, reason: str) -> ApprovalOut:
         "policy_digest": request.policy_digest, "evidence_digest": request.evidence_digest,
     }  # fmt: skip
     path = f"/projects/{PROJECT}/approvals/{request.id}/votes"
-    answer = platform.call(user, "POST", path, json=body, headers={"Idempotency-Key": f"vote-{user}"})
+    answer = platform.call(user, "POST", path, json=body, headers={"Idempotency-Key": uuid4().hex})
     assert answer.status_code == 201, answer.text
     return request
 

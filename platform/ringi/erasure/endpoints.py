@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from ringi.erasure import service
 from ringi.identity.dependencies import allowed
 from ringi.identity.permissions import Permission
-from ringi.identity.refusals import ErasingOneself, UserErased
+from ringi.identity.refusals import ErasingOneself, LastAdministrator, UserErased
 from ringi.identity.schemas import EraseUser, UserOut
 from ringi.identity.service import find_user
 from ringi.kit.actor import Actor
@@ -20,7 +20,7 @@ from ringi.web.session import SessionDep
 router = APIRouter(route_class=ApiRoute, tags=["identity"], responses=responses(Unauthenticated, Forbidden, NotFound))
 
 
-@router.post("/users/{user}/erase", responses=responses(PreconditionFailed, UserErased, ErasingOneself))
+@router.post("/users/{user}/erase", responses=responses(PreconditionFailed, UserErased, ErasingOneself, LastAdministrator))
 def erase_user(
     session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], user: str, body: EraseUser, match: IfMatch
 ) -> UserOut:

@@ -15,9 +15,12 @@ from ringi.identity.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permis
 from ringi.identity.provider import get_provider
 from ringi.identity.refusals import (
     DisablingOneself,
+    LastAdministrator,
+    LastingRoleRefused,
     NoIdentityProvider,
     NotAPerson,
     OwnTokenNeedsLogin,
+    RoleTooLong,
     SubjectInUse,
     SubjectNeeded,
     SubjectSet,
@@ -159,7 +162,7 @@ def link_user(
     return UserOut.model_validate(people.link(session, actor, found, body.subject))
 
 
-@router.post("/users/{user}/disable", responses=responses(PreconditionFailed, UserDisabled, DisablingOneself))
+@router.post("/users/{user}/disable", responses=responses(PreconditionFailed, UserDisabled, DisablingOneself, LastAdministrator))
 def disable_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], user: str, match: IfMatch) -> UserOut:
     """From now on no token and no login of this user is believed, and no vote of theirs counts."""
     found = service.find_user(session, actor, user)
@@ -183,10 +186,12 @@ def list_users(
     return page_of(session, visible(actor, User), ask, UserOut.model_validate)
 
 
-@router.post("/memberships", status_code=201, responses=responses(UserErased))
+@router.post("/memberships", status_code=201, responses=responses(UserErased, RoleTooLong, LastingRoleRefused))
 def grant_role(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], body: GrantRole) -> MembershipOut:
     """Give a user a role."""
-    membership = service.grant_role(session, actor, user=body.user, role=body.role, project=body.project, days=body.days)
+    membership = service.grant_role(
+        session, actor, user=body.user, role=body.role, project=body.project, days=body.days, lasting=body.lasting
+    )
     session.refresh(membership, ["expires_at", "created_at"])
     return membership_out(membership)
 
@@ -210,7 +215,7 @@ def get_membership(session: SessionDep, actor: Annotated[Actor, allowed(Permissi
     return membership_out(service.find_membership(session, actor, membership_id))
 
 
-@router.delete("/memberships/{membership_id}", responses=responses(PreconditionFailed))
+@router.delete("/memberships/{membership_id}", responses=responses(PreconditionFailed, LastAdministrator))
 def revoke_role(
     session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], membership_id: UUID, match: IfMatch
 ) -> MembershipOut:

@@ -50,11 +50,15 @@ def link(session: Session, actor: Actor, user: User, subject: str) -> User:
 
 
 def disable(session: Session, actor: Actor, user: User) -> User:
-    """From now on no token and no login of this user is believed, and no vote of theirs counts. Raises UserDisabled, DisablingOneself."""
+    """From now on no token and no login of this user is believed, and no vote of theirs counts.
+
+    Raises UserDisabled, DisablingOneself, LastAdministrator.
+    """
     if user.id == actor.id:
         raise DisablingOneself
     if user.disabled_at is not None:
         raise UserDisabled(user.name)
+    service.require_administrator(session, user.organization_id, without=user.id)
     user.disabled_at = session.scalar(select(func.clock_timestamp()))
     session.flush()  # the answer shows the new row version
     audit.record(session, actor, AuditAction.USER_DISABLE, object_type="user", object_id=user.id)
@@ -81,6 +85,7 @@ def end(session: Session, actor: Actor, user: User) -> None:
     session.refresh(user, with_for_update=True)
     if user.erased_at is not None:
         raise UserErased(user.name)
+    service.require_administrator(session, user.organization_id, without=user.id)
     # unscoped: the caller holds the user already.
     roles = select(Membership.id).where(Membership.user_id == user.id, Membership.revoked_at.is_(None))
     for membership_id in session.scalars(roles).all():

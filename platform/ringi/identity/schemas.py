@@ -78,12 +78,17 @@ class EraseUser(Schema):
 
 
 class GrantRole(Schema):
-    """A role for a user, in a project or (without one) in the whole organisation, for ever or for some days."""
+    """A role for a user, in a project or (without one) in the whole organisation, for ever or for some days.
+
+    Privileged roles are held for a time: 90 days unless `days` says otherwise (the deployment may set another default), 365 at most. `lasting`
+    hands identity_admin on without an end.
+    """
 
     user: Name
     role: Role
     project: Name | None = None
     days: Annotated[Integer, Field(ge=1, le=3650)] | None = None
+    lasting: bool = False
 
 
 class IssueToken(Schema):

@@ -89,9 +89,11 @@ class IdentityCalls:
         """Users of the organisation."""
         return self._http.items("/users", UserOut, **asked)
 
-    def grant_role(self, user: str, role: Role, *, project: str | None = None, days: int | None = None) -> MembershipOut:
-        """Give a role, in a project or in the whole organisation."""
-        return self._http.post("/memberships", MembershipOut, GrantRole(user=user, role=role, project=project, days=days))
+    def grant_role(
+        self, user: str, role: Role, *, project: str | None = None, days: int | None = None, lasting: bool = False
+    ) -> MembershipOut:
+        """Give a role, in a project or in the whole organisation; a privileged one for 90 days unless `days` says otherwise."""
+        return self._http.post("/memberships", MembershipOut, GrantRole(user=user, role=role, project=project, days=days, lasting=lasting))
 
     def memberships(self, **asked: Unpack[Asked]) -> Listed[MembershipOut]:
         """Roles that are not revoked."""

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from ringi.backup.archive import Manifest
 from ringi.backup.restore import restore as restore_backup
@@ -22,7 +23,7 @@ def _say(line: str) -> None:
         console(stderr=True).print(clean(line))
 
 
-def _shown(manifest: Manifest, place: Path) -> str:
+def _shown(manifest: Manifest, place: Path) -> Table:
     size = sum(one.size for one in manifest.files)
     pairs: list[tuple[str, object]] = [
         ("place", place), ("taken at", manifest.created_at), ("files", len(manifest.files)), ("bytes", size),

@@ -1,6 +1,7 @@
 """Projects, users, roles and tokens."""
 
 import os
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -117,11 +118,14 @@ def grant_role(
     user: str,
     role: Role,
     project: Annotated[str | None, typer.Option(help="The project; left out, the whole organisation.", show_default=False)] = None,
-    days: Annotated[int | None, typer.Option(min=1, max=3650, help="End it after so many days.", show_default=False)] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=3650, help="End it after so many days; privileged roles: 90, at most 365.", show_default=False)
+    ] = None,
+    lasting: Annotated[bool, typer.Option("--lasting", help="Hand identity_admin on without an end.")] = False,
 ) -> None:
     """Give a user a role."""
     with connect() as client:
-        held = client.identity.grant_role(user, role, project=project, days=days)
+        held = client.identity.grant_role(user, role, project=project, days=days, lasting=lasting)
     pairs = [
         ("user", held.user),
         ("role", held.role),
@@ -140,9 +144,19 @@ def revoke_role(membership: Annotated[UUID, typer.Argument(help="The id that rin
     emit(ended, lambda: facts([("ended", f"{ended.role} of {ended.user}"), ("project", ended.project or "the organisation")]))
 
 
-@roles.verb("list", "ringi roles list")
-def list_roles(asked: Asked, limit: Limit = 50) -> None:
+@roles.verb("list", "ringi roles list", "ringi roles list --ending-within 30 --json")
+def list_roles(
+    asked: Asked,
+    limit: Limit = 50,
+    ending_within: Annotated[
+        int | None, typer.Option(min=1, max=3650, help="Only roles that end within so many days.", show_default=False)
+    ] = None,
+) -> None:
     """List who holds which role."""
+    if ending_within is not None:
+        now = datetime.now(UTC)
+        bounds = (f"expires_at>={now:%Y-%m-%dT%H:%M:%SZ}", f"expires_at<{now + timedelta(days=ending_within):%Y-%m-%dT%H:%M:%SZ}")
+        asked["filter"] = [*asked.get("filter", ()), *bounds]
     columns = ["user", "role", "project", "until", "id"]
     with connect() as client:
         emit_list(
