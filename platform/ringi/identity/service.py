@@ -209,7 +209,7 @@ def grant_role(
     session.flush()  # membership.id goes into the audit event
     audit.record(
         session, actor, AuditAction.MEMBERSHIP_GRANT, object_type="membership", object_id=membership.id, project_id=membership.project_id,
-        details={"user": str(target.id), "role": role},
+        details={"user": str(target.id), "role": role, "days": days},
     )  # fmt: skip
     return membership
 
