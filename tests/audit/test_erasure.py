@@ -153,25 +153,30 @@ def test_an_erased_person_is_nowhere_in_the_database_and_every_proof_holds(two_v
     new = export(platform, tmp_path / "new.zip")
     for report in (verify_bundle(new, key), verify_bundle(new, key, against=old), verify_bundle(old, key)):
         assert report.ok, report.problems
+    assert [verify_bundle(one, key).erased for one in (old, new)] == [0, 1]
     record = records_of(new)[str(vote.id)]
     assert (record["reason"], record["salt"], record["decision"]) == (None, None, "approve")
     other = platform.as_("auditor").approvals.get(PROJECT, others.id).votes[0]
     assert records_of(new)[str(other.id)] == records_of(old)[str(other.id)]
     proof = platform.call("auditor", "GET", f"/audit/events/{entries['approval.vote'].event_id}/proof")
     assert proof.status_code == 200
-    # Every way in is shut, and the answer that was kept for them is gone; asking for it executes nothing.
+    every_way_in_is_shut(platform, erased.name)
+
+
+def every_way_in_is_shut(platform: Platform, pseudonym: str) -> None:
+    admin = platform.as_("admin").identity
     assert platform.call(NAME, "GET", "/whoami").status_code == 401
     for refusal, act in {
-        "user_erased": lambda: admin.erase_user(erased.name, WHY),
-        "user_disabled": lambda: admin.disable_user(erased.name),
+        "user_erased": lambda: admin.erase_user(pseudonym, WHY),
+        "user_disabled": lambda: admin.disable_user(pseudonym),
         "not_found": lambda: admin.erase_user(NAME, WHY),
         "erasing_oneself": lambda: admin.erase_user("admin", WHY),
     }.items():
         with refused(refusal):
             act()
     for act in (
-        lambda: admin.enable_user(erased.name), lambda: admin.issue_token(erased.name),
-        lambda: admin.grant_role(erased.name, Role.VIEWER, project=PROJECT),
+        lambda: admin.enable_user(pseudonym), lambda: admin.issue_token(pseudonym),
+        lambda: admin.grant_role(pseudonym, Role.VIEWER, project=PROJECT),
     ):  # fmt: skip
         with refused("user_erased", 409):
             act()

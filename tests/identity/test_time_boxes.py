@@ -58,7 +58,7 @@ def test_the_last_administrator_hands_the_role_on_before_it_goes(platform: Platf
     for act in (
         lambda: second.revoke_role(first.id),
         lambda: second.disable_user("admin"),
-        lambda: second.erase_user("admin", "退職のため削除する"),
+        lambda: second.erase_user("admin", "退職者からの削除の請求"),
     ):
         with refused("last_administrator", 409):
             act()

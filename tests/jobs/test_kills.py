@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -59,7 +58,7 @@ class Load:
                     assert answer.status_code in {201, 202}, answer.text
                     return answer
                 self.repeats[str(answer.status_code)] += 1
-            time.sleep(0.05)
+            self.stop.wait(0.05)
 
     def a_user(self) -> None:
         made = self.send("admin", "/users", {"name": f"u-{uuid4().hex[:12]}", "display_name": "負荷の利用者"})
@@ -84,6 +83,8 @@ def kill(rig: Rig, part: str) -> None:
     processes = rig.processes
     if part == "database":
         os.kill(postgres.attach(rig.database.data_dir).pid, signal.SIGKILL)
+        # Until the kernel has ended it, it would be taken for one that runs.
+        until(lambda: postgres.attach(rig.database.data_dir).pid == 0)
         postgres.start(rig.database.data_dir, durable=False)
     else:
         processes.kill(rig.workers()[0] if part == "worker" else part)
@@ -104,7 +105,9 @@ def killed(rig: Rig, *, kills: int, seed: int, tmp_path: Path) -> None:
     with rig.few_rows.open("rb") as rows:
         uploaded = rig.platform.call("contributor", "POST", "/uploads", content=rows.read())
     load = Load(rig, uploaded.json()["digest"])
+    # thread: these are clients at once; every part of the platform is a process.
     threads = [threading.Thread(target=load.repeat, args=(load.a_user, 0.0)) for _ in range(WRITERS)]
+    # thread: as above.
     threads.append(threading.Thread(target=load.repeat, args=(load.a_job, 0.3)))
     for thread in threads:
         thread.start()
@@ -114,7 +117,7 @@ def killed(rig: Rig, *, kills: int, seed: int, tmp_path: Path) -> None:
             answered = len(load.users)
             # Under load, and at a moment of its own.
             until(lambda least=answered: len(load.users) > least or load.broken, timeout_s=120)
-            time.sleep(draw.uniform(0, 0.5))
+            load.stop.wait(draw.uniform(0, 0.5))
             kill(rig, part)
             print(f"kill {number} of {kills}: {part}, {len(load.users)} users and {len(load.jobs)} jobs were answered")
         last = len(load.users)

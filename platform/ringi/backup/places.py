@@ -12,6 +12,7 @@ from sqlalchemy import URL, make_url
 
 from ringi.embedded import postgres
 from ringi.embedded.environment import uses_embedded_database
+from ringi.embedded.folder import EmbeddedServerFailed
 from ringi.kit.errors import RingiError
 from ringi.storage.blobs import BlobStore, store_at
 
@@ -75,8 +76,10 @@ def places_of(data_dir: Path, environ: Mapping[str, str] = os.environ) -> Iterat
 
 def run_tool(name: str, url: URL, *arguments: str) -> None:
     """Run pg_dump or pg_restore on a database: the one of the embedded distribution, else the one that is installed."""
-    own = postgres.program(name)
-    found = str(own) if own is not None else shutil.which(name)
+    try:
+        found: str | None = str(postgres.binaries() / name)
+    except EmbeddedServerFailed:
+        found = shutil.which(name)
     if found is None:
         raise DatabaseToolFailed(name, "it is not installed")
     # The password in the environment: arguments are shown to every user of the machine.
