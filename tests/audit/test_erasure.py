@@ -1,10 +1,12 @@
 """A person is erased: their text is nowhere any more, and everything that was signed still verifies."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID, uuid4
 from zipfile import ZipFile
 
+import httpx
 import psycopg
 import pytest
 from psycopg import sql
@@ -77,6 +79,12 @@ def voted(platform: Platform, user: str, reason: str) -> ApprovalOut:
     return request
 
 
+def made_with_a_key(platform: Platform) -> httpx.Response:
+    """The user, made by a request that may be repeated."""
+    key = {"Idempotency-Key": f"made-in-{platform.organization}"}
+    return platform.call("admin", "POST", "/users", json={"name": NAME, "display_name": DISPLAY_NAME}, headers=key)
+
+
 def records_of(bundle: Path) -> dict[str, dict[str, str | None]]:
     lines = ZipFile(bundle).read("records.jsonl").splitlines()
     return {one["id"]: one["record"] for one in map(json.loads, lines) if one["type"] == "approval_vote"}
@@ -96,7 +104,7 @@ def a_version_to_move(platform: Platform, folder: Path) -> str:
 @pytest.fixture
 def two_voters(ground: Ground) -> Platform:
     platform, admin = ground.platform, ground.platform.as_("admin").identity
-    admin.create_user(NAME, display_name=DISPLAY_NAME)
+    assert made_with_a_key(platform).status_code == 201
     for role in (Role.REVIEWER, Role.DEPLOYER):
         admin.grant_role(NAME, role, project=PROJECT)
     platform.tokens[NAME] = admin.issue_token(NAME, name="健二の端末").token
@@ -166,19 +174,19 @@ def test_an_erased_person_is_nowhere_in_the_database_and_every_proof_holds(two_v
 def every_way_in_is_shut(platform: Platform, pseudonym: str) -> None:
     admin = platform.as_("admin").identity
     assert platform.call(NAME, "GET", "/whoami").status_code == 401
-    for refusal, act in {
-        "user_erased": lambda: admin.erase_user(pseudonym, WHY),
-        "user_disabled": lambda: admin.disable_user(pseudonym),
-        "not_found": lambda: admin.erase_user(NAME, WHY),
-        "erasing_oneself": lambda: admin.erase_user("admin", WHY),
-    }.items():
-        with refused(refusal):
-            act()
-    for act in (
-        lambda: admin.enable_user(pseudonym), lambda: admin.issue_token(pseudonym),
-        lambda: admin.grant_role(pseudonym, Role.VIEWER, project=PROJECT),
-    ):  # fmt: skip
-        with refused("user_erased", 409):
+    repeated = made_with_a_key(platform)
+    assert (repeated.status_code, repeated.json()["code"]) == (410, "idempotency_answer_erased")
+    refusals: list[tuple[str, Callable[[], object]]] = [
+        ("user_erased", lambda: admin.erase_user(pseudonym, WHY)),
+        ("user_disabled", lambda: admin.disable_user(pseudonym)),
+        ("not_found", lambda: admin.erase_user(NAME, WHY)),
+        ("erasing_oneself", lambda: admin.erase_user("admin", WHY)),
+        ("user_erased", lambda: admin.enable_user(pseudonym)),
+        ("user_erased", lambda: admin.issue_token(pseudonym)),
+        ("user_erased", lambda: admin.grant_role(pseudonym, Role.VIEWER, project=PROJECT)),
+    ]
+    for code, act in refusals:
+        with refused(code):
             act()
 
 

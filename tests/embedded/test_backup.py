@@ -49,6 +49,7 @@ def channel(ground: Ground) -> str:
 def taken(ground: Ground, channel: str, shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backup of the running platform, by the variables of its deployment, as a tar."""
     del channel
+    ground.platform.with_everybody()  # whoever joins later is not in it
     target = tmp_path_factory.mktemp("backups") / "バックアップ.tar"
     processes = ground.platform.processes
     told = {name: processes.environment[name] for name in SETTINGS}
