@@ -5,6 +5,7 @@ import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import psycopg
@@ -14,8 +15,10 @@ from ringi.audit.ringi_verify import verify_bundle
 from ringi.backup.archive import MANIFEST, BackupDamaged, open_backup
 from ringi.backup.restore import NotEmpty, restore
 from ringi.cli.client import RingiClient
+from ringi.embedded.postgres import PostgresHandle
 from ringi.embedded.processes import platform_down, platform_status
 from ringi.kit.digests import sha256_bytes
+from support.postgres import drop_database, empty_database
 from support.running_platform import PROJECT, Platform
 from support.shell import Shell
 from support.story import ADAPTER, Ground, approved, environment_name, published
@@ -115,6 +118,31 @@ def test_a_restored_platform_serves_what_was_released_and_its_log_holds(
     assert {"ringi", "mlflow"} == set(open_backup(tmp_path / "second").manifest.databases)
     with pytest.raises(NotEmpty):
         restore(tmp_path / "second", up)
+
+
+def test_a_restore_into_a_database_and_a_store_of_ones_own(
+    postgres_server: PostgresHandle, ground: Ground, taken: Path, shell: Shell, tmp_path: Path
+) -> None:
+    urls = empty_database(postgres_server, f"restored_{uuid4().hex[:8]}")
+    told = {
+        "RINGI_DATABASE_URL": urls.tenant_url, "RINGI_PLATFORM_DATABASE_URL": urls.app_url, "RINGI_OWNER_DATABASE_URL": urls.owner_url,
+        "RINGI_BLOB_URL": (tmp_path / "store").as_uri(), "RINGI_AUDIT_KEY_FILE": str(tmp_path / "keys" / "audit"),
+        "RINGI_PERSONAL_KEY_FILE": str(tmp_path / "keys" / "personal"), "RINGI_AUDIT_CHECKPOINT_DIR": str(tmp_path / "checkpoints"),
+    }  # fmt: skip
+    done = shell.run("restore", str(taken), "--data-dir", str(tmp_path / "data"), "--json", **told)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "data" / "postgres").exists()
+    keys = ground.platform.processes.environment
+    for name in ("RINGI_AUDIT_KEY_FILE", "RINGI_PERSONAL_KEY_FILE"):
+        assert Path(told[name]).read_bytes() == Path(keys[name]).read_bytes()
+    with psycopg.connect(urls.tenant_url.replace("+psycopg", "")) as application:
+        # The second line of security came along: without a caller there is nothing to see, and nothing can be changed.
+        assert application.execute("SELECT count(*) FROM users").fetchone() == (0,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            application.execute("UPDATE approval_votes SET reason = ''")
+    again = shell.run("restore", str(taken), "--data-dir", str(tmp_path / "other"), **told)
+    assert (again.returncode, "is not empty" in again.stderr) == (1, True)
+    drop_database(postgres_server, urls.name)
 
 
 def unpacked(taken: Path, folder: Path) -> Path:
