@@ -55,13 +55,19 @@ def forget() -> None:
 
 
 @pytest.fixture
-def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A deployment's key of the test's own."""
-    with monkeypatch.context() as scene:
-        scene.setenv("RINGI_PERSONAL_KEY_FILE", str(tmp_path / "keys" / "personal.key"))
-        forget()
-        yield tmp_path / "keys" / "personal.key"
+def remembered_anew() -> Iterator[None]:
+    """Torn down after the scene that was set in between."""
+    yield
     forget()
+
+
+@pytest.fixture
+def key_file(remembered_anew: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A deployment's key of the test's own."""
+    del remembered_anew
+    monkeypatch.setenv("RINGI_PERSONAL_KEY_FILE", str(tmp_path / "keys" / "personal.key"))
+    forget()
+    return tmp_path / "keys" / "personal.key"
 
 
 def test_the_same_words_are_never_the_same_bytes_and_the_platforms_own_stay_plain(sessions: sessionmaker[Session], actor: Actor) -> None:
@@ -158,15 +164,14 @@ def test_the_key_is_made_once_private_and_not_by_production(key_file: Path, monk
         restore()
     key_file.unlink()
     forget()
-    with monkeypatch.context() as scene:
-        for name, value in PRODUCTION.items():
-            scene.setenv(name, value)
-        with refused("personal_key_unusable", 500):
-            personal.deployment_key()
-        assert not key_file.exists()
-        scene.delenv("RINGI_PERSONAL_KEY_FILE")
-        with pytest.raises(ValidationError, match="needs RINGI_PERSONAL_KEY_FILE;"):
-            Settings()
+    for name, value in PRODUCTION.items():
+        monkeypatch.setenv(name, value)
+    with refused("personal_key_unusable", 500):
+        personal.deployment_key()
+    assert not key_file.exists()
+    monkeypatch.delenv("RINGI_PERSONAL_KEY_FILE")
+    with pytest.raises(ValidationError, match="needs RINGI_PERSONAL_KEY_FILE;"):
+        Settings()
 
 
 def test_a_deployment_with_another_key_reads_nothing_and_says_so(sessions: sessionmaker[Session], actor: Actor, key_file: Path) -> None:

@@ -15,6 +15,7 @@ from ringi.audit.ringi_verify import verify_bundle
 from ringi.backup.archive import MANIFEST, BackupDamaged, open_backup
 from ringi.backup.restore import NotEmpty, restore
 from ringi.cli.client import RingiClient
+from ringi.embedded import postgres
 from ringi.embedded.postgres import PostgresHandle
 from ringi.embedded.processes import platform_down, platform_status
 from ringi.kit.digests import sha256_bytes
@@ -81,6 +82,31 @@ def pulled(server: str, token: str, channel: str) -> str:
     return sha256_bytes(answer.content)
 
 
+SHAPE = (
+    (
+        "SELECT 'rights of', c.oid::regclass::text, c.relkind::text, c.relowner::regrole::text, (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(c.relacl) a)::text,"
+        "  c.relrowsecurity::text || c.relforcerowsecurity::text FROM pg_class c WHERE relnamespace = 'public'::regnamespace"
+    ),
+    (
+        "SELECT 'rights of column', attrelid::regclass::text, attname::text, attacl::text, '', '' FROM pg_attribute WHERE attacl IS NOT NULL"
+        "  AND attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)"
+    ),
+    "SELECT 'trigger', tgrelid::regclass::text, tgname::text, tgenabled::text, pg_get_triggerdef(oid), '' FROM pg_trigger WHERE NOT tgisinternal",
+    "SELECT 'policy', tablename::text, policyname::text, roles::text, qual, with_check FROM pg_policies",
+    (
+        "SELECT 'function', proname::text, proowner::regrole::text, proacl::text, pg_get_functiondef(oid), '' FROM pg_proc"
+        "  WHERE pronamespace = 'public'::regnamespace"
+    ),
+    "SELECT 'default', defaclrole::regrole::text, defaclobjtype::text, defaclacl::text, '', '' FROM pg_default_acl",
+)
+
+
+def shape_of(url: str) -> set[tuple[str, ...]]:
+    """Owners, rights, policies, triggers and functions: what keeps the application from what it must not do."""
+    with psycopg.connect(url.replace("+psycopg", "")) as database:
+        return {row for query in SHAPE for row in database.execute(query.encode()).fetchall()}
+
+
 @pytest.mark.long
 def test_a_restored_platform_serves_what_was_released_and_its_log_holds(
     ground: Ground, channel: str, taken: Path, shell: Shell, up: Path, tmp_path: Path
@@ -111,6 +137,7 @@ def test_a_restored_platform_serves_what_was_released_and_its_log_holds(
         # Under the restored key the text of the vote can still be read.
         restored = next(one for one in auditor.audit.events(action="approval.vote") if one.event_id == vote.event_id)
         assert restored.text == vote.text is not None
+    assert shape_of(postgres.attach(up).superuser_url) == shape_of(platform.processes.urls.superuser_url)
     # A backup of this one, as a folder and without its keys, while it runs.
     second = shell.run("backup", str(tmp_path / "second"), "--data-dir", str(up), "--without-keys", "--json")
     assert second.returncode == 0, second.stderr
@@ -135,8 +162,9 @@ def test_a_restore_into_a_database_and_a_store_of_ones_own(
     keys = ground.platform.processes.environment
     for name in ("RINGI_AUDIT_KEY_FILE", "RINGI_PERSONAL_KEY_FILE"):
         assert Path(told[name]).read_bytes() == Path(keys[name]).read_bytes()
+    assert shape_of(urls.superuser_url) == shape_of(ground.platform.processes.urls.superuser_url)
     with psycopg.connect(urls.tenant_url.replace("+psycopg", "")) as application:
-        # The second line of security came along: without a caller there is nothing to see, and nothing can be changed.
+        # Without a caller there is nothing to see, and nothing can be changed.
         assert application.execute("SELECT count(*) FROM users").fetchone() == (0,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             application.execute("UPDATE approval_votes SET reason = ''")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
+from psycopg import sql
 from sqlalchemy import URL
 
 from ringi.backup.archive import CHECKPOINT, BackupDamaged, Manifest, Opened, blob_name, open_backup
@@ -102,12 +103,26 @@ def _put_blobs(backup: Opened, places: Places) -> None:
                 writer.abort()
 
 
+def _forget_default_rights(url: URL) -> None:
+    """What new tables give by default in this database would be added to the rights in the dump, which brings its own defaults at its end."""
+    kinds = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS"}
+    with psycopg.connect(_address(url)) as database:
+        given = database.execute(
+            "SELECT DISTINCT d.defaclobjtype::text, a.grantee::regrole::text FROM pg_default_acl d, aclexplode(d.defaclacl) a"
+            " WHERE d.defaclrole = current_user::regrole AND d.defaclnamespace = 'public'::regnamespace AND a.grantee NOT IN (0, d.defaclrole)"
+        ).fetchall()
+        for kind, role in given:
+            words = "ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON {} FROM {}"
+            database.execute(sql.SQL(words).format(sql.SQL(kinds[kind]), sql.Identifier(role)))
+
+
 def _put_database(backup: Opened, name: str, url: URL, data_dir: Path) -> None:
     dump = data_dir / f".{name}.dump"
     try:
         with dump.open("xb") as stream:
             for piece in backup.pieces(f"database/{name}.dump"):
                 stream.write(piece)
+        _forget_default_rights(url)
         run_tool("pg_restore", url, "--exit-on-error", "--single-transaction", "--no-owner", str(dump))
     finally:
         dump.unlink(missing_ok=True)
