@@ -145,6 +145,12 @@ def test_a_restored_platform_serves_what_was_released_and_its_log_holds(
     assert {"ringi", "mlflow"} == set(open_backup(tmp_path / "second").manifest.databases)
     with pytest.raises(NotEmpty):
         restore(tmp_path / "second", up)
+    # And of one that does not run: its database runs for as long as it takes.
+    platform_down(up)
+    third = shell.run("backup", str(tmp_path / "third.tar"), "--data-dir", str(up), "--json")
+    assert third.returncode == 0, third.stderr
+    assert json.loads(third.stdout)["log_size"] >= manifest["log_size"]
+    assert not postgres.is_running(up)
 
 
 def test_a_restore_into_a_database_and_a_store_of_ones_own(

@@ -133,6 +133,8 @@ def killed(rig: Rig, *, kills: int, seed: int, tmp_path: Path) -> None:
         for thread in threads:
             thread.join(timeout=120)
     assert load.broken == []
+    # A part that is away is said to be away.
+    assert "500" not in load.repeats
     nothing_is_lost_or_doubled(rig, load, tmp_path)
     print(f"seed {seed}: {Counter(plan)}, {len(load.users)} users, {len(load.jobs)} jobs, repeated for {dict(load.repeats)}")
 
