@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from ringi.audit import personal
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
-from ringi.identity import service
+from ringi.identity import service, terms
 from ringi.identity.models import Membership, Token, User
 from ringi.identity.provider import get_provider
 from ringi.identity.refusals import (
@@ -58,7 +58,7 @@ def disable(session: Session, actor: Actor, user: User) -> User:
         raise DisablingOneself
     if user.disabled_at is not None:
         raise UserDisabled(user.name)
-    service.require_administrator(session, user.organization_id, without=user.id)
+    terms.require_administrator(session, user.organization_id, without=user.id)
     user.disabled_at = session.scalar(select(func.clock_timestamp()))
     session.flush()  # the answer shows the new row version
     audit.record(session, actor, AuditAction.USER_DISABLE, object_type="user", object_id=user.id)
@@ -85,7 +85,7 @@ def end(session: Session, actor: Actor, user: User) -> None:
     session.refresh(user, with_for_update=True)
     if user.erased_at is not None:
         raise UserErased(user.name)
-    service.require_administrator(session, user.organization_id, without=user.id)
+    terms.require_administrator(session, user.organization_id, without=user.id)
     # unscoped: the caller holds the user already.
     roles = select(Membership.id).where(Membership.user_id == user.id, Membership.revoked_at.is_(None))
     for membership_id in session.scalars(roles).all():

@@ -8,17 +8,14 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
 
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
-from ringi.identity import tokens
+from ringi.identity import terms, tokens
 from ringi.identity.models import Membership, Organization, Project, Token, User
-from ringi.identity.permissions import ORGANIZATION_ROLES, PRIVILEGED, PRIVILEGED_MAX_DAYS, Permission, exclusions, visible
+from ringi.identity.permissions import ORGANIZATION_ROLES, Permission, exclusions, visible
 from ringi.identity.refusals import (
-    LastAdministrator,
-    LastingRoleRefused,
     NameTaken,
     ReservedName,
     RoleAlreadyHeld,
     RoleExcluded,
-    RoleTooLong,
     UnknownScope,
     UserErased,
     WiderToken,
@@ -27,7 +24,6 @@ from ringi.identity.refusals import (
 from ringi.identity.schemas import Role, UserKind
 from ringi.kit.actor import Actor
 from ringi.kit.errors import NotFound
-from ringi.settings import get_settings
 
 # First halves of hub paths that mean something else: base models, and the hub's own routes.
 RESERVED_PROJECTS = frozenset({"api", "bases"})
@@ -142,46 +138,11 @@ def current_roles(user_id: UUID | InstrumentedAttribute[UUID]) -> list[ColumnEle
     ]
 
 
-def _lasting_administrators(organization_id: UUID) -> Select[UUID]:
-    """Who can hand out roles whatever ends: people with identity_admin without an end. Taken under the organisation's lock."""
-    # unscoped: the query names the organisation itself.
-    held = select(Membership.user_id).join(User, User.id == Membership.user_id).where(User.disabled_at.is_(None))
-    lasting = (Membership.role == Role.IDENTITY_ADMIN, Membership.expires_at.is_(None), Membership.revoked_at.is_(None))
-    return held.where(Membership.organization_id == organization_id, User.kind == UserKind.HUMAN, *lasting)
-
-
-def require_administrator(session: Session, organization_id: UUID, *, without: UUID, but: UUID | None = None) -> None:
-    """Raises LastAdministrator when nobody but user `without` is one; their role `but` is what is about to end, all of them by default."""
-    # unscoped: as above. Of two that end at once, the second sees the first.
-    session.execute(select(Organization.id).where(Organization.id == organization_id).with_for_update(key_share=True))
-    lasting = _lasting_administrators(organization_id)
-    theirs = lasting.where(User.id == without)
-    if session.scalar(theirs.limit(1) if but is None else theirs.where(Membership.id == but)) is None:
-        return
-    others = lasting.where(User.id != without) if but is None else lasting.where(Membership.id != but)
-    if session.scalar(others.limit(1)) is None:
-        raise LastAdministrator
-
-
-def _days(session: Session, actor: Actor, role: Role, days: int | None, *, lasting: bool) -> int | None:
-    """For how long a role is given; None is without an end. Raises RoleTooLong, LastingRoleRefused."""
-    if lasting:
-        givers = _lasting_administrators(actor.organization_id) if actor.organization_id else None
-        if role is not Role.IDENTITY_ADMIN or days is not None or givers is None or actor.id not in session.scalars(givers).all():
-            raise LastingRoleRefused
-        return None
-    if role not in PRIVILEGED:
-        return days
-    if days is not None and days > PRIVILEGED_MAX_DAYS:
-        raise RoleTooLong(role, PRIVILEGED_MAX_DAYS)
-    return days or get_settings().privileged_role_days
-
-
 def grant_role(
     session: Session, actor: Actor, *, user: str, role: Role, project: str | None, days: int | None, lasting: bool = False
 ) -> Membership:
     """Give a role; refuses combinations that E1 excludes. The user row is locked so that two grants at once see each other."""
-    days = _days(session, actor, role, days, lasting=lasting)
+    days = terms.days_of(session, actor, role, days, lasting=lasting)
     if (role in ORGANIZATION_ROLES) == (project is not None):
         raise WrongRoleScope(role)
     target = session.scalars(visible(actor, User).where(User.name == user).with_for_update()).one_or_none()
@@ -226,7 +187,7 @@ def revoke_role(session: Session, actor: Actor, *, membership_id: UUID) -> Membe
     """End a role now. Raises NotFound, LastAdministrator."""
     held = session.scalars(visible(actor, Membership).where(Membership.id == membership_id)).one_or_none()
     if held is not None and held.role == Role.IDENTITY_ADMIN:
-        require_administrator(session, held.organization_id, without=held.user_id, but=held.id)
+        terms.require_administrator(session, held.organization_id, without=held.user_id, but=held.id)
     ended = session.scalars(
         update(Membership)
         .where(Membership.id == membership_id, Membership.organization_id == actor.organization_id, Membership.revoked_at.is_(None))
