@@ -215,6 +215,11 @@ def test_the_walk_from_a_folder_to_a_rollback_is_done_by_commands_alone(shell: S
     assert "better" in shell.ok("evaluations", "list", "support/bot:v1", *as_reviewer)
     assert "lies above zero" in shell.ok("evaluations", "show", "support/bot:v2", verdict["id"], *as_reviewer)
     assert len(shell.json("evaluations", "records", "support/bot:v2", verdict["id"], "--limit", "5", *as_reviewer)) == 5
+    by_loss = shell.json(
+        "evaluations", "records", "support/bot:v2", verdict["id"], "--filter", "candidate.nll", "--sort", "-candidate.nll", *as_reviewer
+    )
+    assert len(by_loss) > 1
+    assert by_loss == sorted(by_loss, key=lambda one: -one["candidate"]["nll"])
     assert "baseline nll" in shell.ok("evaluations", "records", "support/bot:v2", verdict["id"], "--limit", "5", *as_reviewer)
 
     shell.ok("channels", "create", "support", "production", *as_deployer)

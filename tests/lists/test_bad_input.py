@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from lists.conftest import Filled
-from ringi.web.paging import UnknownParameter
+from ringi.web.heads import UnknownParameter
 
 ADAPTERS, VERSIONS = "/projects/risk/adapters", "/projects/risk/versions"
 

@@ -118,11 +118,19 @@ def test_a_token_has_its_requests_a_minute_and_every_answer_says_what_is_left(pl
     assert (refusal["code"], refusal["details"]) == ("rate_limited", {"limit": 3, "window_s": 60, "of": "token"})
     assert 1 <= int(answers[-1].headers["Retry-After"]) <= 20
     assert platform.call("contributor", "GET", "/whoami").status_code == 200
-    platform.as_("admin").identity.limit_token(token.id, 0)
+    platform.as_("admin").identity.limit_token(token.id, None)
     free = platform.call("viewer", "GET", "/whoami")
-    assert (free.status_code, "RateLimit" in free.headers) == (200, False)
-    assert platform.as_("viewer").limits.mine().requests_per_minute is None
-    assert [one.details for one in platform.logged("token.limit")] == [{"requests_per_minute": 0}, {"requests_per_minute": 3}]
+    assert (free.status_code, free.headers["RateLimit-Policy"]) == (200, '"token";q=30000;w=60')
+    assert platform.as_("viewer").limits.mine().requests_per_minute == 30_000
+    assert [one.details for one in platform.logged("token.limit")] == [{"requests_per_minute": None}, {"requests_per_minute": 3}]
+
+
+@pytest.mark.parametrize("wanted", [0, 30_001])
+def test_no_organisation_gives_its_tokens_more_than_the_deployment_gives_any(platform: Platform, wanted: int) -> None:
+    token = next(platform.as_("admin").identity.tokens())
+    with refused("limit_too_high", 422):
+        platform.as_("admin").identity.limit_token(token.id, wanted)
+    assert platform.logged("token.limit") == []
 
 
 def test_a_token_sees_what_it_has_used(platform: Platform) -> None:

@@ -21,6 +21,7 @@ from ringi_workers.listening import keep_up, listen, wait
 from ringi_workers.stopping import Stop
 
 _BROKER_ANSWERS_S = 5.0
+_BATCH = 100
 log = logging.getLogger("ringi.relay")
 
 
@@ -36,7 +37,8 @@ def deliver() -> None:
     """Everything that is due."""
     while True:
         with transaction() as session:
-            if deliver_due(session, send) == 0:
+            if deliver_due(session, send, batch=_BATCH) < _BATCH:
+                # What came since has notified, and `wait` returns at once.
                 return
 
 

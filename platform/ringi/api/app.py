@@ -95,6 +95,8 @@ def create_app() -> FastAPI:
         version="1",
         description="The lifecycle of LoRA/PEFT adapters. Errors are problem+json (RFC 9457) with a stable `code` and a `next_step`.",
         lifespan=lifespan,
+        # A path with a slash too many is another path; a redirect would send the caller to the Host that the caller named.
+        redirect_slashes=False,
     )
     app.add_middleware(BodyLimit, streamed=STREAMED)
     errors.install(app)

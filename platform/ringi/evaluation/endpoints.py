@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
 from ringi.adapters import service as adapters
 from ringi.adapters.models import AdapterVersion
@@ -13,6 +13,7 @@ from ringi.datasets import service as datasets
 from ringi.evaluation import records, service
 from ringi.evaluation.lists import EVALUATIONS
 from ringi.evaluation.models import Evaluation
+from ringi.evaluation.records import AskRecords, asking_records
 from ringi.evaluation.schemas import EvaluationOut, RequestEvaluation
 from ringi.evaluation.verdict import EvaluationSummary
 from ringi.identity.dependencies import InProject, allowed_in_project
@@ -25,7 +26,6 @@ from ringi.quotas.refusals import QUOTAS
 from ringi.tags.lists import with_tags
 from ringi.web.errors import responses
 from ringi.web.paging import Ask, asking, page_of
-from ringi.web.positions import Paging, paging
 from ringi.web.route import ApiRoute
 from ringi.web.schemas import Page
 from ringi.web.session import SessionDep
@@ -100,9 +100,9 @@ def get_evaluation(session: SessionDep, caller: Reader, adapter: str, selector: 
 
 @router.get("/{evaluation_id}/records")
 def get_records(  # the path has this many parts
-    session: SessionDep, caller: Reader, adapter: str, selector: str, evaluation_id: UUID, page: Annotated[Paging, Depends(paging)]
+    session: SessionDep, caller: Reader, adapter: str, selector: str, evaluation_id: UUID, ask: Annotated[AskRecords, asking_records]
 ) -> Page[ItemRecord]:
-    """Per-item records, in the order of the dataset; none before the evaluation has succeeded."""
+    """Per-item records, in the order of the dataset unless another is asked for; none before the evaluation has succeeded."""
     version = _version(session, caller, adapter, selector)
     evaluation = service.find(session, caller.actor, version=version, evaluation_id=evaluation_id)
-    return records.page(evaluation.records_digest, page)
+    return records.page(evaluation.records_digest, ask)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from ringi.events.models import OutboxMessage
@@ -23,14 +23,12 @@ def put(
 
     `traceparent` and `request_id` say what it goes back to, by default what is being worked on now.
     """
-    session.add(
-        OutboxMessage(
-            topic=topic, key=key, payload=payload, not_before=func.clock_timestamp() + timedelta(seconds=delay_s),
-            traceparent=traceparent or tracing.traceparent(), request_id=request_id or context.current().get("request_id"),
-        )
+    message = insert(OutboxMessage).values(
+        topic=topic, key=key, payload=payload, not_before=func.clock_timestamp() + timedelta(seconds=delay_s),
+        traceparent=traceparent or tracing.traceparent(), request_id=request_id or context.current().get("request_id"),
     )  # fmt: skip
     # PostgreSQL sends the notification at the commit, so the relay wakes exactly when the row becomes visible.
-    session.execute(select(func.pg_notify(CHANNEL, "")))
+    session.execute(message.returning(func.pg_notify(CHANNEL, "")))
 
 
 def deliver_due(session: Session, send: Callable[[OutboxMessage], None], *, batch: int = 100) -> int:

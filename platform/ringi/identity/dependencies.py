@@ -61,7 +61,8 @@ def identified(request: Request, session: Session, credentials: HTTPAuthorizatio
 
 def count_request(request: Request, actor: Actor) -> None:
     """Count the request against the minute of its token, or of the person who is logged in. Raises RateLimited."""
-    limit = get_settings().requests_per_minute if actor.requests_per_minute is None else actor.requests_per_minute
+    # The deployment's limit holds for what was set before it was lowered, too; 0 is none.
+    limit = min(filter(None, (get_settings().requests_per_minute, actor.requests_per_minute)), default=0)
     request.state.rate = _counted(request, "token", actor.token_id or actor.id, limit)
 
 

@@ -239,3 +239,16 @@ class WiderToken(RingiError):
             "Your token is narrowed, and the new one would allow more than it does.",
             next_step="Name scopes and the environment that your own token has, or use a token that is not narrowed.",
         )
+
+
+class LimitTooHigh(InvalidInput):
+    """A token would be let send more than the deployment lets any token send."""
+
+    code, status = "limit_too_high", 422
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"No token of this deployment may send more than {most} requests a minute.",
+            next_step=f"Choose 1 to {most}, or null for the deployment's own limit; its operator sets that (RINGI_REQUESTS_PER_MINUTE).",
+            details={"most": most},
+        )

@@ -104,7 +104,7 @@ class IssueToken(Schema):
 
 
 class LimitToken(Schema):
-    """How many requests a minute a token may send: null is the deployment's default, 0 is no limit."""
+    """How many requests a minute a token may send: null is the deployment's limit, which none may exceed; 0, no limit, where it has none."""
 
     requests_per_minute: Annotated[Integer, Field(ge=0, le=10_000_000)] | None
 

@@ -12,6 +12,7 @@ from ringi.identity import terms, tokens
 from ringi.identity.models import Membership, Organization, Project, Token, User
 from ringi.identity.permissions import ORGANIZATION_ROLES, Permission, exclusions, visible
 from ringi.identity.refusals import (
+    LimitTooHigh,
     NameTaken,
     ReservedName,
     RoleAlreadyHeld,
@@ -24,6 +25,7 @@ from ringi.identity.refusals import (
 from ringi.identity.schemas import Role, UserKind
 from ringi.kit.actor import Actor
 from ringi.kit.errors import NotFound
+from ringi.settings import get_settings
 
 # First halves of hub paths that mean something else: base models, and the hub's own routes.
 RESERVED_PROJECTS = frozenset({"api", "bases"})
@@ -247,7 +249,10 @@ def revoke_token(session: Session, actor: Actor, *, token_id: UUID) -> Token:
 
 
 def limit_token(session: Session, actor: Actor, *, token: Token, requests_per_minute: int | None) -> Token:
-    """Set how many requests a minute a token may send."""
+    """Set how many requests a minute a token may send, at most as many as the deployment lets any token send. Raises LimitTooHigh."""
+    most = get_settings().requests_per_minute
+    if most and requests_per_minute is not None and not 0 < requests_per_minute <= most:
+        raise LimitTooHigh(most)
     token.requests_per_minute = requests_per_minute
     session.flush()  # the answer shows the new row version
     audit.record(

@@ -57,7 +57,7 @@ def admit(session: Session, project_id: UUID, *, queue: Queue, adds_bytes: int) 
 
     The limits stay locked until the caller's commit: of two requests for the last place the second counts the first one's job.
     """
-    quota = quotas.of(session, project_id, lock=True)
+    quota = quotas.hold_job_limits(session, project_id)
     if quota is None:
         return
     used = usage_of(session, project_id)

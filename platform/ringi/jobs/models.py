@@ -12,7 +12,7 @@ from ringi.identity.models import Project
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.schemas import EntryKind, JobState
 
-_OPEN = text("state IN ('queued', 'running')")
+STILL_OPEN = text("state IN ('queued', 'running')")
 
 
 class Job(Versioned, OwnedByOrganization, Base):
@@ -20,7 +20,7 @@ class Job(Versioned, OwnedByOrganization, Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index("uq_jobs_exclusive_key_open", "exclusive_key", unique=True, postgresql_where=_OPEN),
+        Index("uq_jobs_exclusive_key_open", "exclusive_key", unique=True, postgresql_where=STILL_OPEN),
         Index("ix_jobs_queued", "queue", "priority", "id", postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("state = 'running'")),

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from opentelemetry.trace import SpanKind
 from sqlalchemy import ColumnElement, Select, func, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload
 
 from ringi.audit import service as audit
@@ -25,7 +25,7 @@ from ringi.jobs import admission, announcements, placement
 from ringi.jobs.cleaning import clean_document
 from ringi.jobs.contracts.kinds import CONTRACTS, JobKind
 from ringi.jobs.contracts.parts import Contract, Progress, as_document
-from ringi.jobs.models import Job
+from ringi.jobs.models import STILL_OPEN, Job
 from ringi.jobs.schemas import OPEN, JobState, Placement
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.errors import Conflict, NotFound, RingiError
@@ -82,21 +82,18 @@ def enqueue(
     """
     if project_id is not None:
         admission.admit(session, project_id, queue=CONTRACTS[kind].queue, adds_bytes=adds_bytes)
-    job = Job(
+    wanted = insert(Job).values(
         organization_id=actor.organization_id, project_id=project_id, kind=kind, queue=CONTRACTS[kind].queue, subject=subject,
         exclusive_key=exclusive_key, payload=as_document(payload), created_by=actor.id, reserved_bytes=adds_bytes,
         priority=wish.priority if wish else 0,
         requirements=placement.requirements(kind, payload, wish).model_dump(mode="json", exclude_none=True),
         traceparent=tracing.traceparent(), request_id=actor.request_id,
     )  # fmt: skip
-    try:
-        # A savepoint, so that losing the race for the key leaves the caller's transaction usable.
-        with session.begin_nested():
-            session.add(job)
-    except IntegrityError as error:
-        if "uq_jobs_exclusive_key_open" in str(error.orig):
-            raise AlreadyRunning(subject) from error
-        raise
+    # Losing the race for the key leaves no row and the caller's transaction usable.
+    only = wanted.on_conflict_do_nothing(index_elements=[Job.exclusive_key], index_where=STILL_OPEN)
+    job = session.scalars(only.returning(Job)).one_or_none()
+    if job is None:
+        raise AlreadyRunning(subject)
     tracing.describe(ringi__job__id=str(job.id), ringi__job__kind=kind, ringi__job__queue=job.queue)
     _nudge(session, job)
     return job

@@ -1,6 +1,7 @@
 """Set the limits of a project, and write down which bytes are whose. What is used is counted in jobs/admission.py."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -18,10 +19,27 @@ from ringi.web.preconditions import Match
 
 
 def of(session: Session, project_id: UUID, *, lock: bool = False) -> ProjectQuota | None:
-    """The project's limits; `lock` holds them until the end of the transaction, so that the last place is given out once."""
+    """The project's limits; `lock` holds them until the end of the transaction."""
     # unscoped: the caller has been let into the project already.
     query = select(ProjectQuota).where(ProjectQuota.project_id == project_id)
     return session.scalars(query.with_for_update() if lock else query).one_or_none()
+
+
+class JobLimits(NamedTuple):
+    """What stands in the way of one more job; None is no limit."""
+
+    open_jobs: int | None
+    jobs_per_day: int | None
+    gpu_hours_per_month: float | None
+    stored_bytes: int | None
+
+
+def hold_job_limits(session: Session, project_id: UUID) -> JobLimits | None:
+    """The limits of jobs, locked until the end of the transaction, so that the last place is given out once."""
+    # unscoped: the caller has been let into the project already.
+    query = select(ProjectQuota.open_jobs, ProjectQuota.jobs_per_day, ProjectQuota.gpu_hours_per_month, ProjectQuota.stored_bytes)
+    row = session.execute(query.where(ProjectQuota.project_id == project_id).with_for_update()).one_or_none()
+    return JobLimits(*row) if row else None
 
 
 def set_limits(session: Session, actor: Actor, *, project: Project, limits: SetQuotas, match: Match) -> ProjectQuota:

@@ -92,6 +92,15 @@ class MalformedSearch(InvalidInput):
         super().__init__(f"This list cannot be searched for that: {reason}.", next_step="Search for fewer or other words, or use filter=.")
 
 
+class Comparison(NamedTuple):
+    """One item of `filter=`, read: `operator` is None where it asks whether the field is known, or, `negated`, unknown."""
+
+    field: str
+    operator: str | None
+    text: str
+    negated: bool
+
+
 class Order(NamedTuple):
     """One key of the order. Unknown values come last, whichever way it goes."""
 
@@ -103,28 +112,42 @@ class Order(NamedTuple):
 
 def conditions_of(listing: Listing, items: Sequence[str]) -> list[Condition]:
     """Every item of `filter=` as a condition; all of them hold for what is listed."""
+    return [_condition(listing, comparison) for comparison in comparisons_of(items)]
+
+
+def comparisons_of(items: Sequence[str]) -> list[Comparison]:
+    """Every item of `filter=`, read as far as that goes without knowing the list's fields; raises MalformedFilter."""
     if len(items) > MAX_FILTERS:
         raise MalformedFilter(items[MAX_FILTERS], f"a list takes at most {MAX_FILTERS}")
-    return [_condition(listing, item) for item in items]
+    return [_read(item) for item in items]
 
 
-def _condition(listing: Listing, item: str) -> Condition:
+def _read(item: str) -> Comparison:
     if len(item) > MAX_FILTER_LENGTH:
         raise MalformedFilter(item, f"it has more than {MAX_FILTER_LENGTH} characters")
     parts = _ITEM.fullmatch(item)
     if parts is None or (parts["no"] and parts["operator"]):
         raise MalformedFilter(item, "it is no comparison of a field")
-    name, operator = parts["field"], parts["operator"]
+    return Comparison(parts["field"], parts["operator"], parts["value"] or "", negated=bool(parts["no"]))
+
+
+def _condition(listing: Listing, comparison: Comparison) -> Condition:
+    name, operator, text, negated = comparison
     field = listing.find(name)
     if field is None:
         raise UnknownField(name, listing.names())
     if operator is None:
         known = field.within(field.value.is_not(None))
         # `x IN (…)` of an unknown x is itself unknown, and so would be its negation.
-        return known.is_not(true()) if parts["no"] else known
-    if operator not in OPERATORS[field.kind]:
-        raise UnknownOperator(name, operator, OPERATORS[field.kind])
-    return field.within(_comparison(name, field, operator, parts["value"]))
+        return known.is_not(true()) if negated else known
+    check_operator(name, field.kind, operator)
+    return field.within(_comparison(name, field, operator, text))
+
+
+def check_operator(name: str, kind: Kind, operator: str) -> None:
+    """Raises UnknownOperator."""
+    if operator not in OPERATORS[kind]:
+        raise UnknownOperator(name, operator, OPERATORS[kind])
 
 
 def _comparison(name: str, field: Field, operator: str, text: str) -> Condition:
@@ -134,7 +157,7 @@ def _comparison(name: str, field: Field, operator: str, text: str) -> Condition:
         return found if operator == "~" else not_(found)
     if field.kind is Kind.TIME:
         return _time_comparison(name, field.value, operator, text)
-    value = _value(name, field, text)
+    value = value_of(name, field.kind, text, choices=field.choices)
     compared: dict[str, Callable[[], Condition]] = {
         "=": lambda: field.value == value,
         "!=": lambda: field.value != value,
@@ -152,21 +175,22 @@ def check_storable(name: str, text: str) -> None:
         raise BadFilterValue(name, text, "text without NUL characters and lone surrogates")
 
 
-def _value(name: str, field: Field, text: str) -> Any:
-    if field.kind is Kind.CHOICE and text not in field.choices:
-        raise BadFilterValue(name, text, f"one of: {', '.join(field.choices)}")
-    if field.kind is Kind.INTEGER:
+def value_of(name: str, kind: Kind, text: str, *, choices: tuple[str, ...] = ()) -> Any:
+    """The value that is written as `text`, for every kind but times; raises BadFilterValue."""
+    if kind is Kind.CHOICE and text not in choices:
+        raise BadFilterValue(name, text, f"one of: {', '.join(choices)}")
+    if kind is Kind.INTEGER:
         return int(_formed(name, text, _INTEGER, "a whole number of at most 18 digits"))
-    if field.kind is Kind.NUMBER:
+    if kind is Kind.NUMBER:
         number = float(_formed(name, text, _NUMBER, "a number such as 0.1 or 2e-4"))
         if not math.isfinite(number):
             raise BadFilterValue(name, text, "a number of sensible size")
         return number
-    if field.kind is Kind.FLAG:
+    if kind is Kind.FLAG:
         if text not in _FLAGS:
             raise BadFilterValue(name, text, "true or false")
         return _FLAGS[text]
-    if field.kind is Kind.ID:
+    if kind is Kind.ID:
         try:
             return UUID(text)
         except ValueError:

@@ -24,6 +24,7 @@ from ringi.kit.errors import InvalidInput
 from ringi.kit.times import read_time
 from ringi.web import filters
 from ringi.web.filters import Order
+from ringi.web.heads import UnknownParameter
 from ringi.web.listing import Condition, Kind, Listing
 from ringi.web.schemas import Item, Page
 
@@ -48,17 +49,6 @@ class InvalidCursor(InvalidInput):
     def __init__(self) -> None:
         super().__init__(
             "This cursor does not belong to this list with this filter, order and search.", next_step="Start again without a cursor."
-        )
-
-
-class UnknownParameter(InvalidInput):
-    """A query parameter that the list does not have: left out, it would list more than was asked for."""
-
-    code, status = "unknown_parameter", 422
-
-    def __init__(self, name: str, known: list[str]) -> None:
-        super().__init__(
-            f"This list has no query parameter '{name[:80]}'.", next_step=f"There are: {', '.join(known)}.", details={"parameters": known}
         )
 
 

@@ -21,7 +21,7 @@ from starlette.responses import FileResponse, StreamingResponse
 
 from ringi.db.session import transaction_beside
 from ringi.kit.errors import RingiError
-from ringi.web import idempotency, preconditions
+from ringi.web import heads, idempotency, preconditions
 from ringi.web.errors import AWAY, documented, refusal_answer, responses
 from ringi.web.rate import RateLimited
 from ringi.web.session import get_session
@@ -67,8 +67,12 @@ class ApiRoute(APIRoute):
         stands_alone = self._stands_alone()
         secret = bool(WRITES.intersection(self.methods or ())) and _holds_secret(self.response_model)
 
+        known = heads.parameters_of(self.dependant)
+
         async def attend(request: Request) -> Response:
             _request.set(request)
+            request.state.parameters = known
+            heads.check_head(request)
             request.state.attempt = None
             if request.method not in WRITES:
                 return preconditions.selected(request, await handle(request))
@@ -89,6 +93,11 @@ class ApiRoute(APIRoute):
         return inspect.iscoroutinefunction(self.endpoint) or not _takes_session(self.dependant)
 
 
+def _check_parameters(request: Request) -> None:
+    # After the caller is known: a token among the parameters is refused for what it is.
+    heads.check_parameters(request, request.state.parameters)
+
+
 def _takes_session(dependant: Dependant) -> bool:
     return any(one.call is get_session or _takes_session(one) for one in dependant.dependencies)
 
@@ -96,11 +105,18 @@ def _takes_session(dependant: Dependant) -> bool:
 def _attended(endpoint: Endpoint) -> Endpoint:
     """The endpoint, called after every check of caller and body has passed; a known key answers in its place."""
     if inspect.iscoroutinefunction(endpoint):
-        return endpoint
+
+        @functools.wraps(endpoint)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            _check_parameters(_request.get())
+            return await endpoint(*args, **kwargs)
+
+        return awaited
 
     @functools.wraps(endpoint)
     def call(*args: Any, **kwargs: Any) -> Any:
         request = _request.get()
+        _check_parameters(request)
         attempt: idempotency.Attempt | None = request.state.attempt
         if attempt is not None:
             kept = idempotency.begin(request.state.session, request.state.actor, attempt)

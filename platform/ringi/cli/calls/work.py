@@ -136,9 +136,9 @@ class EvaluationCalls:
         """One evaluation."""
         return self._http.get(self._path(project, adapter, version, str(evaluation_id)), EvaluationOut)
 
-    def records(self, project: str, adapter: str, version: str, evaluation_id: UUID) -> Listed[ItemRecord]:
-        """Every item's record, in the order of the dataset."""
-        return self._http.items(self._path(project, adapter, version, str(evaluation_id), "records"), ItemRecord)
+    def records(self, project: str, adapter: str, version: str, evaluation_id: UUID, **asked: Unpack[Asked]) -> Listed[ItemRecord]:
+        """Every item's record, in the order of the dataset unless another is asked for."""
+        return self._http.items(self._path(project, adapter, version, str(evaluation_id), "records"), ItemRecord, **asked)
 
     def _path(self, project: str, adapter: str, version: str, *more: str) -> str:
         return route("projects", project, "adapters", adapter, "versions", version, "evaluations", *more)

@@ -103,14 +103,17 @@ def show(reference: Version, evaluation: EvaluationId) -> None:
     emit(found, lambda: _drawn(found))
 
 
-@app.verb("records", "ringi evaluations records risk/answers:v1 0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e --limit 20")
-def records(reference: Version, evaluation: EvaluationId, limit: Limit = 50) -> None:
+@app.verb(
+    "records", "ringi evaluations records risk/answers:v1 0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e --limit 20",
+    "ringi evaluations records risk/answers:v1 0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e --filter flip=negative --sort improvement",
+)  # fmt: skip
+def records(reference: Version, evaluation: EvaluationId, asked: Asked, limit: Limit = 50) -> None:
     """Show the items one by one: the reference, both answers, both likelihoods."""
     wanted = parse_version(reference)
     columns = ["item", "reference", "candidate", "baseline", "candidate nll", "baseline nll"]
     with connect() as client:
         emit_list(
-            client.evaluations.records(wanted.project, wanted.name, wanted.selector or "", evaluation), limit=limit,
+            client.evaluations.records(wanted.project, wanted.name, wanted.selector or "", evaluation, **asked), limit=limit,
             render=lambda found: table(columns, [
                 (one.item, one.reference, _answer(one.candidate), _answer(one.baseline), one.candidate.nll, one.baseline.nll) for one in found
             ]),

@@ -236,7 +236,7 @@ def revoke_token(
 def limit_token(
     token: Annotated[UUID, typer.Argument(help="The id that ringi tokens list shows, not the secret.")],
     requests_per_minute: Annotated[
-        int | None, typer.Option(min=0, help="0 is no limit; left out, the deployment's default.", show_default=False)
+        int | None, typer.Option(min=0, help="At most the deployment's limit; left out, that limit.", show_default=False)
     ] = None,
     if_match: IfMatch = None,
 ) -> None:
