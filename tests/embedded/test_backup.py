@@ -239,7 +239,8 @@ def test_a_restore_writes_over_nothing_and_a_backup_neither(taken: Path, shell: 
     assert "is not empty" in done.stderr
     assert shell.run("backup", str(taken), "--data-dir", str(mine)).returncode == 1
     assert shell.run("backup", str(tmp_path / "new"), "--data-dir", str(tmp_path / "nothing")).returncode == 1
-    assert not (tmp_path / "new").exists()
+    assert shell.run("backup", str(tmp_path / "new"), "--data-dir", str(mine)).returncode == 1
+    assert (files_of(mine), (tmp_path / "new").exists()) == (before, False)
 
 
 def test_a_backup_whose_bytes_are_not_what_they_are_named_is_not_made(ground: Ground, channel: str, shell: Shell, tmp_path: Path) -> None:

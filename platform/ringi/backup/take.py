@@ -1,5 +1,6 @@
 """Take a backup of a running platform: the database in one snapshot, then the bytes that the snapshot refers to, then the keys."""
 
+import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,9 +10,11 @@ from pathlib import Path
 import psycopg
 
 from ringi.audit.ringi_verify import Checkpoint, parse_note
-from ringi.backup.archive import CHECKPOINT, FORMAT, MANIFEST, BackupRefused, Manifest, Recorder, blob_name, writer_to
+from ringi.backup.archive import CHECKPOINT, FORMAT, MANIFEST, Manifest, Recorder, blob_name, writer_to
 from ringi.backup.log import LogState, check_log
 from ringi.backup.places import Places, places_of, run_tool
+from ringi.embedded import postgres
+from ringi.embedded.environment import uses_embedded_database
 from ringi.kit.digests import Digest
 from ringi.storage.blobs import BlobMissing
 
@@ -19,10 +22,10 @@ from ringi.storage.blobs import BlobMissing
 def back_up(data_dir: Path, target: Path, *, keys: bool, on_progress: Callable[[str], None] = lambda _line: None) -> Manifest:
     """Write the backup and return its manifest. Nothing is left at `target` unless it is whole.
 
-    Raises BackupRefused, DatabaseToolFailed, LogBroken, and BlobCorrupt where stored bytes are not what their name says.
+    Raises NotStarted, BackupRefused, DatabaseToolFailed, LogBroken, and BlobCorrupt where stored bytes are not what their name says.
     """
-    if not data_dir.is_dir():
-        raise BackupRefused(f"There is no data folder '{data_dir}'.", next_step="Name the platform's own: --data-dir.")
+    if uses_embedded_database(os.environ):
+        postgres.attach(data_dir)  # a folder without a platform is not given one
     writer = writer_to(target)
     try:
         with places_of(data_dir) as places:
