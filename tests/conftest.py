@@ -1,6 +1,8 @@
 """What every test may ask for: a database of its own, a running platform with real processes, and nothing beyond this machine."""
 
+import os
 import socket
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,10 @@ from support.running_platform import broker, platform, shared_platform
 from support.story import ground, sources
 
 __all__ = ["broker", "database", "ground", "migrated_template", "object_store", "platform", "postgres_server", "shared_platform", "sources"]
+
+
+# Code of the API that a test calls in its own process finds its key here, and not in the working folder.
+os.environ.setdefault("RINGI_PERSONAL_KEY_FILE", str(Path(tempfile.mkdtemp(prefix="ringi-test-key-")) / "personal.key"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -72,11 +72,15 @@ class Settings(BaseSettings):
     # Votes, roles, tokens and policies need a login; at most so many seconds old, and of this `acr`, where these are set.
     step_up_max_age_s: float | None = Field(default=None, gt=0)
     step_up_acr: Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$", max_length=128)] | None = None
+    # How long a privileged role is held that is granted without a time.
+    privileged_role_days: int = Field(default=90, ge=1, le=365)
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     # The audit log's name in every checkpoint (C2SP tlog-checkpoint: a schema-less URL) and its Ed25519 key.
     audit_origin: str = "ringi.local/audit/1"
     audit_key_file: Path | None = None
     audit_checkpoint_dir: Path | None = None
+    # What the data keys of people are wrapped under (docs/erasure.md); made at the first start by the embedded profile alone.
+    personal_key_file: Path | None = None
     # Who replays the whole log shows it as a bearer token at /api/v1/audit/log; unset means that nobody reads every organisation's entries there.
     monitor_token: str | None = None
     heartbeat_s: float = Field(default=5.0, gt=0)
@@ -152,6 +156,7 @@ class Settings(BaseSettings):
                 ("RINGI_PLATFORM_DATABASE_URL", self.platform_database_url),
                 ("RINGI_AUDIT_KEY_FILE", self.audit_key_file),
                 ("RINGI_AUDIT_CHECKPOINT_DIR", self.audit_checkpoint_dir),
+                ("RINGI_PERSONAL_KEY_FILE", self.personal_key_file),
                 ("RINGI_BLOB_URL", self.blob_url),
                 ("RINGI_OIDC_ISSUER with https:// and RINGI_OIDC_AUDIENCE", (self.oidc_issuer or "").startswith("https://")),
                 ("RINGI_PUBLIC_URL with https://", self.public_url.startswith("https://")),

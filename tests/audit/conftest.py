@@ -32,6 +32,7 @@ def audit_template(postgres_server: PostgresHandle) -> str:
     with engine.begin() as connection:
         Base.metadata.create_all(connection, tables=tables)
         ddl.install(lambda statement: connection.execute(text(statement)))
+        connection.execute(text(f"GRANT SELECT, INSERT, UPDATE ON audit_person_key TO {ddl.APPLICATION_ROLE}"))
     engine.dispose()
     return made.name
 

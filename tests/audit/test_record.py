@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from ringi.audit import ddl, service
+from ringi.audit import ddl, personal, service
 from ringi.audit.models import AuditEvent
 from ringi.audit.schemas import AuditAction, Outcome
 from ringi.audit.sequence import sequence_once
@@ -44,7 +44,7 @@ def test_an_event_holds_exactly_the_canonical_bytes_and_no_name(sessions: sessio
         )
     with sessions() as session:
         row = session.query(AuditEvent).one()
-        salt, content = session.execute(text("SELECT salt, content FROM audit_payload")).one()
+        salt, scheme, content = session.execute(text("SELECT salt, scheme, content FROM audit_payload")).one()
     event = json.loads(row.body)
     assert row.body == rfc8785.dumps(event)
     assert row.leaf_hash == hashlib.sha256(b"\x00" + row.body).digest()
@@ -53,8 +53,11 @@ def test_an_event_holds_exactly_the_canonical_bytes_and_no_name(sessions: sessio
     auth = {"token_id": str(actor.token_id), "iss": None, "acr": None, "amr": None, "auth_time": None}
     assert event["actor"] == {"type": "user", "id": str(actor.id), "on_behalf_of": None, "auth": auth}
     assert (event["project"], event["organization"]) == (str(project), str(actor.organization_id))
-    assert event["payload_commit"] == "hmac-sha256:" + hmac.digest(salt, content, "sha256").hex()
-    assert content.decode() == "It answers in Japanese."
+    with sessions() as session:
+        read = personal.texts(session, {row.id: row.event_id})[row.id]
+    assert read == "It answers in Japanese."
+    assert event["payload_commit"] == "hmac-sha256:" + hmac.digest(salt, read.encode(), "sha256").hex()
+    assert (scheme, read.encode() in content) == ("aes-256-gcm", False)
     assert actor.name.encode() not in row.body
     assert b"Japanese" not in row.body
     assert service.read_event(row).model_dump(mode="json") == event

@@ -243,3 +243,14 @@ def test_the_walk_from_a_folder_to_a_rollback_is_done_by_commands_alone(shell: S
     assert "deprecated" in shell.ok("deprecate", "support/bot:v2", "--reason", "v1 is preferred by users", *as_deployer)
     assert "release.roll_back" in shell.ok("audit", "trail", "support/bot", *as_reviewer)
     assert "train" in shell.ok("jobs", "list", *as_contributor)
+
+
+def test_a_person_is_erased_once_it_was_said_twice(shell: Shell) -> None:
+    shell.ok("users", "create", "sora", "--display-name", "空", "--profile", "admin")
+    asked = shell.process("users", "erase", "sora", "--reason", "退職者からの削除の請求", "--profile", "admin", stdin="n\n")
+    assert asked.returncode != 0
+    assert "There is no way back" in asked.stderr
+    assert shell.json("users", "list", "--filter", "name=sora", "--profile", "admin")[0]["display_name"] == "空"
+    erased = shell.json("users", "erase", "sora", "--reason", "退職者からの削除の請求", "--yes", "--profile", "admin")
+    assert (erased["name"].startswith("erased-"), erased["display_name"], erased["erased_at"] is None) == (True, "", False)
+    assert shell.json("users", "list", "--filter", "name=sora", "--profile", "admin") == []

@@ -3,6 +3,9 @@
 import pytest
 
 from support.running_platform import Platform
+from support.shell import shell
+
+__all__ = ["shell"]
 
 
 @pytest.fixture

@@ -142,10 +142,10 @@ def test_a_role_is_held_once_and_again_after_it_was_revoked(platform: Platform) 
 def test_a_role_that_one_gave_oneself_can_be_given_again_by_someone_else(platform: Platform) -> None:
     platform.add_user("chief", Role.IDENTITY_ADMIN, project=None)
     chief = platform.as_("chief").identity
-    chief.grant_role("chief", Role.REVIEWER, project=PROJECT)
+    chief.grant_role("chief", Role.EVALUATOR, project=PROJECT)
     with refused("role_already_held", 409):
-        chief.grant_role("chief", Role.REVIEWER, project=PROJECT)
-    assert platform.as_("admin").identity.grant_role("chief", Role.REVIEWER, project=PROJECT).role == Role.REVIEWER
+        chief.grant_role("chief", Role.EVALUATOR, project=PROJECT)
+    assert platform.as_("admin").identity.grant_role("chief", Role.EVALUATOR, project=PROJECT).role == Role.EVALUATOR
 
 
 def test_the_roles_of_a_disabled_user_do_not_count(database: DatabaseUrls) -> None:

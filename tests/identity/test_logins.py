@@ -63,7 +63,7 @@ def company(shared_platform: Processes, provider: IdentityProvider, tmp_path_fac
     (folder / "data").mkdir()
     settings = {
         "RINGI_OIDC_ISSUER": provider.issuer, "RINGI_OIDC_AUDIENCE": AUDIENCE, "RINGI_STEP_UP_MAX_AGE_S": str(MAX_AGE_S),
-        "RINGI_STEP_UP_ACR": "urn:example:two-factors",
+        "RINGI_STEP_UP_ACR": "urn:example:two-factors", "RINGI_PERSONAL_KEY_FILE": shared_platform.environment["RINGI_PERSONAL_KEY_FILE"],
     }  # fmt: skip
     environment = environment_of(folder, shared_platform.urls, shared_platform.broker_url, free_port()) | settings
     processes = Processes(folder, shared_platform.urls, shared_platform.broker_url, environment)
@@ -246,6 +246,22 @@ def test_a_disabled_user_is_out_at_once_with_every_token_and_login(company: Comp
         with refused("user_enabled", 409):
             chief.identity.enable_user(name)
     assert company.call(token).status_code == 200
+
+
+def test_an_erased_person_does_not_come_back_as_a_second_one(company: Company) -> None:
+    name, subject = company.person(Role.POLICY_ADMIN)
+    token = company.provider.token(subject)
+    assert company.call(token).status_code == 200
+    with company.admin() as chief:
+        erased = chief.identity.erase_user(name, "退職者からの削除の請求")
+        assert (erased.subject, erased.display_name) == (None, "")
+        # Their login is nobody's, and their subject is not given to anybody else: two seats would be filled by one person.
+        assert company.call(token).json()["details"]["reason"] == "unknown_subject"
+        with refused("subject_in_use", 409):
+            chief.identity.create_user("again", subject=subject)
+        with refused("user_erased", 409):
+            chief.identity.link_user(erased.name, f"{subject}-2")
+        assert chief.identity.create_user("somebody-else", subject=f"{subject}-3").subject == f"{subject}-3"
 
 
 def test_an_organisation_whose_administrator_could_not_log_in_is_not_made(company: Company) -> None:

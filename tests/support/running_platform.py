@@ -122,6 +122,7 @@ def environment_of(folder: Path, urls: DatabaseUrls, broker_url: str, port: int)
         "RINGI_HEARTBEAT_S": "1",
         "RINGI_RENUDGE_S": "5",
         "RINGI_AUDIT_KEY_FILE": str(folder / "data" / "audit.key"),
+        "RINGI_PERSONAL_KEY_FILE": str(folder / "data" / "personal.key"),
         "RINGI_AUDIT_CHECKPOINT_DIR": str(folder / "data" / "checkpoints"),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",

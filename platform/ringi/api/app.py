@@ -16,9 +16,11 @@ from ringi.api.health import router as health
 from ringi.api.metrics import router as metrics
 from ringi.api.tags import router as tags
 from ringi.approvals.endpoints import router as approvals
+from ringi.audit import personal
 from ringi.base_models.endpoints import router as base_models
 from ringi.compatibility.endpoints import router as compatibility
 from ringi.datasets.endpoints import router as datasets
+from ringi.erasure.endpoints import router as erasure
 from ringi.evaluation.endpoints import project_router as evaluations
 from ringi.evaluation.endpoints import router as evaluation
 from ringi.events.endpoints import router as events
@@ -69,6 +71,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     events,
     audit,
     audit_log,
+    erasure,
 )
 
 
@@ -77,6 +80,8 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     """What holds from the first request to the last."""
     if get_provider() is None:
         log.warning("no identity provider: people are local users with tokens that an identity_admin hands out; not for production")
+    # Without it nobody could vote: better not to start.
+    personal.deployment_key()
     async with ended_by_signals():
         yield
 

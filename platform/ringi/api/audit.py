@@ -25,7 +25,7 @@ from ringi.api.audit_lists import EVENTS, TRAIL
 from ringi.api.audit_schemas import AuditEntryOut, AuditKeyOut
 from ringi.approvals.models import ApprovalGrant, ApprovalPolicy, ApprovalRequest, ApprovalVote
 from ringi.approvals.records import grant_record, vote_record
-from ringi.audit import export, reading, signing
+from ringi.audit import export, personal, reading, signing
 from ringi.audit import service as audit
 from ringi.audit.models import AuditEvent, AuditLeaf
 from ringi.audit.schemas import AuditAction
@@ -106,14 +106,16 @@ def entries_out(session: Session, rows: Sequence[tuple[AuditEvent, int | None]])
     names = {
         str(user_id): name for user_id, name in session.execute(select(User.id, User.name).where(cast(User.id, SqlString).in_(people)))
     }
-    return [_entry_out(row, index, names.get(row.actor_id, row.actor_id)) for row, index in rows]
+    texts = personal.texts(session, {row.id: row.event_id for row, _ in rows})
+    return [_entry_out(row, index, names.get(row.actor_id, row.actor_id), texts.get(row.id)) for row, index in rows]
 
 
-def _entry_out(row: AuditEvent, index: int | None, actor: str) -> AuditEntryOut:
+def _entry_out(row: AuditEvent, index: int | None, actor: str, text: str | None) -> AuditEntryOut:
     event = audit.read_event(row)
     return AuditEntryOut(
         event_id=row.event_id, index=index, ts=row.ts, actor=actor, actor_type=row.actor_type, action=row.action, outcome=row.outcome,
         object_type=row.object_type, object_id=row.object_id, digest=event.object.digest, after=event.after, details=event.details,
+        text=text, text_erased=text is None and event.payload_commit is not None,
     )  # fmt: skip
 
 

@@ -22,6 +22,9 @@ class AuditEntryOut(Schema):
     digest: str | None
     after: str | None
     details: dict[str, Any] | None
+    # What its actor wrote; null where nothing was written, and where it is erased.
+    text: str | None = None
+    text_erased: bool = False
 
 
 class AuditKeyOut(Schema):

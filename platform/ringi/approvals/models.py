@@ -53,7 +53,7 @@ class ApprovalRequest(Versioned, OwnedByProject, Base):
 
 
 class ApprovalVote(Identified, OwnedByProject, Base):
-    """One vote. The random `salt` makes the digest of its record a commitment: it reveals nothing of the reason."""
+    """One vote. The random `salt` makes the digest of its record a commitment: it reveals nothing of the reason. Without a salt it is erased."""
 
     __tablename__ = "approval_votes"
 

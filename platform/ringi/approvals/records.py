@@ -6,10 +6,11 @@ from ringi.approvals.models import ApprovalGrant, ApprovalVote
 
 
 def vote_record(vote: ApprovalVote) -> dict[str, Any]:
-    """A vote; `salt` is 32 random bytes in hex, so that the digest commits to the reason without giving it away."""
+    """A vote; `salt` is 32 random bytes in hex, so that the digest commits to the reason without giving it away. Both are null once erased."""
+    kept = bool(vote.salt)
     return {
         "id": str(vote.id), "request": str(vote.request_id), "voter": str(vote.voter_id), "role": str(vote.role), "stage": vote.stage,
-        "decision": str(vote.decision), "reason": vote.reason, "salt": vote.salt.hex(), "manifest_digest": vote.manifest_digest,
+        "decision": str(vote.decision), "reason": vote.reason if kept else None, "salt": vote.salt.hex() if kept else None, "manifest_digest": vote.manifest_digest,
         "policy_digest": vote.policy_digest, "evidence_digest": vote.evidence_digest,
     }  # fmt: skip
 

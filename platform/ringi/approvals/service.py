@@ -94,7 +94,7 @@ def request(session: Session, actor: Actor, *, version: AdapterVersion, environm
     audit.record(
         session, actor, AuditAction.APPROVAL_REQUEST, object_type="approval_request", object_id=opened_request.id, object_digest=version.manifest_digest,
         project_id=version.project_id, policy=policy.digest,
-        details={"environment": environment, "evidence": opened_request.evidence_digest, "version": str(version.id)},
+        details={"environment": environment, "evidence": opened_request.evidence_digest, "version": str(version.id)}, payload=note or None,
     )  # fmt: skip
     found = find(session, actor, opened_request.id)
     announcements.requested(session, found)
@@ -129,6 +129,7 @@ def _vote(session: Session, actor: Actor, *, request_id: UUID, ballot: CastVote)
         details={
             "decision": ballot.decision.value, "role": role.value, "stage": stage, "environment": subject.environment, "request": str(subject.id),
         },
+        payload=ballot.reason,
     )  # fmt: skip
     session.add(cast)
     announcements.voted(session, subject, cast)

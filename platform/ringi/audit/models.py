@@ -52,15 +52,30 @@ class AuditPending(Base):
 
 
 class AuditPayload(Base):
-    """Free text behind a leaf's `payload_commit`: HMAC-SHA-256(salt, text). Erasing a row leaves every proof intact (governance B6)."""
+    """Free text behind a leaf's `payload_commit`: HMAC-SHA-256(salt, text). Removing a row leaves every proof intact (governance B6)."""
 
     __tablename__ = "audit_payload"
 
     event_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("audit_event.id"), primary_key=True, autoincrement=False)
     salt: Mapped[bytes] = mapped_column(LargeBinary)
-    # 'none' means that `content` is the UTF-8 text; encryption under a person's data key gets its own scheme name.
+    # 'none': `content` is the UTF-8 text; 'aes-256-gcm': it is encrypted under the data key of `person_id` (personal.py).
     scheme: Mapped[str] = mapped_column(String(32), server_default="none")
     content: Mapped[bytes] = mapped_column(LargeBinary)
+    # Whose text it is. Null: the platform's own, or written before people had keys; then it is the event's actor's.
+    person_id: Mapped[UUID | None] = mapped_column(index=True)
+
+
+class AuditPersonKey(Base):
+    """The data key of one person, wrapped under the deployment's key. Destroyed keys stay as empty rows, so that none is made again."""
+
+    __tablename__ = "audit_person_key"
+    __table_args__ = (CheckConstraint("(wrapped IS NULL) = (destroyed_at IS NOT NULL)", name="destroyed_without_key"),)
+
+    # No foreign key: this domain knows people by their opaque ids alone.
+    person_id: Mapped[UUID] = mapped_column(primary_key=True)
+    organization_id: Mapped[UUID] = mapped_column(index=True)
+    wrapped: Mapped[bytes | None] = mapped_column(LargeBinary)
+    destroyed_at: Mapped[datetime | None]
 
 
 class AuditLeaf(Base):

@@ -802,7 +802,7 @@ class VerifyReport:
 
     `signers`: the vkeys that signed the checkpoint; `witnesses`: who of the trust file cosigned it. `withheld`: entries without bytes that
     the bundle declares as not of its organisation's; each counts with its stored leaf hash only. `unsealed`: records that changed after the
-    checkpoint and come with a later export. `not_included`: how many objects of each type the log speaks of and this bundle brings no
+    checkpoint and come with a later export. `erased`: records that are here without the words of a person who was erased. `not_included`: how many objects of each type the log speaks of and this bundle brings no
     records for. `sample`: what was asked to be drawn. `problem_count` goes on counting after `problems` is full.
     """
 
@@ -814,6 +814,7 @@ class VerifyReport:
     withheld: int = 0
     records: int = 0
     unsealed: int = 0
+    erased: int = 0
     not_included: dict[str, int] = field(default_factory=dict)
     sample: "Drawn | None" = None
     problems: list[Problem] = field(default_factory=list)
@@ -1182,6 +1183,8 @@ def _check_record(number: int, document: dict[str, Any], expected: dict[_Identit
         report.add("record_misattributed", message, claim=claim)
     elif f"sha256:{hashlib.sha256(canonical_json(document['record'])).hexdigest()}" != claim.after:
         report.add("record_changed", f"The record of {name} was changed: it is not what entry {claim.leaf} recorded.", claim=claim)
+    elif claim.action == "payload.erased":
+        report.erased += 1
 
 
 # --- A whole bundle -----------------------------------------------------------------------------------------------------------------
@@ -1366,7 +1369,8 @@ def _said(report: VerifyReport, *, as_json: bool) -> int:
         _say(f"sample: {len(drawn.leaves)} of {drawn.population}, leaves {drawn.first} to {drawn.last}: {' '.join(map(str, drawn.leaves))}")
     _say(f"log {report.origin}, {report.size} entries ({report.withheld} withheld), root {report.root}")
     _say(f"signed by {', '.join(report.signers) or 'nobody'}; cosigned by {', '.join(report.witnesses) or 'nobody'}")
-    records = f"{report.records} records, {report.unsealed} changed after the checkpoint"
+    erased = f", {report.erased} of them with erased text" if report.erased else ""
+    records = f"{report.records} records{erased}, {report.unsealed} changed after the checkpoint"
     _say(f"VERIFIED: every byte was checked; {records}" if report.ok else f"NOT VERIFIED: {report.problem_count} problems")
     return OK if report.ok else REFUSED
 

@@ -86,6 +86,7 @@ class AuditAction(StrEnum):
     AUDIT_EXPORT = "audit.export"
     ACCESS_DENY = "access.deny"
     AUTHENTICATION_REFUSE = "authentication.refuse"
+    PAYLOAD_ERASED = "payload.erased"
 
 
 class Outcome(StrEnum):

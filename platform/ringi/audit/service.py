@@ -15,6 +15,7 @@ from rfc8785 import CanonicalizationError
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from ringi.audit import personal
 from ringi.audit.models import AuditEvent, AuditPayload, AuditPending
 from ringi.audit.ringi_verify import leaf_hash
 from ringi.audit.schemas import MAX_ENTRY_BYTES, AuditAction, Event, EventActor, EventAuth, EventObject, Outcome
@@ -101,8 +102,8 @@ def record(
 
     `record` is the JSON document of the state row as an auditor will see it in an export; `after` becomes its digest.
     `details` holds short technical strings, integers and booleans, nothing personal and no floats; `payload` is free text, stored apart
-    and only committed to. `organization_id` defaults to the actor's. Call it after the row lock of the change is held, so that two
-    events of one object stand in the log in the order of the changes. Raises AuditEntryInvalid, AuditEntryTooLarge.
+    encrypted under the actor's data key, and only committed to. `organization_id` defaults to the actor's. Call it after the row lock of the change is held, so that two
+    events of one object stand in the log in the order of the changes. Raises AuditEntryInvalid, AuditEntryTooLarge, PersonErased.
     """
     if record is not None and after is not None:
         raise AuditEntryInvalid("Both `record` and `after` were given.", next_step="Pass the document or its digest, not both.")
@@ -135,7 +136,9 @@ def record(
         ) from error
     row_id = _insert(session, event, body, event_id=event_id, ts=now, organization_id=organization, project_id=project_id)
     if payload is not None:
-        session.execute(insert(AuditPayload).values(event_id=row_id, salt=salt, content=payload.encode()))
+        session.execute(
+            insert(AuditPayload).values(event_id=row_id, salt=salt, **personal.seal(session, actor, event_id, payload)._asdict())
+        )
     return event_id
 
 

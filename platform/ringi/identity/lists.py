@@ -38,6 +38,7 @@ USERS = Listing(
         "display_name": column(User.display_name, "Their name for people.", sort=False),
         "kind": column(User.kind, "A person or a service account.", choices=UserKind),
         "disabled_at": column(User.disabled_at, "When they were disabled."),
+        "erased_at": column(User.erased_at, "When they were erased."),
         "created_at": column(User.created_at, "When they were added."),
     },
 )  # fmt: skip

@@ -47,6 +47,9 @@ class User(Versioned, OwnedByOrganization, Base):
     # Who this is at the identity provider (`iss` and `sub`); None for a local user and for service accounts. Set once.
     issuer: Mapped[str | None] = mapped_column(String(512))
     subject: Mapped[str | None] = mapped_column(String(255))
+    # Keyed hash of both (audit/personal.py). It outlives an erasure, so that nobody comes back as a second person.
+    subject_seal: Mapped[str | None] = mapped_column(String(64), unique=True)
+    erased_at: Mapped[datetime | None]
 
 
 class Membership(Versioned, OwnedByOrganization, Base):

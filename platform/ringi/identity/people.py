@@ -1,21 +1,25 @@
-"""Who a user is at the identity provider, and whether the user may still come in."""
+"""Who a user is at the identity provider, whether the user may still come in, and that an erased one never does."""
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from ringi.audit import personal
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
-from ringi.identity.models import User
+from ringi.identity import service, terms
+from ringi.identity.models import Membership, Token, User
 from ringi.identity.provider import get_provider
 from ringi.identity.refusals import (
     DisablingOneself,
+    ErasingOneself,
     NoIdentityProvider,
     NotAPerson,
     SubjectInUse,
     SubjectSet,
     UserDisabled,
     UserEnabled,
+    UserErased,
 )
 from ringi.identity.schemas import UserKind
 from ringi.kit.actor import Actor
@@ -24,16 +28,18 @@ from ringi.kit.actor import Actor
 def link(session: Session, actor: Actor, user: User, subject: str) -> User:
     """Say who a person is at the identity provider, once: whoever could change it could act as that person.
 
-    Raises NoIdentityProvider, NotAPerson, SubjectSet, SubjectInUse.
+    Raises NoIdentityProvider, NotAPerson, UserErased, SubjectSet, SubjectInUse.
     """
     provider = get_provider()
     if provider is None:
         raise NoIdentityProvider
     if user.kind != UserKind.HUMAN:
         raise NotAPerson(user.name)
+    if user.erased_at is not None:
+        raise UserErased(user.name)
     if user.subject is not None:
         raise SubjectSet(user.name)
-    user.issuer, user.subject = provider.issuer, subject
+    user.issuer, user.subject, user.subject_seal = provider.issuer, subject, personal.subject_seal(provider.issuer, subject)
     try:
         session.flush()  # the answer shows the new row version
     except IntegrityError as error:
@@ -44,11 +50,15 @@ def link(session: Session, actor: Actor, user: User, subject: str) -> User:
 
 
 def disable(session: Session, actor: Actor, user: User) -> User:
-    """From now on no token and no login of this user is believed, and no vote of theirs counts. Raises UserDisabled, DisablingOneself."""
+    """From now on no token and no login of this user is believed, and no vote of theirs counts.
+
+    Raises UserDisabled, DisablingOneself, LastAdministrator.
+    """
     if user.id == actor.id:
         raise DisablingOneself
     if user.disabled_at is not None:
         raise UserDisabled(user.name)
+    terms.require_administrator(session, user.organization_id, without=user.id)
     user.disabled_at = session.scalar(select(func.clock_timestamp()))
     session.flush()  # the answer shows the new row version
     audit.record(session, actor, AuditAction.USER_DISABLE, object_type="user", object_id=user.id)
@@ -56,10 +66,36 @@ def disable(session: Session, actor: Actor, user: User) -> User:
 
 
 def enable(session: Session, actor: Actor, user: User) -> User:
-    """Let a disabled user in again, with the roles and tokens that have not ended meanwhile. Raises UserEnabled."""
+    """Let a disabled user in again, with the roles and tokens that have not ended meanwhile. Raises UserEnabled, UserErased."""
+    if user.erased_at is not None:
+        raise UserErased(user.name)
     if user.disabled_at is None:
         raise UserEnabled(user.name)
     user.disabled_at = None
     session.flush()  # the answer shows the new row version
     audit.record(session, actor, AuditAction.USER_ENABLE, object_type="user", object_id=user.id)
     return user
+
+
+def end(session: Session, actor: Actor, user: User) -> None:
+    """Before an erasure: end every role and token, and shut the user out for good. Raises ErasingOneself, UserErased."""
+    if user.id == actor.id:
+        raise ErasingOneself
+    # Two erasures at once: the second waits here, and then sees the first.
+    session.refresh(user, with_for_update=True)
+    if user.erased_at is not None:
+        raise UserErased(user.name)
+    terms.require_administrator(session, user.organization_id, without=user.id)
+    # unscoped: the caller holds the user already.
+    roles = select(Membership.id).where(Membership.user_id == user.id, Membership.revoked_at.is_(None))
+    for membership_id in session.scalars(roles).all():
+        service.revoke_role(session, actor, membership_id=membership_id)
+    issued = select(Token.id).where(Token.user_id == user.id, Token.revoked_at.is_(None))
+    for token_id in session.scalars(issued).all():
+        service.revoke_token(session, actor, token_id=token_id)
+    if user.disabled_at is None:
+        disable(session, actor, user)
+    if user.issuer is not None and user.subject is not None and user.subject_seal is None:
+        user.subject_seal = personal.subject_seal(user.issuer, user.subject)
+    user.erased_at = session.scalar(select(func.clock_timestamp()))
+    session.flush()  # what is blanked next is blanked of erased people alone

@@ -89,6 +89,10 @@ ORGANIZATION_ROLES: dict[Role, frozenset[Permission]] = {
 # What no service account does, whatever roles it was given: hand out roles and tokens (E2). That none votes is said where votes are counted.
 FOR_PEOPLE = frozenset({P.IDENTITY_MANAGE})
 
+# Who judges, releases, stops, administers or reads everything holds the role for a time (E1; AISVS 5.2.6): all but who only proposes work.
+PRIVILEGED = frozenset(Role) - {Role.VIEWER, Role.CONTRIBUTOR, Role.EVALUATOR}
+PRIVILEGED_MAX_DAYS = 365
+
 _VOTING = frozenset({Role.REVIEWER, Role.VALIDATOR, Role.RISK_OWNER, Role.SERVICE_OWNER})
 _READ_ONLY = frozenset({Role.AUDITOR, Role.VIEWER})
 

@@ -51,6 +51,43 @@ class WrongRoleScope(InvalidInput):
         super().__init__(f"The role '{role}' belongs to {belongs}.", next_step="Leave out the project, or name one.")
 
 
+class RoleTooLong(InvalidInput):
+    """A privileged role is held for a year at most, and then given again by someone who looked."""
+
+    code = "role_too_long"
+
+    def __init__(self, role: Role, limit: int) -> None:
+        super().__init__(
+            f"'{role}' is a privileged role, which is given for {limit} days at most.",
+            next_step="Give it for a time, and give it again before it ends: ringi roles list --ending-within 30.",
+            details={"role": role, "limit": limit},
+        )
+
+
+class LastingRoleRefused(Conflict):
+    """Only the role that hands out roles can be without an end, and only who holds it so hands it on so."""
+
+    code = "lasting_role_refused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Only an identity_admin whose own role has no end gives a role without an end, and only this one.",
+            next_step="Leave `lasting` out, or ask the administrator whose role has none: ringi roles list.",
+        )
+
+
+class LastAdministrator(Conflict):
+    """Nobody would be left who can hand out roles once all others have ended."""
+
+    code = "last_administrator"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This is the organisation's last identity_admin whose role has no end; without one it could lock itself out.",
+            next_step="Hand it on first: ringi roles grant NAME identity_admin --lasting.",
+        )
+
+
 class ReservedName(InvalidInput):
     """The name means something else in hub paths."""
 
@@ -148,6 +185,24 @@ class UserEnabled(Conflict):
 
     def __init__(self, user: str) -> None:
         super().__init__(f"'{user}' is not disabled.", next_step="There is nothing to do.")
+
+
+class UserErased(Conflict):
+    """The user was erased for good."""
+
+    code = "user_erased"
+
+    def __init__(self, user: str) -> None:
+        super().__init__(f"'{user}' was erased.", next_step="There is nothing to do; a person who comes back gets a new user.")
+
+
+class ErasingOneself(Conflict):
+    """An administrator would lock themself out."""
+
+    code = "erasing_oneself"
+
+    def __init__(self) -> None:
+        super().__init__("You cannot erase yourself.", next_step="Ask another identity_admin to do it.")
 
 
 class TokenForAnother(RingiError):

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from ringi.tags.schemas import Tagged
-from ringi.web.schemas import Integer, Name, Schema, Secret, Text
+from ringi.web.schemas import Integer, Name, Reason, Schema, Secret, Text
 
 # The form of a permission; which ones there are is said by permissions.py, which stands above this module.
 Subject = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
@@ -71,13 +71,24 @@ class LinkUser(Schema):
     subject: Subject
 
 
+class EraseUser(Schema):
+    """Why a person is erased. It is kept, so name nobody in it."""
+
+    reason: Reason
+
+
 class GrantRole(Schema):
-    """A role for a user, in a project or (without one) in the whole organisation, for ever or for some days."""
+    """A role for a user, in a project or (without one) in the whole organisation, for ever or for some days.
+
+    Privileged roles are held for a time: 90 days unless `days` says otherwise (the deployment may set another default), 365 at most. `lasting`
+    hands identity_admin on without an end.
+    """
 
     user: Name
     role: Role
     project: Name | None = None
     days: Annotated[Integer, Field(ge=1, le=3650)] | None = None
+    lasting: bool = False
 
 
 class IssueToken(Schema):
@@ -125,6 +136,7 @@ class UserOut(Schema):
     kind: UserKind
     subject: str | None
     disabled_at: datetime | None
+    erased_at: datetime | None
     created_at: datetime
     row_version: int
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
 
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
-from ringi.identity import tokens
+from ringi.identity import terms, tokens
 from ringi.identity.models import Membership, Organization, Project, Token, User
 from ringi.identity.permissions import ORGANIZATION_ROLES, Permission, exclusions, visible
 from ringi.identity.refusals import (
@@ -18,6 +18,7 @@ from ringi.identity.refusals import (
     RoleAlreadyHeld,
     RoleExcluded,
     UnknownScope,
+    UserErased,
     WiderToken,
     WrongRoleScope,
 )
@@ -139,13 +140,18 @@ def current_roles(user_id: UUID | InstrumentedAttribute[UUID]) -> list[ColumnEle
     ]
 
 
-def grant_role(session: Session, actor: Actor, *, user: str, role: Role, project: str | None, days: int | None) -> Membership:
+def grant_role(
+    session: Session, actor: Actor, *, user: str, role: Role, project: str | None, days: int | None, lasting: bool = False
+) -> Membership:
     """Give a role; refuses combinations that E1 excludes. The user row is locked so that two grants at once see each other."""
+    days = terms.days_of(session, actor, role, days, lasting=lasting)
     if (role in ORGANIZATION_ROLES) == (project is not None):
         raise WrongRoleScope(role)
     target = session.scalars(visible(actor, User).where(User.name == user).with_for_update()).one_or_none()
     if target is None:
         raise NotFound("user", user)
+    if target.erased_at is not None:
+        raise UserErased(user)
     scope = find_project(session, actor, project) if project else None
     # unscoped: the caller holds the user already.
     held = session.scalars(select(Membership).where(*current_roles(target.id))).all()
@@ -166,7 +172,7 @@ def grant_role(session: Session, actor: Actor, *, user: str, role: Role, project
     session.flush()  # membership.id goes into the audit event
     audit.record(
         session, actor, AuditAction.MEMBERSHIP_GRANT, object_type="membership", object_id=membership.id, project_id=membership.project_id,
-        details={"user": str(target.id), "role": role},
+        details={"user": str(target.id), "role": role, "days": days},
     )  # fmt: skip
     return membership
 
@@ -180,7 +186,10 @@ def counted_roles(session: Session, *, user_id: UUID, project_id: UUID) -> froze
 
 
 def revoke_role(session: Session, actor: Actor, *, membership_id: UUID) -> Membership:
-    """End a role now."""
+    """End a role now. Raises NotFound, LastAdministrator."""
+    held = session.scalars(visible(actor, Membership).where(Membership.id == membership_id)).one_or_none()
+    if held is not None and held.role == Role.IDENTITY_ADMIN:
+        terms.require_administrator(session, held.organization_id, without=held.user_id, but=held.id)
     ended = session.scalars(
         update(Membership)
         .where(Membership.id == membership_id, Membership.organization_id == actor.organization_id, Membership.revoked_at.is_(None))
@@ -201,6 +210,8 @@ def issue_token(
     session: Session, actor: Actor, *, user: User, name: str, days: int, scopes: list[str] | None = None, environment: str | None = None
 ) -> tuple[str, Token]:
     """A new token for `user`; the secret is returned here and never again. A narrowed token makes none that allows more than itself."""
+    if user.erased_at is not None:
+        raise UserErased(user.name)
     if scopes and (unknown := sorted(set(scopes) - set(Permission))):
         raise UnknownScope(unknown)
     wider = actor.scopes is not None and (scopes is None or not actor.scopes.issuperset(scopes))

@@ -6,14 +6,16 @@ PostgreSQL drops with the connection, so a killed process leaves no key behind t
 """
 
 import hashlib
+import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from fastapi import Request, Response
-from sqlalchemy import Row, delete, func, select, true, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import LargeBinary, Row, cast, delete, func, select, true, tuple_, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
 
 from ringi.kit.actor import Actor
@@ -78,6 +80,18 @@ class SealedForAnotherToken(Conflict):
         )
 
 
+class AnswerErased(RingiError):
+    """The kept answer held text of a person who was erased since."""
+
+    code, status = "idempotency_answer_erased", 410
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This request was executed, and its answer was erased with the person whose text it held.",
+            next_step="Read what it changed; do not send it again.",
+        )
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One request with a key. `secret`: its answer holds one."""
@@ -139,6 +153,8 @@ def _replay(found: Row[Any], attempt: Attempt) -> Response:
     if found.fingerprint != attempt.fingerprint:
         raise KeyReused
     body = found.body
+    if found.status == AnswerErased.status and not body:
+        raise AnswerErased
     if found.sealed:
         try:
             body = sealing.unseal(body, bearer=attempt.bearer, about=attempt.fingerprint)
@@ -166,6 +182,19 @@ def keep(session: Session, actor: Actor, attempt: Attempt, answer: Response) -> 
     )  # fmt: skip
     if session.scalar(written) is None:
         raise KeyInFlight
+
+
+def erase(session: Session, texts: Collection[str]) -> int:
+    """Blank the answers in sight that hold one of `texts` as a JSON string; returns how many. Their keys stay, so nothing is executed twice.
+
+    Answers that hold a secret are encrypted under their token and are left to their 24 hours.
+    """
+    sought = func.unnest(cast([json.dumps(text, ensure_ascii=False).encode() for text in texts], ARRAY(LargeBinary))).column_valued(
+        "sought"
+    )
+    held = select(sought).where(func.position(sought.op("IN")(KeptAnswer.body)) > 0).exists()
+    blanked = update(KeptAnswer).where(~KeptAnswer.sealed, held).values(status=AnswerErased.status, headers={}, body=b"")
+    return len(session.scalars(blanked.returning(KeptAnswer.status).execution_options(synchronize_session=False)).all())
 
 
 def purge(session: Session, *, batch: int = 1000) -> int:

@@ -75,6 +75,7 @@ ASKS = {
     "PUT /api/v1/users/{user}/subject": Ask(headers=STALE, json={"subject": "248289761001"}),
     "POST /api/v1/users/{user}/disable": _STALE,
     "POST /api/v1/users/{user}/enable": _STALE,
+    "POST /api/v1/users/{user}/erase": Ask(headers=STALE, json={"reason": "退職に伴う削除の請求"}),
     "GET /api/v1/audit/events/{event_id}/proof": Ask(values={"event_id": "audit_entry"}),
     # A role that is held already.
     "POST /api/v1/memberships": Ask(json={"user": "viewer", "role": "viewer", "project": "risk"}),

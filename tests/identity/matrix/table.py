@@ -51,6 +51,7 @@ GET /api/v1/users/{user}                                              1111111 33
 PUT /api/v1/users/{user}/subject                                      1111111 333333333 3+33 33 3334
 POST /api/v1/users/{user}/disable                                     1111111 333333333 3+33 33 3334
 POST /api/v1/users/{user}/enable                                      1111111 333333333 3+33 33 3334
+POST /api/v1/users/{user}/erase                                       1111111 333333333 3+33 33 3334
 POST /api/v1/users/{user}/tokens                                      1111111 333333333 3+33 33 3334
 POST /api/v1/memberships                                              1111111 333333333 3+33 33 3334
 GET /api/v1/memberships                                               1111111 333333333 3+3+ 33 333+

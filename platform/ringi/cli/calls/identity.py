@@ -10,6 +10,7 @@ from ringi.identity.schemas import (
     CreateOrganization,
     CreateProject,
     CreateUser,
+    EraseUser,
     GrantRole,
     IssuedToken,
     IssueToken,
@@ -76,6 +77,10 @@ class IdentityCalls:
         """Let a disabled user in again."""
         return self._http.post(route("users", user, "enable"), UserOut, if_match=if_match)
 
+    def erase_user(self, user: str, reason: str, *, if_match: str | None = None) -> UserOut:
+        """Erase a person for good; the answer shows the pseudonym."""
+        return self._http.post(route("users", user, "erase"), UserOut, EraseUser(reason=reason), if_match=if_match)
+
     def user(self, name: str) -> UserOut:
         """One user."""
         return self._http.get(route("users", name), UserOut)
@@ -84,9 +89,11 @@ class IdentityCalls:
         """Users of the organisation."""
         return self._http.items("/users", UserOut, **asked)
 
-    def grant_role(self, user: str, role: Role, *, project: str | None = None, days: int | None = None) -> MembershipOut:
-        """Give a role, in a project or in the whole organisation."""
-        return self._http.post("/memberships", MembershipOut, GrantRole(user=user, role=role, project=project, days=days))
+    def grant_role(
+        self, user: str, role: Role, *, project: str | None = None, days: int | None = None, lasting: bool = False
+    ) -> MembershipOut:
+        """Give a role, in a project or in the whole organisation; a privileged one for 90 days unless `days` says otherwise."""
+        return self._http.post("/memberships", MembershipOut, GrantRole(user=user, role=role, project=project, days=days, lasting=lasting))
 
     def memberships(self, **asked: Unpack[Asked]) -> Listed[MembershipOut]:
         """Roles that are not revoked."""

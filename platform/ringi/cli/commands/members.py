@@ -1,6 +1,7 @@
 """Projects, users, roles and tokens."""
 
 import os
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -77,6 +78,21 @@ def enable_user(name: str, if_match: IfMatch = None) -> None:
     emit(changed, lambda: facts([("user", changed.name), ("disabled", "no")]))
 
 
+@users.verb("erase", "ringi users erase kenji --reason 退職者の削除請求、受付番号４５６ --yes")
+def erase_user(
+    name: str,
+    reason: Annotated[str, typer.Option(help="Why, in 10 to 2,000 characters; it is kept, so name nobody.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: there is no way back.")] = False,
+    if_match: IfMatch = None,
+) -> None:
+    """Erase a person for good: names, everything they wrote, every way in; their decisions and every proof stay."""
+    if not yes:
+        typer.confirm(f"Erase '{name}'? There is no way back", abort=True, err=True)
+    with connect() as client:
+        erased = client.identity.erase_user(name, reason, if_match=if_match)
+    emit(erased, lambda: facts([("erased", name), ("now", erased.name), ("at", erased.erased_at)]))
+
+
 @users.verb("list", "ringi users list --json")
 def list_users(asked: Asked, limit: Limit = 50) -> None:
     """List the users of the organisation."""
@@ -102,11 +118,14 @@ def grant_role(
     user: str,
     role: Role,
     project: Annotated[str | None, typer.Option(help="The project; left out, the whole organisation.", show_default=False)] = None,
-    days: Annotated[int | None, typer.Option(min=1, max=3650, help="End it after so many days.", show_default=False)] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=3650, help="End it after so many days; privileged roles: 90, at most 365.", show_default=False)
+    ] = None,
+    lasting: Annotated[bool, typer.Option("--lasting", help="Hand identity_admin on without an end.")] = False,
 ) -> None:
     """Give a user a role."""
     with connect() as client:
-        held = client.identity.grant_role(user, role, project=project, days=days)
+        held = client.identity.grant_role(user, role, project=project, days=days, lasting=lasting)
     pairs = [
         ("user", held.user),
         ("role", held.role),
@@ -125,9 +144,19 @@ def revoke_role(membership: Annotated[UUID, typer.Argument(help="The id that rin
     emit(ended, lambda: facts([("ended", f"{ended.role} of {ended.user}"), ("project", ended.project or "the organisation")]))
 
 
-@roles.verb("list", "ringi roles list")
-def list_roles(asked: Asked, limit: Limit = 50) -> None:
+@roles.verb("list", "ringi roles list", "ringi roles list --ending-within 30 --json")
+def list_roles(
+    asked: Asked,
+    limit: Limit = 50,
+    ending_within: Annotated[
+        int | None, typer.Option(min=1, max=3650, help="Only roles that end within so many days.", show_default=False)
+    ] = None,
+) -> None:
     """List who holds which role."""
+    if ending_within is not None:
+        now = datetime.now(UTC)
+        bounds = (f"expires_at>={now:%Y-%m-%dT%H:%M:%SZ}", f"expires_at<{now + timedelta(days=ending_within):%Y-%m-%dT%H:%M:%SZ}")
+        asked["filter"] = [*asked.get("filter", ()), *bounds]
     columns = ["user", "role", "project", "until", "id"]
     with connect() as client:
         emit_list(

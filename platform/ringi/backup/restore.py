@@ -1,0 +1,128 @@
+"""Restore a backup into an empty place, and replay its log there. Nothing is written before every byte of the backup was checked."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import URL
+
+from ringi.backup.archive import CHECKPOINT, BackupDamaged, Manifest, Opened, blob_name, open_backup
+from ringi.backup.log import LogState, check_log
+from ringi.backup.places import Places, places_of, run_tool
+from ringi.kit.errors import RingiError
+
+
+class NotEmpty(RingiError):
+    """A restore never writes over anything."""
+
+    code, status = "restore_not_empty", 409
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is not empty.", next_step="Nothing was touched. Restore into an empty folder, database and store.")
+
+
+class Restored(NamedTuple):
+    """What is there now; `log` was replayed from the restored database."""
+
+    manifest: Manifest
+    log: LogState
+
+
+def restore(source: Path, data_dir: Path, *, on_progress: Callable[[str], None] = lambda _line: None) -> Restored:
+    """Raises BackupDamaged, NotEmpty, DatabaseToolFailed, LogBroken."""
+    on_progress("checking the backup")
+    backup = open_backup(source)
+    if data_dir.exists() and any(data_dir.iterdir()):
+        raise NotEmpty(f"The folder '{data_dir}'")
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with places_of(data_dir) as places:
+        _require_empty(places, backup.manifest)
+        _put_keys(backup, places)
+        _put_blobs(backup, places)
+        on_progress("restoring the database")
+        for name in backup.manifest.databases:
+            if name in places.databases:
+                _put_database(backup, name, places.databases[name], data_dir)
+        on_progress("replaying the log")
+        with psycopg.connect(_address(places.databases["ringi"])) as database:
+            log = check_log(database)
+    if (log.size, log.root) != (backup.manifest.log_size, backup.manifest.log_root):
+        raise BackupDamaged(f"the restored log has {log.size} entries and the root {log.root}, which its manifest does not say")
+    return Restored(backup.manifest, log)
+
+
+def _address(url: URL) -> str:
+    return url.render_as_string(hide_password=False)
+
+
+def _require_empty(places: Places, manifest: Manifest) -> None:
+    for name in manifest.databases:
+        if name not in places.databases:
+            continue
+        with psycopg.connect(_address(places.databases[name])) as database:
+            row = database.execute("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace").fetchone()
+        if row != (0,):
+            raise NotEmpty(f"The database '{name}'")
+    if next(iter(places.store.objects()), None) is not None:
+        raise NotEmpty("The blob store")
+    for path in (*(places.keys[name] for name in manifest.keys if name in places.keys), places.checkpoints / "last-signed"):
+        if path.exists():
+            raise NotEmpty(f"The place of '{path.name}'")
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+
+
+def _put_keys(backup: Opened, places: Places) -> None:
+    for name in backup.manifest.keys:
+        if name in places.keys:
+            _write_private(places.keys[name], backup.read(f"keys/{name}"))
+    if any(one.name == CHECKPOINT for one in backup.manifest.files):
+        _write_private(places.checkpoints / "last-signed", backup.read(CHECKPOINT))
+
+
+def _put_blobs(backup: Opened, places: Places) -> None:
+    for one in backup.manifest.files:
+        if one.name.startswith("blobs/"):
+            digest = "sha256:" + one.name.rpartition("/")[2]
+            if digest != one.digest or one.name != blob_name(digest):
+                raise BackupDamaged(f"'{one.name}' does not have the digest of its name")
+            writer = places.store.writer(digest)
+            try:
+                for piece in backup.pieces(one.name):
+                    writer.write(piece)
+                writer.seal()
+            finally:
+                writer.abort()
+
+
+def _forget_default_rights(url: URL) -> None:
+    """What new tables give by default in this database would be added to the rights in the dump, which brings its own defaults at its end."""
+    kinds = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS"}
+    with psycopg.connect(_address(url)) as database:
+        given = database.execute(
+            "SELECT DISTINCT d.defaclobjtype::text, a.grantee::regrole::text FROM pg_default_acl d, aclexplode(d.defaclacl) a"
+            " WHERE d.defaclrole = current_user::regrole AND d.defaclnamespace = 'public'::regnamespace AND a.grantee NOT IN (0, d.defaclrole)"
+        ).fetchall()
+        for kind, role in given:
+            words = "ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON {} FROM {}"
+            database.execute(sql.SQL(words).format(sql.SQL(kinds[kind]), sql.Identifier(role)))
+
+
+def _put_database(backup: Opened, name: str, url: URL, data_dir: Path) -> None:
+    dump = data_dir / f".{name}.dump"
+    try:
+        with dump.open("xb") as stream:
+            for piece in backup.pieces(f"database/{name}.dump"):
+                stream.write(piece)
+        _forget_default_rights(url)
+        run_tool("pg_restore", url, "--exit-on-error", "--single-transaction", "--no-owner", str(dump))
+    finally:
+        dump.unlink(missing_ok=True)
