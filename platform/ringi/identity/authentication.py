@@ -38,7 +38,7 @@ _BY_LOGIN = (
 
 
 def authenticate(session: Session, secret: str | None, *, request_id: str | None = None) -> Actor:
-    """The Actor behind a token of this platform, or behind a login at the identity provider.
+    """The Actor behind a token of this platform, or behind a login at the identity provider; where it was shown from is not looked at.
 
     Raises Unauthenticated, which says whether it is missing, invalid, expired or revoked, AccessTokenRefused and IdentityProviderAway.
     """
@@ -64,7 +64,10 @@ def authenticate(session: Session, secret: str | None, *, request_id: str | None
         session.execute(
             update(Token).where(Token.id == free).values(last_used_at=now).execution_options(synchronize_session=False, **NOTED)
         )
-    shown = _Shown(token_id=token.id, scopes=token.scopes, environment=token.environment, requests_per_minute=token.requests_per_minute)
+    shown = _Shown(
+        token_id=token.id, scopes=token.scopes, environment=token.environment, requests_per_minute=token.requests_per_minute,
+        networks=None if token.networks is None else tuple(token.networks),
+    )  # fmt: skip
     return _actor_of(token.user, [row.Membership for row in rows if row.Membership is not None], shown, request_id)
 
 
@@ -95,6 +98,7 @@ class _Shown:
     scopes: list[str] | None = None
     environment: str | None = None
     requests_per_minute: int | None = None
+    networks: tuple[str, ...] | None = None
 
 
 def _actor_of(user: User, memberships: list[Membership], shown: _Shown, request_id: str | None) -> Actor:
@@ -119,5 +123,5 @@ def _actor_of(user: User, memberships: list[Membership], shown: _Shown, request_
         id=user.id, name=user.name, organization_id=user.organization_id, token_id=shown.token_id, login=shown.login,
         environment=shown.environment, organization_permissions=frozenset(in_organization),
         project_permissions={key: frozenset(value) for key, value in in_projects.items()},
-        scopes=scopes, request_id=request_id, requests_per_minute=shown.requests_per_minute,
+        scopes=scopes, request_id=request_id, requests_per_minute=shown.requests_per_minute, networks=shown.networks,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.db.session import get_sessionmaker, serve_platform, transaction
-from ringi.identity import refused_logins, service, step_up
+from ringi.identity import addresses, refused_logins, service, step_up
 from ringi.identity.authentication import authenticate
 from ringi.identity.models import Project
 from ringi.identity.permissions import Permission
@@ -53,10 +53,12 @@ def identified(request: Request, session: Session, credentials: HTTPAuthorizatio
     """Who calls. A credential that is refused leaves an audit event. Raises Unauthenticated."""
     try:
         refused_logins.check_address(request)
-        return authenticate(session, credentials.credentials if credentials else None, request_id=request.state.request_id)
+        actor = authenticate(session, credentials.credentials if credentials else None, request_id=request.state.request_id)
+        addresses.check(actor, request.client.host if request.client else None)
     except Unauthenticated as refusal:
         refused_logins.note(request, session, refusal)
         raise
+    return actor
 
 
 def count_request(request: Request, actor: Actor) -> None:

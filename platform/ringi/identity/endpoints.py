@@ -233,7 +233,7 @@ def issue_token(
     if get_provider() is not None and owner.kind == UserKind.HUMAN and owner.id != actor.id:
         raise TokenForAnother(owner.name)
     secret, token = service.issue_token(
-        session, actor, user=owner, name=body.name, days=body.days, scopes=body.scopes, environment=body.environment
+        session, actor, user=owner, name=body.name, days=body.days, scopes=body.scopes, environment=body.environment, networks=body.networks
     )
     return IssuedToken(token=secret, details=token_out(token))
 
@@ -245,7 +245,7 @@ def issue_own_token(session: SessionDep, actor: CurrentActor, body: IssueToken) 
         raise OwnTokenNeedsLogin
     owner = service.find_user(session, actor, actor.name)
     secret, token = service.issue_token(
-        session, actor, user=owner, name=body.name, days=body.days, scopes=body.scopes, environment=body.environment
+        session, actor, user=owner, name=body.name, days=body.days, scopes=body.scopes, environment=body.environment, networks=body.networks
     )
     return IssuedToken(token=secret, details=token_out(token))
 

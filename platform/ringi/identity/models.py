@@ -89,6 +89,8 @@ class Token(Versioned, OwnedByOrganization, Base):
     secret_hash: Mapped[str] = mapped_column(String(64), unique=True)
     scopes: Mapped[list[Any] | None]
     environment: Mapped[str | None] = mapped_column(String(64))
+    # Where it may be used from; None means everywhere.
+    networks: Mapped[list[Any] | None]
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]

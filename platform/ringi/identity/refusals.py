@@ -237,7 +237,7 @@ class WiderToken(RingiError):
     def __init__(self) -> None:
         super().__init__(
             "Your token is narrowed, and the new one would allow more than it does.",
-            next_step="Name scopes and the environment that your own token has, or use a token that is not narrowed.",
+            next_step="Name scopes, networks and the environment that your own token has, or use a token that is not narrowed.",
         )
 
 

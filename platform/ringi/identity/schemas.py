@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
+from ringi.identity.addresses import MAX_NETWORKS, NetworkText
 from ringi.tags.schemas import Tagged
 from ringi.web.schemas import Integer, Name, Reason, Schema, Secret, Text
 
@@ -92,7 +93,8 @@ class GrantRole(Schema):
 
 
 class IssueToken(Schema):
-    """A token for a user. `scopes` narrow what the user's roles allow; `environment` binds a service token to one environment.
+    """A token for a user. `scopes` narrow what the user's roles allow; `environment` binds a service token to one environment, `networks` (CIDR)
+    to where it may be used from.
 
     The scope `release:pull` includes `project:read` and `organization:read`, which a pull needs to find its adapter and base model.
     """
@@ -101,6 +103,7 @@ class IssueToken(Schema):
     days: Annotated[Integer, Field(ge=1, le=365)] = 90
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=64)] | None = None
     environment: Name | None = None
+    networks: Annotated[list[NetworkText], Field(min_length=1, max_length=MAX_NETWORKS)] | None = None
 
 
 class LimitToken(Schema):
@@ -162,6 +165,7 @@ class TokenOut(Schema):
     prefix: str
     scopes: list[str] | None
     environment: str | None
+    networks: list[str] | None
     created_at: datetime
     expires_at: datetime
     revoked_at: datetime | None

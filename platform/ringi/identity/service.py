@@ -8,7 +8,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
 
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
-from ringi.identity import terms, tokens
+from ringi.identity import addresses, terms, tokens
 from ringi.identity.models import Membership, Organization, Project, Token, User
 from ringi.identity.permissions import ORGANIZATION_ROLES, Permission, exclusions, visible
 from ringi.identity.refusals import (
@@ -207,27 +207,29 @@ def revoke_role(session: Session, actor: Actor, *, membership_id: UUID) -> Membe
 
 
 def issue_token(
-    session: Session, actor: Actor, *, user: User, name: str, days: int, scopes: list[str] | None = None, environment: str | None = None
-) -> tuple[str, Token]:
+    session: Session, actor: Actor, *, user: User, name: str, days: int, scopes: list[str] | None = None, environment: str | None = None,
+    networks: list[str] | None = None,
+) -> tuple[str, Token]:  # fmt: skip
     """A new token for `user`; the secret is returned here and never again. A narrowed token makes none that allows more than itself."""
     if user.erased_at is not None:
         raise UserErased(user.name)
     if scopes and (unknown := sorted(set(scopes) - set(Permission))):
         raise UnknownScope(unknown)
     wider = actor.scopes is not None and (scopes is None or not actor.scopes.issuperset(scopes))
-    if wider or (actor.environment is not None and environment != actor.environment):
+    wider = wider or (actor.environment is not None and environment != actor.environment)
+    if wider or not addresses.narrows(networks, actor.networks):
         raise WiderToken
     secret = tokens.draw()
     token = Token(
         organization_id=user.organization_id, user_id=user.id, user=user, name=name, prefix=secret[:10], secret_hash=tokens.hashed(secret),
-        scopes=scopes, environment=environment, expires_at=func.clock_timestamp() + timedelta(days=days),
+        scopes=scopes, environment=environment, networks=networks, expires_at=func.clock_timestamp() + timedelta(days=days),
     )  # fmt: skip
     session.add(token)
     session.flush()  # token.id goes into the audit event
     session.refresh(token, ["expires_at", "created_at", "row_version"])
     audit.record(
         session, actor, AuditAction.TOKEN_ISSUE, object_type="token", object_id=token.id, organization_id=user.organization_id,
-        details={"user": str(user.id), "days": days},
+        details={"user": str(user.id), "days": days, "networks": len(networks) if networks else None},
     )  # fmt: skip
     return secret, token
 

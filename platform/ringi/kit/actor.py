@@ -45,6 +45,8 @@ class Actor:
     environment: str | None = None
     # What a narrowed token allows at most; None means everything that its owner's roles allow.
     scopes: frozenset[str] | None = None
+    # Where a token may be used from, in CIDR form; None means everywhere.
+    networks: tuple[str, ...] | None = None
     organization_permissions: frozenset[str] = frozenset()
     project_permissions: dict[UUID, frozenset[str]] = field(default_factory=dict)
     request_id: str | None = None

@@ -108,17 +108,20 @@ class IdentityCalls:
         return self._http.delete(route("memberships", str(membership_id)), MembershipOut, if_match=if_match)
 
     def issue_token(
-        self, user: str, *, name: str = "token", days: int = 90, scopes: list[str] | None = None, environment: str | None = None
-    ) -> IssuedToken:
+        self, user: str, *, name: str = "token", days: int = 90, scopes: list[str] | None = None, environment: str | None = None,
+        networks: list[str] | None = None,
+    ) -> IssuedToken:  # fmt: skip
         """A token; its secret is in this answer and nowhere else."""
-        body = IssueToken(name=name, days=days, scopes=scopes, environment=environment)
+        body = IssueToken(name=name, days=days, scopes=scopes, environment=environment, networks=networks)
         return self._http.post(route("users", user, "tokens"), IssuedToken, body)
 
     def issue_own_token(
-        self, *, name: str = "token", days: int = 90, scopes: list[str] | None = None, environment: str | None = None
-    ) -> IssuedToken:
+        self, *, name: str = "token", days: int = 90, scopes: list[str] | None = None, environment: str | None = None,
+        networks: list[str] | None = None,
+    ) -> IssuedToken:  # fmt: skip
         """A token of the caller's own; the client's token has to be an access token of the identity provider."""
-        return self._http.post("/tokens", IssuedToken, IssueToken(name=name, days=days, scopes=scopes, environment=environment))
+        body = IssueToken(name=name, days=days, scopes=scopes, environment=environment, networks=networks)
+        return self._http.post("/tokens", IssuedToken, body)
 
     def tokens(self, **asked: Unpack[Asked]) -> Listed[TokenOut]:
         """The caller's tokens, or the organisation's for an identity_admin."""
@@ -129,7 +132,7 @@ class IdentityCalls:
         return self._http.get(route("tokens", str(token_id)), TokenOut)
 
     def limit_token(self, token_id: UUID, requests_per_minute: int | None, *, if_match: str | None = None) -> TokenOut:
-        """Set how many requests a minute a token may send: None is the deployment's default, 0 no limit."""
+        """Set how many requests a minute a token may send: None is the deployment's limit, which none may exceed."""
         path, body = route("tokens", str(token_id), "limits"), LimitToken(requests_per_minute=requests_per_minute)
         return self._http.put(path, TokenOut, body, if_match=if_match)
 

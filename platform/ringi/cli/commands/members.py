@@ -165,10 +165,16 @@ def list_roles(
         )  # fmt: skip
 
 
+Network = Annotated[
+    list[str] | None,
+    typer.Option(metavar="CIDR", help="Allow it only from this network, e.g. 10.1.2.0/24; repeat it for more.", show_default=False),
+]
+
+
 @tokens.verb(
     "issue",
     "ringi tokens issue kenji --save-as kenji",
-    "ringi tokens issue serving --name web --days 30 --scope release:pull --environment production --json",
+    "ringi tokens issue serving --name web --days 30 --scope release:pull --environment production --network 10.1.2.0/24 --json",
 )
 def issue_token(
     user: str,
@@ -176,6 +182,7 @@ def issue_token(
     days: Annotated[int, typer.Option(min=1, max=365, help="Days until it expires.")] = 90,
     scope: Annotated[list[str] | None, typer.Option(help="Allow only this permission; repeat it for more.", show_default=False)] = None,
     environment: Annotated[str | None, typer.Option(help="Bind a service token to one environment.", show_default=False)] = None,
+    network: Network = None,
     save_as: Annotated[
         str | None, typer.Option(metavar="PROFILE", help="Save it as a profile of this machine.", show_default=False)
     ] = None,
@@ -185,7 +192,9 @@ def issue_token(
     if save_as is not None:
         contexts.check_profile_is_new(config, save_as)
     with connect() as client:
-        issued = client.identity.issue_token(user, name=name, days=days, scopes=scope or None, environment=environment)
+        issued = client.identity.issue_token(
+            user, name=name, days=days, scopes=scope or None, environment=environment, networks=network or None
+        )
     if save_as is not None:
         contexts.save_profile(config, save_as, Profile(server=server, token=issued.token), replace=False)
     emit(issued, lambda: issued.token)
@@ -197,10 +206,11 @@ def issue_own_token(
     name: Annotated[str, typer.Option(help="What it is for.")] = "token",
     days: Annotated[int, typer.Option(min=1, max=365, help="Days until it expires.")] = 90,
     scope: Annotated[list[str] | None, typer.Option(help="Allow only this permission; repeat it for more.", show_default=False)] = None,
+    network: Network = None,
 ) -> None:
     """Make a token of your own and show it, this once; needs an access token of the identity provider."""
     with connect() as client:
-        issued = client.identity.issue_own_token(name=name, days=days, scopes=scope or None)
+        issued = client.identity.issue_own_token(name=name, days=days, scopes=scope or None, networks=network or None)
     emit(issued, lambda: issued.token)
     note(f"A token of {issued.details.user}, good until {issued.details.expires_at:%Y-%m-%d}; it is shown this once.")
 
