@@ -32,6 +32,7 @@ def audit_template(postgres_server: PostgresHandle) -> str:
     with engine.begin() as connection:
         Base.metadata.create_all(connection, tables=tables)
         ddl.install(lambda statement: connection.execute(text(statement)))
+        ddl.install_anchoring(lambda statement: connection.execute(text(statement)))
     engine.dispose()
     return made.name
 

@@ -84,6 +84,10 @@ class AuditAction(StrEnum):
     SUBSCRIPTION_REPLAY = "subscription.replay"
     SUBSCRIPTION_DELETE = "subscription.delete"
     AUDIT_EXPORT = "audit.export"
+    LOG_STOP = "log.stop"
+    LOG_RESUME = "log.resume"
+    LOG_KEY_ADDED = "log.key.added"
+    LOG_KEY_RETIRED = "log.key.retired"
     ACCESS_DENY = "access.deny"
     AUTHENTICATION_REFUSE = "authentication.refuse"
 
