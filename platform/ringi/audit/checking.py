@@ -7,7 +7,7 @@ the one. Codes are those of `ringi-verify`, which finds the same in an export.
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
@@ -58,14 +58,32 @@ def replay(session: Session, known: Iterable[Known]) -> Finding | None:
     """Recompute every leaf from its entry's bytes, every node, and every known root. `session` must be fresh: it reads one snapshot."""
     session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
     roots = {one.checkpoint.size: one for one in known if one.checkpoint.size}
-    nodes, frontier, left = _stored_nodes(session), Frontier(), max(roots, default=0)
-    for place, leaf in enumerate(_leaves(session)):
+    streamed = {"yield_per": _ROWS}
+    with session.execute(_LEAVES, execution_options=streamed) as leaves, session.execute(_NODES, execution_options=streamed) as nodes:
+        return _replayed(session, iter(leaves), iter(nodes), roots)
+
+
+# Hashed by the database: the bytes stay there. `leaf_hash` of the event is not asked: whoever changes a body changes it too.
+_LEAVES = (
+    select(AuditLeaf.leaf_index, AuditLeaf.leaf_hash, func.sha256(func.decode("00", "hex").op("||")(AuditEvent.body)).label("found"))
+    .outerjoin(AuditEvent, AuditEvent.id == AuditLeaf.event_id)
+    .order_by(AuditLeaf.leaf_index)
+)
+# In the order in which appending completes them.
+_COMPLETED_AT = (AuditNode.idx + 1).op("<<")(AuditNode.level)
+_NODES = select(AuditNode.level, AuditNode.idx, AuditNode.hash).order_by(_COMPLETED_AT, AuditNode.level)
+
+
+def _replayed(session: Session, leaves: Iterator[Any], nodes: Iterator[Any], roots: dict[int, Known]) -> Finding | None:
+    frontier, left = Frontier(), max(roots, default=0)
+    for place, leaf in enumerate(leaves):
         if leaf.leaf_index != place:
             return Finding("entry_missing", f"Entry {place} is missing.")
         if leaf.found != leaf.leaf_hash:
             return _changed(session, place, leaf.found)
         for node in frontier.append(leaf.leaf_hash):
-            if next(nodes, None) != (node.level, node.place, node.hash):
+            stored = next(nodes, None)
+            if stored is None or tuple(stored) != (node.level, node.place, node.hash):
                 first, last = node.place << node.level, ((node.place + 1) << node.level) - 1
                 return Finding("subtree_changed", f"The entries {first} to {last} are not those over which their hash was stored.")
         one = roots.get(frontier.size)
@@ -76,28 +94,6 @@ def replay(session: Session, known: Iterable[Known]) -> Finding | None:
     if read_head(session).size != frontier.size:
         return Finding("entry_missing", f"The log's head counts {read_head(session).size} entries; there are {frontier.size}.")
     return None
-
-
-class _Leaf(NamedTuple):
-    leaf_index: int
-    leaf_hash: bytes
-    found: bytes | None
-
-
-def _leaves(session: Session) -> Iterator[_Leaf]:
-    # Hashed by the database: the bytes stay there. `leaf_hash` of the event is not asked: whoever changes a body changes it too.
-    found = func.sha256(func.decode("00", "hex").op("||")(AuditEvent.body))
-    query = select(AuditLeaf.leaf_index, AuditLeaf.leaf_hash, found).outerjoin(AuditEvent, AuditEvent.id == AuditLeaf.event_id)
-    for row in session.execute(query.order_by(AuditLeaf.leaf_index), execution_options={"yield_per": _ROWS}):
-        yield _Leaf(*row)
-
-
-def _stored_nodes(session: Session) -> Iterator[tuple[int, int, bytes]]:
-    """In the order in which appending completes them."""
-    completed_at = (AuditNode.idx + 1).op("<<")(AuditNode.level)
-    query = select(AuditNode.level, AuditNode.idx, AuditNode.hash).order_by(completed_at, AuditNode.level)
-    for row in session.execute(query, execution_options={"yield_per": _ROWS}):
-        yield row.level, row.idx, row.hash
 
 
 def _changed(session: Session, place: int, found: bytes | None) -> Finding:
