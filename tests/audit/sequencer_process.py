@@ -40,6 +40,11 @@ class SequencerProcess:
         self._process.send_signal(number)
         return self._process.wait(timeout=10)
 
+    def kill(self) -> None:
+        """kill -9, where it still runs."""
+        if self._process is not None and self._process.poll() is None:
+            self.end(signal.SIGKILL)
+
     def checkpoint(self) -> Checkpoint:
         """The last one that it signed, verified."""
         key = load_signer(self.data_dir / "keys" / "audit.key", get_settings().audit_origin).verifier
