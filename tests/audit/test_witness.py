@@ -1,8 +1,11 @@
 """The witness as its own process: C2SP tlog-witness, what it remembers through kill -9, and two logs under one name."""
 
 import hashlib
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -249,6 +252,37 @@ def test_memory_that_cannot_be_written_cosigns_nothing(tmp_path: Path, log: Log)
         kept.write_bytes(content)
         assert process.ask(5, log.proof(5, 6), log.note(6)).status_code == 200
         until(lambda: "nothing was cosigned" in process.log.read_text())
+
+
+def test_the_files_of_its_container_are_all_that_it_needs(tmp_path: Path) -> None:
+    """What deploy/witness.Dockerfile copies, on a machine with `cryptography` and nothing else of the platform."""
+    root = Path(__file__).parents[2]
+    for line in (root / "deploy" / "witness.Dockerfile").read_text().splitlines():
+        match line.split():
+            case ["COPY", *sources, target] if target.startswith("/app/"):
+                for source in sources:
+                    place = tmp_path / target.removeprefix("/")
+                    if (root / source).is_dir():
+                        shutil.copytree(root / source, place, ignore=shutil.ignore_patterns("__pycache__"))
+                    else:
+                        place = place / Path(source).name if target.endswith("/") else place
+                        place.parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copyfile(root / source, place)
+    program = (
+        "import sys, runpy\n"
+        "sys.argv = ['ringi-witness', 'keygen', '--name', 'witness.example/w1', '--key', 'witness.key']\n"
+        "try:\n    runpy.run_module('ringi.witness.command', run_name='__main__')\n"
+        "finally:\n    print(sorted(name for name in sys.modules if name.partition('.')[0] in {'sqlalchemy', 'pydantic', 'fastapi', 'httpx'}))\n"
+        "    print(sys.modules['ringi'].__path__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "app"), "PATH": ""}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    vkey, loaded, place = done.stdout.splitlines()
+    assert VerifierKey.parse(vkey, kind=COSIGNATURE).name == "witness.example/w1"
+    assert (loaded, place) == ("[]", f"['{tmp_path / 'app' / 'ringi'}']")
 
 
 def test_the_command_explains_itself_and_guards_its_key(tmp_path: Path) -> None:

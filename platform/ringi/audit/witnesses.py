@@ -8,6 +8,7 @@ RINGI_WITNESSES is a file in the syntax of C2SP tlog-policy, the one of trust fi
 """
 
 import re
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -98,11 +99,11 @@ def ask(client: httpx.Client, witness: Witness, note: bytes, *, old: int, proof:
     body = "\n".join([f"old {old}", *map(encode_base64, proof), "", ""]).encode() + note
     try:
         with client.stream("POST", f"{witness.url}/add-checkpoint", content=body, headers={"Content-Type": "text/plain"}) as response:
-            said = bytearray()
+            said, deadline = bytearray(), time.monotonic() + ANSWERS_S
             for piece in response.iter_bytes():
                 said += piece
-                if len(said) > _LARGEST_ANSWER:
-                    raise WitnessAway(witness.name, "its answer is too long")
+                if len(said) > _LARGEST_ANSWER or time.monotonic() > deadline:
+                    raise WitnessAway(witness.name, "its answer is too long, or too slow")
     except httpx.HTTPError as error:
         raise WitnessAway(witness.name, f"{type(error).__name__} {error}".strip()) from error
     text = said.decode("utf-8", "replace")
