@@ -102,9 +102,10 @@ class Anchored:
         copies = [f"INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT * FROM backup.{table}" for table in TABLES]
         self.superuser(f"TRUNCATE {', '.join(TABLES)}", *copies)
 
-    def operate(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environ = self.sequencer.environment | {"RINGI_OWNER_DATABASE_URL": self.urls.owner_url}
-        command = [sys.executable, "-m", "ringi.audit.operating", *arguments]
+    def operate(self, *arguments: str, owner: bool = True) -> subprocess.CompletedProcess[str]:
+        """`ringi audit …` where the settings of the platform are set."""
+        environ = self.sequencer.environment | ({"RINGI_OWNER_DATABASE_URL": self.urls.owner_url} if owner else {})
+        command = [sys.executable, "-c", "from ringi.cli.main import run; run()", "audit", *arguments, "--json"]
         return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
 
@@ -254,10 +255,7 @@ def test_nobody_but_the_owner_ends_the_mode_and_without_one_there_is_nothing_to_
         session.execute(text("UPDATE audit_stop SET ended_at = now()"))
     with pytest.raises(Exception, match="permission denied"), anchored.sessions.begin() as session:
         session.execute(text("DELETE FROM audit_stop"))
-    with_app_role = subprocess.run(
-        [sys.executable, "-m", "ringi.audit.operating", "resume", "--reason", "x"], env=anchored.sequencer.environment, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+    with_app_role = anchored.operate("resume", "--reason", "x", owner=False)
     assert json.loads(with_app_role.stderr)["code"] == "audit_owner_needed"
 
 

@@ -1,5 +1,7 @@
 """A superuser of the database against the log: whatever is edited, deleted, swapped, cut or restored is found, and named by a code."""
 
+import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +18,9 @@ from ringi.audit.ddl import APPEND_ONLY_TABLES
 from ringi.audit.note import Signer
 from ringi.audit.published import AuditNotSigned, newest_signed
 from ringi.audit.ringi_verify import Frontier, leaf_hash, verify_bundle
-from ringi.audit.signing import CheckpointFile
+from ringi.audit.sequence import sequence_once
+from ringi.audit.signing import CheckpointFile, sign_head
+from support.postgres import DatabaseUrls
 from support.story import Ground, approved, environment_name
 
 TABLES = ("audit_pending", "audit_payload", "audit_leaf", "audit_node", "audit_checkpoint", "audit_event")
@@ -217,6 +221,33 @@ def test_an_anchor_that_was_cut_off_half_way_does_not_hide_the_one_before(log: W
     log.last_signed.path.write_bytes(min(log.anchors.folder.iterdir()).read_bytes())
     yesterday()
     assert log.quick() == "log_shortened"
+
+
+@pytest.mark.proof
+def test_how_long_a_comparison_of_a_large_log_takes(
+    urls: DatabaseUrls, sessions: sessionmaker[Session], signer: Signer, last_signed: CheckpointFile
+) -> None:
+    count = int(os.environ.get("RINGI_AUDIT_ENTRIES", "200000"))
+    filled = (
+        "WITH made AS (SELECT convert_to(repeat('x', 700) || number, 'UTF8') AS body FROM generate_series(1, :count) number), "
+        "kept AS (INSERT INTO audit_event (event_id, body, leaf_hash, ts, action, outcome, actor_type, actor_id, object_type, object_id) "
+        "SELECT gen_random_uuid(), body, sha256('\\x00'::bytea || body), now(), 'upload.store', 'ok', 'system', 'x', 'upload', 'x' FROM made "
+        "RETURNING id) INSERT INTO audit_pending SELECT id FROM kept"
+    )
+    with sessions.begin() as session:
+        session.execute(text(filled), {"count": count})
+    taken = 1
+    while taken:
+        with sessions.begin() as session:
+            taken = sequence_once(session)
+    with sessions.begin() as session:
+        signed = sign_head(session, signer, last_signed)
+    assert signed is not None
+    for look in (compare, replay):
+        with sessions() as session:
+            begun = time.monotonic()
+            assert look(session, [Known(signed, "here")]) is None
+            print(f"{look.__name__} of {count} entries: {time.monotonic() - begun:.3f} s")
 
 
 def test_the_guards_name_every_table_of_the_log() -> None:

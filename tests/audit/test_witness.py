@@ -26,6 +26,7 @@ from ringi.audit.ringi_verify import (
     open_note,
     parse_policy,
 )
+from support.certificates import make_certificate
 from support.waiting import until
 from support.witness import WitnessProcess, witness
 
@@ -254,6 +255,15 @@ def test_memory_that_cannot_be_written_cosigns_nothing(tmp_path: Path, log: Log)
         until(lambda: "nothing was cosigned" in process.log.read_text())
 
 
+def test_over_https_a_client_that_never_shakes_hands_holds_up_nobody(tmp_path: Path, log: Log) -> None:
+    process = WitnessProcess(tmp_path / "w", log.signer.verifier)
+    process.with_tls(make_certificate(tmp_path))
+    process.start()
+    with socket.create_connection(("127.0.0.1", process.port)):
+        assert cosigned(process, log.note(5), process.ask(0, [], log.note(5)))
+    process.end()
+
+
 def test_the_files_of_its_container_are_all_that_it_needs(tmp_path: Path) -> None:
     """What deploy/witness.Dockerfile copies, on a machine with `cryptography` and nothing else of the platform."""
     root = Path(__file__).parents[2]
@@ -280,9 +290,9 @@ def test_the_files_of_its_container_are_all_that_it_needs(tmp_path: Path) -> Non
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    vkey, loaded, place = done.stdout.splitlines()
+    vkey, loaded, where = done.stdout.splitlines()
     assert VerifierKey.parse(vkey, kind=COSIGNATURE).name == "witness.example/w1"
-    assert (loaded, place) == ("[]", f"['{tmp_path / 'app' / 'ringi'}']")
+    assert (loaded, where) == ("[]", f"['{tmp_path / 'app' / 'ringi'}']")
 
 
 def test_the_command_explains_itself_and_guards_its_key(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import httpx
 
 from ringi.audit.note import Signer
 from ringi.audit.ringi_verify import COSIGNATURE, encode_base64
+from support.certificates import Certificate
 from support.hub_client import free_port
 from support.waiting import until
 
@@ -31,6 +33,7 @@ class WitnessProcess:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/ringi"
         self._process: subprocess.Popen[bytes] | None = None
+        self._certificate: Certificate | None = None
 
     @property
     def signer(self) -> Signer:
@@ -48,7 +51,16 @@ class WitnessProcess:
 
     @property
     def serve_arguments(self) -> list[str]:
-        return ["serve", "--state", str(self.state), "--key", str(self.key), "--log", str(self.logs), "--listen", f"127.0.0.1:{self.port}"]
+        tls = ["--tls-cert", str(self._certificate.file), "--tls-key", str(self._certificate.key)] if self._certificate else []
+        served = ["--state", str(self.state), "--key", str(self.key), "--log", str(self.logs), "--listen", f"127.0.0.1:{self.port}"]
+        return ["serve", *served, *tls]
+
+    def with_tls(self, certificate: Certificate) -> None:
+        """Answer https from the next start on."""
+        self._certificate, self.url = certificate, self.url.replace("http://", "https://")
+
+    def _client(self) -> httpx.Client:
+        return httpx.Client(timeout=20, verify=ssl.create_default_context(cafile=self._certificate.file) if self._certificate else True)
 
     def start(self) -> None:
         with self.log.open("ab") as log:
@@ -60,7 +72,8 @@ class WitnessProcess:
             assert self._process is not None
             assert self._process.poll() is None, self.log.read_text()
             try:
-                return httpx.get(f"http://127.0.0.1:{self.port}/healthz").status_code == 200
+                with self._client() as client:
+                    return client.get(self.url.replace("/ringi", "/healthz")).status_code == 200
             except httpx.TransportError:
                 return False
 
@@ -78,7 +91,8 @@ class WitnessProcess:
         return self.post(f"{head}\n".encode() + note)
 
     def post(self, body: bytes) -> httpx.Response:
-        return httpx.post(f"{self.url}/add-checkpoint", content=body, timeout=20)
+        with self._client() as client:
+            return client.post(f"{self.url}/add-checkpoint", content=body)
 
 
 @contextmanager

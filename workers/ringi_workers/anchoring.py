@@ -16,7 +16,6 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from ringi.api.live_records import RECORD_TYPES, everyones_records
 from ringi.audit import stops
 from ringi.audit.anchor_folder import AnchorFolder
 from ringi.audit.checking import Finding, Known, compare, compare_records, replay
@@ -181,6 +180,9 @@ class Anchoring:
 
     def _compare_records(self) -> None:
         """An alarm, and no stop: rows are rendered by code, and a release that renders one differently must not stop a healthy platform."""
+        # Every domain behind it takes seconds to load: sequencing begins first.
+        from ringi.api.live_records import RECORD_TYPES, everyones_records  # noqa: PLC0415  # as said
+
         try:
             with transaction() as session:
                 session.connection(execution_options={"isolation_level": "REPEATABLE READ"})

@@ -59,11 +59,11 @@ def signed_at(session: Session, size: int) -> bytes | None:
 def published(session: Session) -> Signed:
     """What is shown to others: the newest checkpoint that fulfils the quorum of RINGI_WITNESSES; the newest one where there is none.
 
-    Raises AuditNotSigned.
+    Raises AuditNotSigned, WitnessesUnusable.
     """
     path = get_settings().witnesses
     newest = newest_signed(session)
-    policy = _policy(path, path.stat().st_mtime_ns) if path is not None else None
+    policy = _policy(path, _written_at(path)) if path is not None else None
     if policy is None or policy.quorum is None or _accepted(policy, newest.note):
         return newest
     below = newest.checkpoint.size
@@ -91,6 +91,13 @@ def _accepted(policy: Policy, note: bytes) -> bool:
     return True
 
 
+def _written_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0  # reading it says what is wrong
+
+
 @lru_cache(maxsize=1)
-def _policy(path: Path, _written_at: int) -> Policy:
+def _policy(path: Path, _at: int) -> Policy:
     return load_witnesses(path).policy

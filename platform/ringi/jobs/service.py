@@ -115,9 +115,7 @@ def claim(session: Session, job_id: UUID, *, owner: str, lease_s: float) -> Job 
     now = func.clock_timestamp()
     return session.scalars(
         update(Job)
-        .where(Job.id == job_id, Job.state == JobState.QUEUED, Job.not_before <= now, Job.cancel_requested_at.is_(None))
-        # Its result could not be kept: it waits until a person has ended the mode.
-        .where(not_(is_stopped()))
+        .where(Job.id == job_id, Job.state == JobState.QUEUED, Job.not_before <= now, Job.cancel_requested_at.is_(None), not_(is_stopped()))
         .values(
             state=JobState.RUNNING, attempt=Job.attempt + 1, lease_owner=owner, lease_until=now + timedelta(seconds=lease_s),
             started_at=func.coalesce(Job.started_at, now), error=None,
