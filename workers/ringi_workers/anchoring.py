@@ -99,6 +99,8 @@ class Anchoring:
         """Begin, for as long as the process lives: it may end at any moment, since every step is one transaction or one file."""
         if not self.places and self._settings.profile == "production":
             logger.warning("the log is anchored nowhere: set RINGI_WITNESSES and RINGI_ANCHOR_DIR (docs/audit.md)")
+        if self._witnesses is not None and self._keys.signers[0].verifier not in [log.key for log in self._witnesses.policy.logs]:
+            logger.error("RINGI_WITNESSES does not list the log's key %s: nothing counts as cosigned", self._keys.signers[0].verifier)
         threading.Thread(target=self._run, name="anchoring", daemon=True).start()
 
     def look(self) -> None:

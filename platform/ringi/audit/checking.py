@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from sqlalchemy import func, select, tuple_
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from ringi.audit.export import RecordRow
@@ -130,14 +131,11 @@ def compare_records(session: Session, rows: Iterable[RecordRow], types: Collecti
 def _newest_entries(session: Session, named: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str | None]:
     """What the newest entry about each object says of its row: read from the entry's bytes, which only the search columns lead to."""
     about = tuple_(AuditEvent.object_type, AuditEvent.object_id)
-    newest = select(AuditEvent.object_type, AuditEvent.object_id, AuditEvent.body).where(
+    entries = select(AuditEvent.object_type, AuditEvent.object_id, AuditEvent.body).where(
         about.in_(named), AuditEvent.after_digest.is_not(None)
     )
-    rows = session.execute(
-        newest.distinct(AuditEvent.object_type, AuditEvent.object_id).order_by(
-            AuditEvent.object_type, AuditEvent.object_id, AuditEvent.id.desc()
-        )
-    )
+    ordered = entries.order_by(AuditEvent.object_type, AuditEvent.object_id, AuditEvent.id.desc())
+    rows = session.execute(ordered.ext(distinct_on(AuditEvent.object_type, AuditEvent.object_id)))
     return {(kind, name): _after(body, kind, name) for kind, name, body in rows}
 
 
