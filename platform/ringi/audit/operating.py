@@ -4,6 +4,7 @@ and `ringi audit resume`. Prints one JSON document; a refusal is one on standard
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,9 +47,20 @@ def _key_file(settings: Settings) -> Path:
     return settings.audit_key_file or settings.data_dir / "keys" / "audit.key"
 
 
+def _keys(settings: Settings) -> tuple[Path, tuple[Signer, ...]]:
+    """The key file, which is replaced as a whole and so must be this user's, and what is in it."""
+    path = _key_file(settings)
+    signers = load_signers(path, settings.audit_origin)
+    if path.stat().st_uid != os.geteuid():
+        raise KeyRotation(
+            "The key file belongs to another user: the sequencer could not read a new one.", next_step="Run this as its owner."
+        )
+    return path, signers
+
+
 def rotate_key(settings: Settings) -> dict[str, Any]:
     """Add a key: from now on both sign. Raises KeyRotation while another one is being replaced."""
-    path, signers = _key_file(settings), load_signers(_key_file(settings), settings.audit_origin)
+    path, signers = _keys(settings)
     if len(signers) > 1:
         raise KeyRotation("Two keys sign already.", next_step="End that first: ringi audit rotate-key --finish.")
     new = Signer.generate(settings.audit_origin)
@@ -61,7 +73,7 @@ def rotate_key(settings: Settings) -> dict[str, Any]:
 
 def finish_rotation(settings: Settings) -> dict[str, Any]:
     """Retire the older key: it is gone from the file and signs nothing any more. Raises KeyRotation until the new one has signed."""
-    path, signers = _key_file(settings), load_signers(_key_file(settings), settings.audit_origin)
+    path, signers = _keys(settings)
     if len(signers) == 1:
         raise KeyRotation("One key signs; none is being replaced.", next_step="Begin: ringi audit rotate-key.")
     new, *retired = signers
