@@ -102,10 +102,11 @@ class Anchored:
         copies = [f"INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT * FROM backup.{table}" for table in TABLES]
         self.superuser(f"TRUNCATE {', '.join(TABLES)}", *copies)
 
-    def operate(self, *arguments: str, owner: bool = True) -> subprocess.CompletedProcess[str]:
-        """`ringi audit …` where the settings of the platform are set."""
+    def operate(self, *arguments: str, owner: bool = True, typed: bool = False) -> subprocess.CompletedProcess[str]:
+        """What `ringi audit …` runs where the settings of the platform are set; `typed`: that verb itself."""
         environ = self.sequencer.environment | ({"RINGI_OWNER_DATABASE_URL": self.urls.owner_url} if owner else {})
-        command = [sys.executable, "-c", "from ringi.cli.main import run; run()", "audit", *arguments, "--json"]
+        verb = ["-c", "from ringi.cli.main import run; run()", "audit", *arguments, "--json"]
+        command = [sys.executable, *(verb if typed else ["-m", "ringi.audit.operating", *arguments])]
         return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
 
@@ -238,7 +239,7 @@ def test_an_edited_entry_stops_the_platform_and_putting_it_back_lets_it_go_on(an
     until(lambda: anchored.stopped() == "entry_changed")
     assert "entry 1 " in str(anchored.scalar("SELECT message FROM audit_stop"))
     anchored.superuser("UPDATE audit_event e SET body = k.body FROM kept k WHERE k.id = e.id")
-    done = anchored.operate("resume", "--reason", "entry 1 is back")
+    done = anchored.operate("resume", "--reason", "entry 1 is back", typed=True)
     assert json.loads(done.stdout) == {"state": "resumed", "ended": ["entry_changed"]}
     anchored.votes.cast("賛成")
     # Signing goes on, and with it everything that waited while the platform was read-only.
@@ -279,7 +280,7 @@ def _another_tree(signer: Signer, size: int) -> bytes:
 
 
 def rotated(anchored: Anchored, *arguments: str) -> dict[str, object]:
-    done = anchored.operate("rotate-key", *arguments)
+    done = anchored.operate("rotate-key", *arguments, typed=True)
     assert done.returncode == 0, done.stderr
     found: dict[str, object] = json.loads(done.stdout)
     return found
@@ -303,7 +304,7 @@ def test_a_key_is_replaced_under_a_running_sequencer_and_every_checkpoint_stays_
     before = export("before")
     begun = rotated(anchored)
     assert (anchored.folder / "keys" / "audit.key").stat().st_mode & 0o777 == 0o600
-    second = anchored.operate("rotate-key")
+    second = anchored.operate("rotate-key", typed=True)
     assert json.loads(second.stderr)["code"] == "audit_key_rotation"
     until(lambda: anchored.sealed() and anchored.size() == 2)
     overlap = export("overlap")
