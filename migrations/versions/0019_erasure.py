@@ -3,7 +3,7 @@
 Texts that stand in `audit_payload` already stay plain (scheme 'none'); erasing their writer removes them like the others.
 
 Revision: 0019
-Revises: 0017
+Revises: 0018
 """
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ from ringi.db import tenancy
 from ringi.erasure import ddl
 
 revision = "0019"
-down_revision = "0017"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 

@@ -81,6 +81,14 @@ class Settings(BaseSettings):
     audit_checkpoint_dir: Path | None = None
     # What the data keys of people are wrapped under (docs/erasure.md); made at the first start by the embedded profile alone.
     personal_key_file: Path | None = None
+    # Who cosigns the log's checkpoints, and where they are asked (docs/audit.md); unset means nobody.
+    witnesses: Path | None = None
+    # A folder in which nothing can be replaced (object lock, a mounted WORM): one new file for each anchored checkpoint; unset means none.
+    anchor_dir: Path | None = None
+    # How often the newest checkpoint is anchored and compared with what was anchored; a grant, a revocation and a hold are anchored at once.
+    anchor_every_s: float = Field(default=300.0, gt=0)
+    # Every entry is hashed again at each of those times as long as that takes a twentieth of the time at most, and at the latest after this.
+    audit_replay_s: float = Field(default=3600.0, gt=0)
     # Who replays the whole log shows it as a bearer token at /api/v1/audit/log; unset means that nobody reads every organisation's entries there.
     monitor_token: str | None = None
     heartbeat_s: float = Field(default=5.0, gt=0)

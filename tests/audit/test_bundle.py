@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from audit.votes import Votes
 from ringi.audit import service
 from ringi.audit.container import BundleWriter
-from ringi.audit.export import AuditNotSigned, RecordRow, is_sealed, write_bundle
+from ringi.audit.export import RecordRow, is_sealed, write_bundle
 from ringi.audit.note import Signer
+from ringi.audit.published import AuditNotSigned
 from ringi.audit.ringi_verify import MEMBERS, NoteInvalid, VerifyReport, trusted_vkey, verify_bundle
 from ringi.audit.schemas import AuditAction
 from ringi.audit.sequence import sequence_once

@@ -139,8 +139,8 @@ def test_a_leaf_hash_that_is_not_of_the_body_cannot_be_stored(sessions: sessionm
 def test_removing_the_triggers_and_installing_them_again_works(urls: DatabaseUrls) -> None:
     engine = create_engine(urls.owner_url)
     with engine.begin() as connection:
-        ddl.remove(lambda statement: connection.execute(text(statement)))
-        ddl.install(lambda statement: connection.execute(text(statement)))
+        for step in (ddl.remove_anchoring, ddl.remove, ddl.install, ddl.install_anchoring):
+            step(lambda statement: connection.execute(text(statement)))
     with engine.begin() as connection:
         assert connection.execute(text("SELECT size FROM audit_head")).scalar_one() == 0
     engine.dispose()

@@ -1,10 +1,7 @@
 """The sequencer as its own process, under writers, kills and a database that goes away."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +13,13 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from audit.sequencer_process import SequencerProcess
 from audit.votes import Votes
 from ringi.audit import service
 from ringi.audit.export import is_sealed
 from ringi.audit.ringi_verify import Checkpoint, leaf_hash, open_checkpoint, root_of, verify_bundle
 from ringi.audit.schemas import AuditAction, Event
-from ringi.audit.signing import CheckpointFile, load_signer
+from ringi.audit.signing import load_signer
 from ringi.kit.actor import Actor, ActorKind
 from ringi.settings import get_settings
 from support.postgres import DatabaseUrls
@@ -32,44 +30,6 @@ WRITERS, KILLS = 8, 3
 
 class ChangedMind(Exception):
     """Rolls a transaction back."""
-
-
-class SequencerProcess:
-    """`python -m ringi_workers.sequencer` over the test's database and a data folder of its own."""
-
-    def __init__(self, urls: DatabaseUrls, data_dir: Path) -> None:
-        self.data_dir = data_dir
-        self.log = data_dir / "sequencer.log"
-        self._environment = os.environ | {
-            "RINGI_DATABASE_URL": urls.app_url,
-            "RINGI_DATA_DIR": str(data_dir),
-            "RINGI_PROCESS_NAME": "sequencer-under-test",
-            "RINGI_LOG_FORMAT": "json",
-        }
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen([sys.executable, "-m", "ringi_workers.sequencer"], env=self._environment, stderr=log)
-
-    def starts(self) -> int:
-        """How often it has come up."""
-        return self.log.read_text().count('"message": "sequencing ')
-
-    def end(self, number: signal.Signals) -> int:
-        assert self._process is not None
-        self._process.send_signal(number)
-        return self._process.wait(timeout=10)
-
-    def checkpoint(self) -> Checkpoint:
-        """The last one that it signed, verified."""
-        key = load_signer(self.data_dir / "keys" / "audit.key", get_settings().audit_origin).verifier
-        found = CheckpointFile(self.data_dir / "checkpoints").load(key)
-        assert found is not None
-        return found
-
-    def vkey(self) -> str:
-        return str(load_signer(self.data_dir / "keys" / "audit.key", get_settings().audit_origin).verifier)
 
 
 @pytest.fixture

@@ -33,10 +33,12 @@ from support.postgres import ROOT, DatabaseUrls, drop_database, fresh_database
 OF_NO_TENANT = {
     "alembic_version": "the schema's own revision",
     "audit_checkpoint": "signed notes over the whole log, which are made to be shown",
+    "audit_cosignature": "what witnesses signed over the whole log, which is made to be shown",
     "audit_head": "one number and hashes",
     "audit_leaf": "hashes of entries, which hold random ids and so tell nothing",
     "audit_node": "hashes of hashes",
     "audit_pending": "numbers of entries that have no leaf yet",
+    "audit_stop": "why the platform is read-only, which everybody is told who tries to change something",
     "blobs": "digests and sizes of bytes that are stored once, whoever sent them; who did stands in `uploads`",
     "outbox": "a job's id for the relay, and nothing of the job",
     "process_signs": "when the platform's own processes were last heard of",

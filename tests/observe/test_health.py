@@ -17,7 +17,7 @@ from support.waiting import until
 
 pytestmark = pytest.mark.long
 
-PARTS = {"database", "migrations", "blob_store", "broker", "relay", "sequencer", "notifier"}
+PARTS = {"database", "migrations", "audit_log", "blob_store", "broker", "relay", "sequencer", "notifier"}
 NEEDED = {"database", "migrations", "blob_store"}
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 
+from ringi.audit.read_only import open_stop
 from ringi.db.session import transaction
 from ringi.events import outbox
 from ringi.fleet import service as fleet
@@ -68,9 +69,16 @@ class Collecting:
         self._removed = self._bytes = 0
 
     def go_on(self) -> None:
-        """Walk on for a quarter of a second. A store that is away is asked again in the next round; a lost database raises."""
+        """Walk on for a quarter of a second. A store that is away is asked again in the next round; a lost database raises.
+
+        Nothing goes while the platform is read-only: to tables that were restored, the bytes written since look like nobody's.
+        """
         if self._steps is None and time.monotonic() - self._begun < get_settings().collect_every_s:
             return
+        with transaction() as session:
+            if open_stop(session) is not None:
+                self._steps = None
+                return
         try:
             if self._steps is None:
                 self._begun, self._removed, self._bytes = time.monotonic(), 0, 0

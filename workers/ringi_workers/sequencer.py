@@ -4,6 +4,8 @@ It looks at the queue five times a second and signs at once when the log grew, e
 what was signed. Writers do not NOTIFY it: NOTIFY takes one lock for all commits of the server (durable inserts of 32 clients on two
 cores fell from 2,600-3,400 to 550 a second), while looking at an empty queue costs three short queries.
 One sequencer works at a time (advisory lock); a second one only waits. Loads no torch and no Celery.
+
+Beside it, in a thread of its own so that no slow witness holds it up, checkpoints are anchored and the log is compared (`anchoring.py`).
 """
 
 import logging
@@ -12,14 +14,16 @@ import time
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ringi.audit.note import Signer
+from ringi.audit.read_only import open_stop
 from ringi.audit.sequence import sequence_once
-from ringi.audit.signing import CheckpointFile, load_or_create_signer, load_signer, sign_head
+from ringi.audit.signing import CheckpointFile, KeyFile, load_or_create_signers, sign_head
 from ringi.db.session import get_engine, transaction, work_for_all
 from ringi.kit.errors import RingiError
 from ringi.observe import logs, metrics, serving
 from ringi.observe.signs import SEQUENCER, Signs
 from ringi.settings import Settings, get_settings
+from ringi_workers.anchoring import Anchoring
+from ringi_workers.problems import Problems
 from ringi_workers.stopping import Stop
 
 ROUND_S = 0.2
@@ -31,36 +35,17 @@ BATCH = 5000
 logger = logging.getLogger("ringi.sequencer")
 
 
-def open_signer(settings: Settings) -> Signer:
-    """The log's key; only the embedded profile makes one by itself."""
+def open_keys(settings: Settings) -> KeyFile:
+    """The log's keys; only the embedded profile makes one by itself."""
     path = settings.audit_key_file or settings.data_dir / "keys" / "audit.key"
-    load = load_signer if settings.profile == "production" else load_or_create_signer
-    return load(path, settings.audit_origin)
+    if settings.profile != "production":
+        load_or_create_signers(path, settings.audit_origin)
+    return KeyFile(path, settings.audit_origin)
 
 
 def open_checkpoint_file(settings: Settings) -> CheckpointFile:
     """Where the signer keeps its last word, outside the database."""
     return CheckpointFile(settings.audit_checkpoint_dir or settings.data_dir / "checkpoints")
-
-
-class Problems:
-    """One log line per problem, and one when it is over; not one a second."""
-
-    def __init__(self) -> None:
-        self._current: str | None = None
-
-    def report(self, code: str, message: str) -> None:
-        """Log `message` unless the same problem was the last thing said."""
-        if code != self._current:
-            logger.error("%s: %s", code, message)
-            metrics.SEQUENCER_PROBLEMS.labels(code).inc()
-        self._current = code
-
-    def over(self) -> None:
-        """Work went through again."""
-        if self._current is not None:
-            logger.info("recovered from %s", self._current)
-        self._current = None
 
 
 def drain() -> int:
@@ -75,7 +60,15 @@ def drain() -> int:
             return total
 
 
-def work(stop: Stop, signer: Signer, last_signed: CheckpointFile, problems: Problems, signs: Signs) -> None:
+def sign(keys: KeyFile, last_signed: CheckpointFile) -> None:
+    """Sign the head, unless the platform is read-only: what is under doubt gets no signature."""
+    newest, *older = keys.current()
+    with transaction() as session:
+        if open_stop(session) is None:
+            sign_head(session, newest, last_signed, also=older)
+
+
+def work(stop: Stop, keys: KeyFile, last_signed: CheckpointFile, problems: Problems, signs: Signs, anchoring: Anchoring) -> None:
     """Sequence and sign until asked to stop. A refused signature is reported and does not stop the sequencing; a lost database raises."""
     checked_at: float | None = None
     while not stop.asked:
@@ -84,10 +77,11 @@ def work(stop: Stop, signer: Signer, last_signed: CheckpointFile, problems: Prob
         if grew or checked_at is None or time.monotonic() - checked_at >= CHECK_S:
             checked_at = time.monotonic()
             try:
-                with transaction() as session:
-                    sign_head(session, signer, last_signed)
+                anchoring.before_signing()
+                sign(keys, last_signed)
             except RingiError as error:
                 problems.report(error.code, str(error))
+                anchoring.look()
             else:
                 problems.over()
         stop.wait(ROUND_S)
@@ -95,15 +89,17 @@ def work(stop: Stop, signer: Signer, last_signed: CheckpointFile, problems: Prob
 
 def run(stop: Stop, settings: Settings) -> None:
     """Work until asked to stop; a database that is away is waited for with growing pauses and a fresh pool."""
-    signer, last_signed, problems = open_signer(settings), open_checkpoint_file(settings), Problems()
-    logger.info("sequencing %s", signer.verifier)
+    keys, last_signed, problems = open_keys(settings), open_checkpoint_file(settings), Problems()
+    anchoring = Anchoring(settings, keys, last_signed)
+    logger.info("sequencing %s", keys.signers[0].verifier)
     pause, signs = FIRST_BACKOFF_S, Signs(SEQUENCER)
     serving.start(broker=False, signs=signs)
+    anchoring.start()
     while not stop.asked:
         began = time.monotonic()
         signs.turned()
         try:
-            work(stop, signer, last_signed, problems, signs)
+            work(stop, keys, last_signed, problems, signs, anchoring)
         except RingiError as error:
             problems.report(error.code, str(error))
         except (SQLAlchemyError, OSError) as error:

@@ -5,43 +5,39 @@ file without a server.
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse, PlainTextResponse
-from sqlalchemy import ColumnElement, ScalarResult, Select, cast, or_, select, union_all
+from sqlalchemy import Select, cast, or_, select, union_all
 from sqlalchemy import String as SqlString
 from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
 
 from ringi.adapters import service as adapters
 from ringi.adapters.models import AdapterVersion
-from ringi.adapters.service import version_record
 from ringi.api.audit_lists import EVENTS, TRAIL
 from ringi.api.audit_schemas import AuditEntryOut, AuditKeyOut
-from ringi.approvals.models import ApprovalGrant, ApprovalPolicy, ApprovalRequest, ApprovalVote
-from ringi.approvals.records import grant_record, vote_record
-from ringi.audit import export, personal, reading, signing
+from ringi.api.live_records import RECORD_TYPES, live_records
+from ringi.approvals.models import ApprovalGrant, ApprovalRequest, ApprovalVote
+from ringi.audit import export, personal, signing
 from ringi.audit import service as audit
 from ringi.audit.models import AuditEvent, AuditLeaf
+from ringi.audit.published import AuditNotSigned, published
 from ringi.audit.schemas import AuditAction
 from ringi.compatibility.models import CompatibilityAssessment
-from ringi.db.base import OwnedByProject
 from ringi.db.session import platform_transaction
 from ringi.evaluation.models import Evaluation
 from ringi.identity.dependencies import InProject, allowed, allowed_in_project
-from ringi.identity.models import Project, User
+from ringi.identity.models import User
 from ringi.identity.permissions import Permission
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
-from ringi.origins.models import VersionOrigin
-from ringi.origins.service import origin_record
 from ringi.releases.models import Release
-from ringi.releases.service import release_record
 from ringi.settings import get_settings
 from ringi.training.models import TrainingRun
 from ringi.web.errors import responses
@@ -52,45 +48,6 @@ from ringi.web.session import SessionDep
 
 router = APIRouter(route_class=ApiRoute, tags=["audit"], responses=responses(Unauthenticated, Forbidden, NotFound))
 Auditor = Annotated[Actor, allowed(Permission.AUDIT_READ)]
-
-Row = TypeVar("Row", bound=OwnedByProject)
-
-RECORD_TYPES = (
-    "adapter_version",
-    "adapter_version_origin",
-    "approval_grant",
-    "approval_policy",
-    "approval_vote",
-    "compatibility_assessment",
-    "evaluation",
-    "release",
-)
-
-
-def _live(session: Session, model: type[Row], organization_id: UUID, *where: ColumnElement[bool]) -> ScalarResult[Row]:
-    # unscoped: the query names the exporting auditor's organisation itself.
-    projects = select(Project.id).where(Project.organization_id == organization_id)
-    return session.scalars(select(model).where(model.project_id.in_(projects), *where).execution_options(yield_per=500))
-
-
-def live_records(session: Session, organization_id: UUID) -> Iterator[export.RecordRow]:
-    """The state rows of the organisation that the log vouches for, as they are now."""
-    for version in _live(session, AdapterVersion, organization_id):
-        yield export.RecordRow("adapter_version", str(version.id), version_record(version))
-    for origin in _live(session, VersionOrigin, organization_id):
-        yield export.RecordRow("adapter_version_origin", str(origin.id), origin_record(origin))
-    for grant in _live(session, ApprovalGrant, organization_id):
-        yield export.RecordRow("approval_grant", str(grant.id), grant_record(grant))
-    for policy in _live(session, ApprovalPolicy, organization_id):
-        yield export.RecordRow("approval_policy", str(policy.id), policy.document)
-    for vote in _live(session, ApprovalVote, organization_id):
-        yield export.RecordRow("approval_vote", str(vote.id), vote_record(vote))
-    for assessment in _live(session, CompatibilityAssessment, organization_id):
-        yield export.RecordRow("compatibility_assessment", str(assessment.id), assessment.report)
-    for evaluation in _live(session, Evaluation, organization_id, Evaluation.evidence_digest.is_not(None)):
-        yield export.RecordRow("evaluation", str(evaluation.id), evaluation.evidence)
-    for release in _live(session, Release, organization_id):
-        yield export.RecordRow("release", str(release.id), release_record(release))
 
 
 def _page(session: Session, query: Select[AuditEvent, int], ask: Ask) -> Page[AuditEntryOut]:
@@ -177,8 +134,8 @@ def adapter_trail(
 def audit_key(actor: Annotated[Actor, allowed(Permission.ORGANIZATION_READ)]) -> AuditKeyOut:  # noqa: ARG001  # the declared permission
     """The verifier key. Pin it once, over another way than this server."""
     settings = get_settings()
-    signer = signing.load_signer(key_file(), settings.audit_origin)
-    return AuditKeyOut(origin=settings.audit_origin, vkey=str(signer.verifier))
+    newest, *older = signing.load_signers(key_file(), settings.audit_origin)
+    return AuditKeyOut(origin=settings.audit_origin, vkey=str(newest.verifier), also=[str(one.verifier) for one in older])
 
 
 def key_file() -> Path:
@@ -189,14 +146,14 @@ def key_file() -> Path:
 
 @router.get("/audit/checkpoint", response_class=PlainTextResponse)
 def checkpoint(session: SessionDep, actor: Annotated[Actor, allowed(Permission.ORGANIZATION_READ)]) -> str:  # noqa: ARG001  # the declared permission
-    """The newest signed checkpoint (C2SP tlog-checkpoint)."""
-    return reading.newest_signed(session).note.decode()
+    """The newest signed checkpoint (C2SP tlog-checkpoint) that enough witnesses have cosigned, with their cosignatures."""
+    return published(session).note.decode()
 
 
 ZIP: dict[int | str, dict[str, Any]] = {200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}}
 
 
-@router.post("/audit/export", response_class=FileResponse, responses=responses(export.AuditNotSigned) | ZIP)
+@router.post("/audit/export", response_class=FileResponse, responses=responses(AuditNotSigned) | ZIP)
 def export_log(session: SessionDep, actor: Annotated[Actor, allowed(Permission.AUDIT_EXPORT)]) -> FileResponse:
     """The organisation's entries and state rows with the signed checkpoint of the whole log, as one file that verifies offline.
 
@@ -210,11 +167,18 @@ def export_log(session: SessionDep, actor: Annotated[Actor, allowed(Permission.A
     with tempfile.NamedTemporaryFile(prefix="ringi-audit-", suffix=".zip", delete=False) as out:
         path = Path(out.name)
         try:
+            # While a key is being replaced an auditor may know either: the bundle names none.
+            key = audit_key(actor)
             # A session of its own: an export reads one consistent snapshot, which must begin before anything else was read. It sees the whole log:
             # what is withheld is told from what is missing.
             with platform_transaction() as snapshot:
                 export.write_bundle(
-                    snapshot, path, records, organization_id=actor.organization_id, record_types=RECORD_TYPES, vkey=audit_key(actor).vkey
+                    snapshot,
+                    path,
+                    records,
+                    organization_id=actor.organization_id,
+                    record_types=RECORD_TYPES,
+                    vkey=None if key.also else key.vkey,
                 )
         except BaseException:
             path.unlink()

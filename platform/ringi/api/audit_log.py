@@ -17,7 +17,7 @@ from fastapi.responses import PlainTextResponse
 from ringi.api.audit import Auditor, entries_out
 from ringi.api.audit_schemas import ConsistencyOut, SampleOut
 from ringi.audit import reading, sampling
-from ringi.audit.export import AuditNotSigned
+from ringi.audit.published import AuditNotSigned, newest_signed, published
 from ringi.audit.ringi_verify import encode_base64
 from ringi.audit.schemas import AuditAction
 from ringi.audit.tiles import TILE_WIDTH, parse_tile
@@ -72,8 +72,8 @@ class Bytes(Response):
 
 @router.get("/audit/log/checkpoint", response_class=PlainTextResponse)
 def log_checkpoint(session: SessionDep, actor: LogReader) -> PlainTextResponse:  # noqa: ARG001  # the declared permission
-    """The newest signed checkpoint (C2SP tlog-checkpoint), with the cosignatures that it has."""
-    return PlainTextResponse(reading.newest_signed(session).note, headers=FRESH)
+    """The newest signed checkpoint (C2SP tlog-checkpoint) that enough witnesses have cosigned, with their cosignatures."""
+    return PlainTextResponse(published(session).note, headers=FRESH)
 
 
 @router.get("/audit/log/tile/{path:path}", response_class=Bytes)
@@ -83,7 +83,7 @@ def log_tile(session: SessionDep, actor: LogReader, path: Annotated[str, Path(ma
     N is written as x001/x234/067. Of other organisations' entries an auditor gets the length 0; the monitor gets all.
     """
     tile = parse_tile(path)
-    if tile is None or tile.leaves > reading.newest_signed(session).checkpoint.size:
+    if tile is None or tile.leaves > newest_signed(session).checkpoint.size:
         raise NotFound("tile", path)
     if tile.level is not None:
         content = reading.hash_tile(session, tile)

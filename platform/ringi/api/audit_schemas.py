@@ -28,10 +28,11 @@ class AuditEntryOut(Schema):
 
 
 class AuditKeyOut(Schema):
-    """What an auditor pins out of band: the log's origin and verifier key (C2SP signed-note)."""
+    """What an auditor pins out of band: the log's origin and verifier key (C2SP signed-note); `also` are older keys that still sign."""
 
     origin: str
     vkey: str
+    also: list[str]
 
 
 class ConsistencyOut(Schema):

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from ringi.audit.models import AuditCheckpoint, AuditEvent, AuditHead, AuditPending
+from ringi.audit.read_only import open_stop
 from ringi.evaluation.models import Evaluation
 from ringi.events.models import Delivery, OutboxMessage, Subscription
 from ringi.events.schemas import DeliveryState
@@ -64,6 +65,9 @@ AUDIT_PENDING_OLDEST = Family("ringi_audit_pending_oldest_seconds", "Age of the 
 AUDIT_LEAVES = Family("ringi_audit_leaves", "Events in the log.")
 AUDIT_UNSIGNED = Family("ringi_audit_unsigned_leaves", "Events in the log that no signed checkpoint covers.")
 AUDIT_CHECKPOINT = Family("ringi_audit_checkpoint_age_seconds", "Time since the last signed checkpoint; missing before the first. A log that does not grow is not signed anew.")  # fmt: skip
+AUDIT_READ_ONLY = Family(
+    "ringi_audit_read_only", "1 while the platform is read-only because its audit log does not agree with what was signed, else 0."
+)
 VERDICTS = Family("ringi_evaluations_completed", "Completed evaluations by verdict.", ("verdict",), counter=True)
 BLOB_BYTES = Family("ringi_blob_bytes", "Bytes of all sealed blobs.")
 BLOBS = Family("ringi_blobs", "Sealed blobs.")
@@ -138,6 +142,7 @@ def _audit(connection: Connection) -> Answered:
     yield AUDIT_LEAVES, [((), float(size))]
     yield AUDIT_UNSIGNED, [((), float(max(0, size - (last[0] if last else 0))))]
     yield AUDIT_CHECKPOINT, [((), float(last[1]))] if last else []
+    yield AUDIT_READ_ONLY, [((), float(open_stop(connection) is not None))]
 
 
 def _verdicts(connection: Connection) -> Answered:
@@ -160,7 +165,7 @@ def _signs(connection: Connection) -> Answered:
 QUESTIONS: tuple[Callable[[Connection], Answered], ...] = (_open_jobs, _outbox, _deliveries, _audit, _signs, _blobs, _verdicts, _ended_jobs)
 FAMILIES = (
     JOBS, JOBS_OLDEST, JOBS_SILENT, JOBS_ENDED, OUTBOX, OUTBOX_OLDEST, DELIVERIES, DELIVERIES_OLDEST, AUDIT_PENDING, AUDIT_PENDING_OLDEST, AUDIT_LEAVES, AUDIT_UNSIGNED,
-    AUDIT_CHECKPOINT, VERDICTS, BLOB_BYTES, BLOBS, SIGNS, COMPLETE,
+    AUDIT_CHECKPOINT, AUDIT_READ_ONLY, VERDICTS, BLOB_BYTES, BLOBS, SIGNS, COMPLETE,
 )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Liveness and readiness. `/readyz` says which dependency is missing, and only those without which requests fail make the API unready.
 
 Needed: the database, tables as new as this code, the blob store. Not needed: the broker, the relay, the sequencer and the notifier: without them
-requests succeed, jobs and deliveries wait and the log grows later; taking the API away as well would make it worse.
+requests succeed, jobs and deliveries wait and the log grows later; taking the API away as well would make it worse. `audit_log` is
+unavailable while the platform is read-only: reads go on, so the API stays.
 """
 
 import logging
@@ -12,6 +13,7 @@ from fastapi import APIRouter, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from ringi.api.health_schemas import Dependency, Health, Readiness
+from ringi.audit.read_only import open_stop
 from ringi.kit.errors import RingiError
 from ringi.observe import probes, signs
 from ringi.observe.probes import Found
@@ -41,17 +43,22 @@ def readyz(response: Response) -> Readiness:
 
 
 def _in_database() -> Mapping[str, Found]:
-    asked = ("migrations", *signs.ROLES)
+    asked = ("migrations", "audit_log", *signs.ROLES)
     unknown = {name: Found("unknown", "only the database knows") for name in asked}
     try:
         with probes.connected() as connection:
             found = {"database": probes.database(connection), "migrations": probes.migrations(connection)}
             if found["migrations"].state == "unavailable":
                 return unknown | found
+            found["audit_log"] = _audit_log(open_stop(connection))
             ages = signs.seconds_since(connection)
     except SQLAlchemyError as error:
         return {"database": Found("unavailable", probes.reason(error)), **unknown}
     return found | {role: _alive(ages.get(role)) for role in signs.ROLES}
+
+
+def _audit_log(why: str | None) -> Found:
+    return Found("ok") if why is None else Found("unavailable", f"read-only: {why}")
 
 
 def _alive(age_s: float | None) -> Found:

@@ -36,8 +36,33 @@ $$
 FIRST_HEAD = "INSERT INTO audit_head (id, size, frontier) VALUES (1, 0, ''::bytea) ON CONFLICT DO NOTHING"
 
 
+# Cosignatures and the read-only mode, which came with revision 0018. Rows of both are added by the platform's own role alone.
+ANCHORING_APPEND_ONLY, STOPS = "audit_cosignature", "audit_stop"
+PLATFORM_ROLE = "ringi_platform"
+# What `audit_stop` lets through all the same, by an action's last word: whoever stops something must not be stopped (governance A3.11), and what
+# was read, refused or failed changes nothing. `log.` is the log's own life: stopping it, its keys, and going on.
+LET_THROUGH = r"^log\.|\.(revoke|hold|disable|cordon|cancel|deny|refuse|fail|download|export)$"
+# SQLSTATE of the refusal; class RG is nobody's.
+READ_ONLY_STATE = "RG001"
+READ_ONLY_FUNCTION = f"""
+CREATE OR REPLACE FUNCTION ringi_audit_read_only() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    why text;
+BEGIN
+    IF NEW.action !~ '{LET_THROUGH}' THEN
+        SELECT code INTO why FROM audit_stop WHERE ended_at IS NULL ORDER BY id LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = '{READ_ONLY_STATE}', MESSAGE = 'the platform is read-only: ' || why, DETAIL = why;
+        END IF;
+    END IF;
+    RETURN NEW;
+END
+$$
+"""  # noqa: S608  # of constants of this file
+
+
 def _triggers(table: str) -> list[str]:
-    guarded = "UPDATE OR DELETE" if table in APPEND_ONLY_TABLES else "DELETE"
+    guarded = "UPDATE OR DELETE" if table in (*APPEND_ONLY_TABLES, ANCHORING_APPEND_ONLY) else "DELETE"
     return [
         f"CREATE TRIGGER {table}_no_change BEFORE {guarded} ON {table} FOR EACH ROW EXECUTE FUNCTION ringi_audit_refuse()",
         f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION ringi_audit_refuse()",
@@ -68,3 +93,25 @@ def remove(execute: Callable[[str], object]) -> None:
         execute(f"DROP TRIGGER IF EXISTS {table}_no_change ON {table}")
         execute(f"DROP TRIGGER IF EXISTS {table}_no_truncate ON {table}")
     execute("DROP FUNCTION IF EXISTS ringi_audit_refuse()")
+
+
+def install_anchoring(execute: Callable[[str], object], *, role: str = APPLICATION_ROLE, platform_role: str = PLATFORM_ROLE) -> None:
+    """The same for cosignatures and stops, after `install`, with the trigger that makes an open stop the read-only mode."""
+    for table in (ANCHORING_APPEND_ONLY, STOPS):
+        for statement in _triggers(table):
+            execute(statement)
+        execute(f"REVOKE ALL ON {table} FROM PUBLIC, {role}")
+        execute(f"GRANT SELECT ON {table} TO {role}")
+        execute(f"GRANT INSERT ON {table} TO {platform_role}")
+    execute(READ_ONLY_FUNCTION)
+    execute("CREATE TRIGGER audit_event_read_only BEFORE INSERT ON audit_event FOR EACH ROW EXECUTE FUNCTION ringi_audit_read_only()")
+    execute("ALTER TABLE audit_event ENABLE ALWAYS TRIGGER audit_event_read_only")
+
+
+def remove_anchoring(execute: Callable[[str], object]) -> None:
+    """Undo `install_anchoring`, so that a downgrade can drop the tables."""
+    execute("DROP TRIGGER IF EXISTS audit_event_read_only ON audit_event")
+    execute("DROP FUNCTION IF EXISTS ringi_audit_read_only()")
+    for table in (ANCHORING_APPEND_ONLY, STOPS):
+        execute(f"DROP TRIGGER IF EXISTS {table}_no_change ON {table}")
+        execute(f"DROP TRIGGER IF EXISTS {table}_no_truncate ON {table}")

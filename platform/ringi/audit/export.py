@@ -1,6 +1,6 @@
 """Write the log, its signed checkpoint and the state rows into one file that `ringi_verify.py` checks with the database switched off.
 
-Members: `checkpoint` the newest signed note; `entries.bin` the exact bytes, u16be length || entry, in leaf order (C2SP
+Members: `checkpoint` the newest signed note that enough witnesses have cosigned (`published.py`); `entries.bin` the exact bytes, u16be length || entry, in leaf order (C2SP
 tlog-tiles); `leaves.bin` and `nodes.bin` the stored hashes, 32 bytes each, nodes in the order in which appending completes them, so that
 a difference can be localised; `records.jsonl` the state rows; `bundle.json` what the file says of itself (never trusted).
 A row that is missing in the database is written as a hole (length 0, zero hash): the verification names it, the export does not fail.
@@ -24,21 +24,12 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from ringi.audit.container import BundleWriter, MemberStream
 from ringi.audit.models import AuditCheckpoint, AuditEvent, AuditLeaf, AuditNode, AuditPending
-from ringi.audit.ringi_verify import FORMAT, HASH_BYTES, Checkpoint, parse_note
+from ringi.audit.published import published
+from ringi.audit.ringi_verify import FORMAT, HASH_BYTES
 from ringi.kit.digests import canonical_json
-from ringi.kit.errors import RingiError
 
 _ROWS = 2000
 _HOLE = bytes(HASH_BYTES)
-
-
-class AuditNotSigned(RingiError):
-    """There is no signed checkpoint to export under yet."""
-
-    code, status, retryable = "audit_not_signed", 409, True
-
-    def __init__(self) -> None:
-        super().__init__("The audit log has no signed checkpoint yet.", next_step="Check that the sequencer runs, then try again.")
 
 
 class RecordRow(NamedTuple):
@@ -90,10 +81,7 @@ def write_bundle(
     `records` yields every row; for them each event's `after` must be the digest of a RecordRow. Raises AuditNotSigned.
     """
     session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-    note = session.scalar(select(AuditCheckpoint.note).order_by(AuditCheckpoint.size.desc()).limit(1))
-    if note is None:
-        raise AuditNotSigned
-    checkpoint = Checkpoint.parse(parse_note(note)[0])
+    checkpoint, note = published(session)
     with out.open("wb") if isinstance(out, Path) else nullcontext(out) as stream:
         writer = BundleWriter(stream)
         with writer.member("checkpoint") as member:

@@ -6,7 +6,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Integer, LargeBinary, String, func
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Integer, LargeBinary, String, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ringi.audit.schemas import MAX_ENTRY_BYTES
@@ -108,6 +108,35 @@ class AuditCheckpoint(Base):
     size: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     note: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class AuditCosignature(Base):
+    """A witness's signature line for a signed checkpoint. Lines are added to notes when these are shown; a note alone stays as it was signed."""
+
+    __tablename__ = "audit_cosignature"
+
+    # Sizes begin anew where a new origin is opened.
+    origin: Mapped[str] = mapped_column(String(512), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    # `name+id` of its key, as in a vkey.
+    witness: Mapped[str] = mapped_column(String(512), primary_key=True)
+    line: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class AuditStop(Base):
+    """Why nothing may be changed: a row that nobody has ended is the read-only mode. A trigger on `audit_event` looks here (`ddl.py`)."""
+
+    __tablename__ = "audit_stop"
+    __table_args__ = (Index("uq_audit_stop_origin_open", "origin", unique=True, postgresql_where=text("ended_at IS NULL")),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    origin: Mapped[str] = mapped_column(String(512))
+    code: Mapped[str] = mapped_column(String(64))
+    message: Mapped[str] = mapped_column(Text)
+    found_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    ended_at: Mapped[datetime | None]
+    ended_reason: Mapped[str | None] = mapped_column(Text)
 
 
 class AuditHead(Base):

@@ -9,10 +9,10 @@ from sqlalchemy import column as sql_column
 from sqlalchemy import types as sql_types
 from sqlalchemy.orm import Session
 
-from ringi.audit.export import AuditNotSigned
-from ringi.audit.merkle import NodeReader, consistency_proof, inclusion_proof
-from ringi.audit.models import AuditCheckpoint, AuditEvent, AuditLeaf, AuditNode
-from ringi.audit.ringi_verify import HASH_BYTES, Checkpoint, parse_note
+from ringi.audit.merkle import NodeReader, consistency_proof, inclusion_proof, range_root
+from ringi.audit.models import AuditEvent, AuditLeaf, AuditNode
+from ringi.audit.published import newest_signed, published, signed_at
+from ringi.audit.ringi_verify import EMPTY_ROOT, HASH_BYTES
 from ringi.audit.sequence import AuditHeadInvalid
 from ringi.audit.tiles import TILE_HEIGHT, Tile, entry_bundle, write_proof
 from ringi.kit.errors import InvalidInput, NotFound, RingiError
@@ -39,13 +39,6 @@ class SizesOutOfOrder(InvalidInput):
         )
 
 
-class Signed(NamedTuple):
-    """A signed checkpoint and its note."""
-
-    checkpoint: Checkpoint
-    note: bytes
-
-
 class Consistency(NamedTuple):
     """That a log of `old` entries is the beginning of that of `new`: the proof, and the note of `new` where one was signed at that size."""
 
@@ -53,14 +46,6 @@ class Consistency(NamedTuple):
     new: int
     hashes: list[bytes]
     note: bytes | None
-
-
-def newest_signed(session: Session) -> Signed:
-    """Raises AuditNotSigned before the first signature."""
-    note = session.scalar(select(AuditCheckpoint.note).order_by(AuditCheckpoint.size.desc()).limit(1))
-    if note is None:
-        raise AuditNotSigned
-    return Signed(Checkpoint.parse(parse_note(note)[0]), note)
 
 
 def _stored_nodes(session: Session, wanted: list[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
@@ -107,13 +92,28 @@ def consistency(session: Session, old: int, new: int | None = None) -> Consisten
     size = signed.checkpoint.size if new is None else new
     if not 0 <= old <= size <= signed.checkpoint.size:
         raise SizesOutOfOrder(old, size, signed.checkpoint.size)
-    note = session.scalar(select(AuditCheckpoint.note).where(AuditCheckpoint.size == size))
-    return Consistency(old, size, _proof_of(session, lambda read: consistency_proof(old, size, read)), note)
+    return Consistency(old, size, consistency_hashes(session, old, size), signed_at(session, size))
+
+
+def consistency_hashes(session: Session, old: int, new: int) -> list[bytes]:
+    """The proof alone."""
+    return _proof_of(session, lambda read: consistency_proof(old, new, read))
+
+
+def root_at(session: Session, size: int) -> bytes:
+    """The root of the first `size` leaves, by the stored hashes. Raises AuditHeadInvalid."""
+    if size == 0:
+        return EMPTY_ROOT
+    (root,) = _proof_of(session, lambda read: [range_root(0, size, read)])
+    return root
 
 
 def proof_file(session: Session, event_id: UUID, organization_id: UUID | None) -> bytes:
-    """The `tlog-proof` of an event of the organisation, with its bytes as extra data. Raises NotFound, AuditNotSealed, AuditNotSigned."""
-    signed = newest_signed(session)
+    """The `tlog-proof` of an event of the organisation, with its bytes as extra data. Raises NotFound, AuditNotSealed, AuditNotSigned.
+
+    It stands under a checkpoint that enough witnesses have cosigned, or, as long as none of those covers the event, under the newest.
+    """
+    signed = published(session)
     row = session.execute(
         select(AuditEvent.body, AuditLeaf.leaf_index)
         .outerjoin(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
@@ -121,6 +121,8 @@ def proof_file(session: Session, event_id: UUID, organization_id: UUID | None) -
     ).one_or_none()
     if row is None:
         raise NotFound("audit entry", event_id)
+    if row.leaf_index is not None and row.leaf_index >= signed.checkpoint.size:
+        signed = newest_signed(session)
     if row.leaf_index is None or row.leaf_index >= signed.checkpoint.size:
         raise AuditNotSealed(event_id)
     hashes = inclusion(session, row.leaf_index, signed.checkpoint.size)

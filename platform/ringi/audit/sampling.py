@@ -11,7 +11,7 @@ from sqlalchemy import String, Text, cast, func, select
 from sqlalchemy.orm import Session
 
 from ringi.audit.models import AuditEvent, AuditLeaf
-from ringi.audit.reading import Signed, newest_signed
+from ringi.audit.published import Signed, published
 from ringi.audit.ringi_verify import Drawn, SampleRule, sample_prefix
 from ringi.audit.schemas import AuditAction
 
@@ -35,7 +35,7 @@ def sample(
     until: datetime | None,
 ) -> Sample:  # fmt: skip
     """Draw `size` of the organisation's signed entries, of `action`, at or after `since` and before `until`. Raises AuditNotSigned."""
-    signed = newest_signed(session)
+    signed = published(session)
     covered = [AuditEvent.organization_id == organization_id, AuditLeaf.leaf_index < signed.checkpoint.size]
     covered += [AuditEvent.action == action.value] if action is not None else []
     covered += [AuditEvent.ts >= since] if since is not None else []

@@ -13,10 +13,12 @@ from uuid import UUID
 from pydantic import ValidationError
 from rfc8785 import CanonicalizationError
 from sqlalchemy import func, insert, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from ringi.audit import personal
 from ringi.audit.models import AuditEvent, AuditPayload, AuditPending
+from ringi.audit.read_only import raise_if_read_only
 from ringi.audit.ringi_verify import leaf_hash
 from ringi.audit.schemas import MAX_ENTRY_BYTES, AuditAction, Event, EventActor, EventAuth, EventObject, Outcome
 from ringi.db.session import must_write
@@ -102,8 +104,9 @@ def record(
 
     `record` is the JSON document of the state row as an auditor will see it in an export; `after` becomes its digest.
     `details` holds short technical strings, integers and booleans, nothing personal and no floats; `payload` is free text, stored apart
-    encrypted under the actor's data key, and only committed to. `organization_id` defaults to the actor's. Call it after the row lock of the change is held, so that two
-    events of one object stand in the log in the order of the changes. Raises AuditEntryInvalid, AuditEntryTooLarge, PersonErased.
+    encrypted under the actor's data key, and only committed to. `organization_id` defaults to the actor's. Call it after the row lock of the
+    change is held, so that two events of one object stand in the log in the order of the changes. Raises AuditEntryInvalid,
+    AuditEntryTooLarge, PersonErased, AuditReadOnly.
     """
     if record is not None and after is not None:
         raise AuditEntryInvalid("Both `record` and `after` were given.", next_step="Pass the document or its digest, not both.")
@@ -145,7 +148,7 @@ def record(
 def _insert(
     session: Session, event: Event, body: bytes, *, event_id: UUID, ts: datetime, organization_id: UUID | None, project_id: UUID | None
 ) -> int:
-    """Event and queue row in one statement."""
+    """Event and queue row in one statement. Raises AuditReadOnly."""
     row = (
         insert(AuditEvent)
         .values(
@@ -167,7 +170,11 @@ def _insert(
         .cte("event")
     )
     queued = insert(AuditPending).from_select(["event_id"], select(row.c.id)).returning(AuditPending.event_id)
-    return session.execute(queued).scalar_one()
+    try:
+        return session.execute(queued).scalar_one()
+    except DBAPIError as error:
+        raise_if_read_only(error)
+        raise
 
 
 def record_denied(

@@ -4,8 +4,7 @@ The last signed checkpoint lives in a file outside the database: whoever rewrite
 make the signer forget what it has vouched for.
 """
 
-import os
-import secrets
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -14,10 +13,11 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from ringi.audit.durable import write_durably
 from ringi.audit.merkle import consistency_proof
 from ringi.audit.models import AuditCheckpoint
 from ringi.audit.note import Signer, sign_checkpoint
-from ringi.audit.ringi_verify import Checkpoint, NoteInvalid, VerifierKey, open_checkpoint, verify_consistency
+from ringi.audit.ringi_verify import Checkpoint, LogKey, NoteInvalid, Policy, VerifierKey, verify_consistency
 from ringi.audit.sequence import SIGN_LOCK, AuditHeadInvalid, node_reader, read_head
 from ringi.kit.errors import RingiError
 
@@ -42,31 +42,16 @@ class LastCheckpointUnusable(RingiError):
     code, status = "audit_last_checkpoint_unusable", 500
 
 
-def _write_durably(path: Path, data: bytes, *, mode: int, replace: bool) -> None:
-    """Write aside, fsync, then put in place and fsync the folder. Without `replace` an existing file raises FileExistsError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if replace:
-            aside.replace(path)
-        else:
-            path.hardlink_to(aside)
-    finally:
-        aside.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def load_signer(path: Path, origin: str) -> Signer:
-    """The signing key of `path`, which must be for `origin` and readable by its owner alone; raises AuditKeyUnusable."""
+    """The newest signing key of `path`; raises AuditKeyUnusable."""
+    return load_signers(path, origin)[0]
+
+
+def load_signers(path: Path, origin: str) -> tuple[Signer, ...]:
+    """The signing keys of `path`, newest first: one a line, several while a key is being replaced and all of them sign.
+
+    They must be for `origin` and readable by their owner alone; raises AuditKeyUnusable.
+    """
     try:
         mode, text = path.stat().st_mode & 0o777, path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
@@ -74,21 +59,63 @@ def load_signer(path: Path, origin: str) -> Signer:
     if mode & 0o077:
         raise AuditKeyUnusable(f"The audit key's mode is {mode:o}: others can read it.", next_step="Set it to 600 and consider a new key.")
     try:
-        signer = Signer.parse(text.removesuffix("\n"))
+        signers = tuple(Signer.parse(line) for line in text.removesuffix("\n").split("\n"))
     except NoteInvalid as error:
         raise AuditKeyUnusable(f"The audit key is malformed: {error.message}", next_step="Restore the key file.") from error
-    if signer.name != origin:
-        raise AuditKeyUnusable(f"The audit key is for '{signer.name}', the log is '{origin}'.", next_step="Correct RINGI_AUDIT_ORIGIN.")
-    return signer
+    for signer in signers:
+        if signer.name != origin:
+            raise AuditKeyUnusable(f"The audit key is for '{signer.name}', the log is '{origin}'.", next_step="Correct RINGI_AUDIT_ORIGIN.")
+    return signers
 
 
-def load_or_create_signer(path: Path, origin: str) -> Signer:
+def store_signers(path: Path, signers: Sequence[Signer]) -> None:
+    """Replace the key file as a whole; a sequencer that runs takes the new keys at its next signature."""
+    write_durably(path, "".join(f"{signer.export()}\n" for signer in signers).encode(), mode=SECRET_MODE, replace=True)
+
+
+def load_or_create_signers(path: Path, origin: str) -> tuple[Signer, ...]:
     """For embedded use: make a key on first start (mode 0600), never overwrite one. Two starts at once agree on one key."""
     if not path.exists():
         key = Signer.generate(origin)
         with suppress(FileExistsError):
-            _write_durably(path, f"{key.export()}\n".encode(), mode=SECRET_MODE, replace=False)
-    return load_signer(path, origin)
+            write_durably(path, f"{key.export()}\n".encode(), mode=SECRET_MODE, replace=False)
+    return load_signers(path, origin)
+
+
+def load_or_create_signer(path: Path, origin: str) -> Signer:
+    """The newest of them."""
+    return load_or_create_signers(path, origin)[0]
+
+
+def open_signed(note: bytes, keys: Iterable[VerifierKey]) -> Checkpoint:
+    """The checkpoint of a note that one of `keys` signed; raises NoteInvalid."""
+    return Policy(tuple(LogKey(key) for key in keys)).open(note).checkpoint
+
+
+class KeyFile:
+    """The log's keys, read again when the file was replaced."""
+
+    def __init__(self, path: Path, origin: str) -> None:
+        self.path, self._origin = path, origin
+        self._read()
+
+    def _read(self) -> None:
+        # Looked at before it is read: a file that is replaced in between is read once more.
+        self._seen = self._look()
+        self.signers = load_signers(self.path, self._origin)
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    def current(self) -> tuple[Signer, ...]:
+        """The keys that sign now, newest first; raises AuditKeyUnusable."""
+        if self._look() != self._seen:
+            self._read()
+        return self.signers
 
 
 class CheckpointFile:
@@ -104,13 +131,13 @@ class CheckpointFile:
         except FileNotFoundError:
             return None
 
-    def load(self, key: VerifierKey) -> Checkpoint | None:
-        """The checkpoint, verified with the signer's own key; raises LastCheckpointUnusable."""
+    def load(self, *keys: VerifierKey) -> Checkpoint | None:
+        """The checkpoint, verified with one of the signer's own keys; raises LastCheckpointUnusable."""
         note = self.read()
         if note is None:
             return None
         try:
-            return open_checkpoint(note, key)
+            return open_signed(note, keys)
         except NoteInvalid as error:
             raise LastCheckpointUnusable(
                 f"The last signed checkpoint is damaged: {error.message}",
@@ -119,7 +146,7 @@ class CheckpointFile:
 
     def store(self, note: bytes) -> None:
         """Replace it atomically; returns once it is on disk."""
-        _write_durably(self.path, note, mode=0o644, replace=True)
+        write_durably(self.path, note, mode=0o644, replace=True)
 
 
 def _check_extends(session: Session, last: Checkpoint, size: int, root: bytes) -> None:
@@ -144,15 +171,17 @@ def _check_extends(session: Session, last: Checkpoint, size: int, root: bytes) -
         )
 
 
-def sign_head(session: Session, signer: Signer, last_signed: CheckpointFile) -> Checkpoint | None:
+def sign_head(session: Session, signer: Signer, last_signed: CheckpointFile, *, also: Sequence[Signer] = ()) -> Checkpoint | None:
     """Sign the committed head if it grew; returns the new checkpoint, None when there was nothing to sign or another signer is at it.
+
+    `also` are the older keys that sign beside it while a key is being replaced.
 
     The file is on disk before the row is committed, so after a crash in between the row is written from the file. Raises
     AuditLogInconsistent or LastCheckpointUnusable, at every call until a person has acted.
     """
     if not session.scalar(select(func.pg_try_advisory_xact_lock(SIGN_LOCK))):
         return None
-    last = last_signed.load(signer.verifier)
+    last = last_signed.load(*(one.verifier for one in (signer, *also)))
     newest = session.scalar(select(func.max(AuditCheckpoint.size)))
     if newest is not None and (last is None or last.size < newest):
         raise LastCheckpointUnusable(
@@ -165,7 +194,7 @@ def sign_head(session: Session, signer: Signer, last_signed: CheckpointFile) -> 
         _check_extends(session, last, checkpoint.size, checkpoint.root)
     if checkpoint.size == 0 or (last == checkpoint and newest == checkpoint.size):
         return None
-    note = sign_checkpoint(checkpoint, signer)
+    note = sign_checkpoint(checkpoint, signer, *also)
     if last != checkpoint:
         last_signed.store(note)
     session.execute(insert(AuditCheckpoint).values(size=checkpoint.size, note=note).on_conflict_do_nothing())

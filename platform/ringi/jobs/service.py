@@ -11,11 +11,12 @@ from typing import Any
 from uuid import UUID
 
 from opentelemetry.trace import SpanKind
-from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, func, not_, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload
 
 from ringi.audit import service as audit
+from ringi.audit.read_only import is_stopped
 from ringi.audit.schemas import AuditAction
 from ringi.events import outbox
 from ringi.events.schemas import Topic
@@ -107,11 +108,11 @@ def _nudge(session: Session, job: Job, *, delay_s: float = 0.0) -> None:
 
 
 def claim(session: Session, job_id: UUID, *, owner: str, lease_s: float) -> Job | None:
-    """Take a queued job; None when it is not there to take: ended, running elsewhere, cancelled, or not due yet."""
+    """Take a queued job; None when it is not there to take: ended, running elsewhere, cancelled, not due yet, or the platform is read-only."""
     now = func.clock_timestamp()
     return session.scalars(
         update(Job)
-        .where(Job.id == job_id, Job.state == JobState.QUEUED, Job.not_before <= now, Job.cancel_requested_at.is_(None))
+        .where(Job.id == job_id, Job.state == JobState.QUEUED, Job.not_before <= now, Job.cancel_requested_at.is_(None), not_(is_stopped()))
         .values(
             state=JobState.RUNNING, attempt=Job.attempt + 1, lease_owner=owner, lease_until=now + timedelta(seconds=lease_s),
             started_at=func.coalesce(Job.started_at, now), error=None,

@@ -68,6 +68,22 @@ SEQUENCED = Counter("ringi_audit_events_sequenced", "Audit events that got their
 SEQUENCER_PROBLEMS = Counter(
     "ringi_sequencer_problems", "Problems of the sequencer, each counted once while it lasts.", ["code"], registry=REGISTRY
 )
+ANCHOR_AGE = Gauge(
+    "ringi_audit_anchor_age_seconds", "Time since the newest checkpoint was anchored there, or since the start (sequencer). place: a witness, or folder.",
+    ["place"], registry=REGISTRY,
+)  # fmt: skip
+ANCHOR_FAILURES = Counter(
+    "ringi_audit_anchor_failures", "Attempts to anchor that failed (sequencer). place: a witness, or folder.", ["place"], registry=REGISTRY
+)
+AUDIT_CHECKS = Counter(
+    "ringi_audit_checks",
+    "Comparisons of the log with what stands outside the database (sequencer). kind: quick, or full.",
+    ["kind"],
+    registry=REGISTRY,
+)
+AUDIT_FINDINGS = Counter(
+    "ringi_audit_findings", "Differences that those found, counted at each of them. code: as in docs/audit.md.", ["code"], registry=REGISTRY
+)
 REFUSED_LOGINS = Counter(
     "ringi_refused_credentials", "Tokens and logins that were refused. reason: revoked, expired, signature, audience and so on.",
     ["reason"], registry=REGISTRY,

@@ -21,6 +21,7 @@ from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
 from ringi.audit import service as audit
+from ringi.audit.read_only import AuditReadOnly, open_stop
 from ringi.audit.schemas import AuditAction
 from ringi.db.session import platform_transaction, transaction
 from ringi.identity.permissions import visible
@@ -189,7 +190,10 @@ def _amount(count: int, size: int) -> Amount:
 
 
 def collect_now(actor: Actor, *, dry_run: bool) -> CollectionOut:
-    """A round at an operator's wish, ended at ROUND removals."""
+    """A round at an operator's wish, ended at ROUND removals. Raises AuditReadOnly before anything is removed."""
+    with transaction() as session:
+        if not dry_run and (why := open_stop(session)) is not None:
+            raise AuditReadOnly(why)
     grace_s = get_settings().orphan_grace_s
     steps = (one for one in collect(get_store(), grace=timedelta(seconds=grace_s), dry_run=dry_run) if one is not None)
     # In a dry run nothing goes, so bytes whose row would go first are met once as a blob and never as unknown bytes.

@@ -75,7 +75,8 @@ def refusal_answer(request: Request, error: RingiError) -> JSONResponse:
 
 
 Documented = dict[int | str, dict[str, Any]]
-AWAY: Documented = {503: {"description": "`database_unavailable`", "content": {PROBLEM: {}}}}
+# Of every route; changes are refused while the audit log does not agree with what was signed (audit/read_only.py).
+AWAY: Documented = {503: {"description": "`database_unavailable`, `audit_read_only`", "content": {PROBLEM: {}}}}
 
 
 def responses(*errors: type[RingiError]) -> Documented:

@@ -14,8 +14,10 @@ from ringi.api.audit_schemas import AuditEntryOut, SampleOut
 from ringi.audit.ringi_verify import Policy, Problem, Refused, VerifyReport, parse_policy, trusted_vkey, verify_bundle
 from ringi.audit.schemas import Outcome
 from ringi.cli.asked import Asked
+from ringi.cli.commands.embedded import DEFAULT_DATA_DIR, DataDir
 from ringi.cli.errors import REFUSED, Usage
 from ringi.cli.invocation import Commands, connect
+from ringi.cli.operating import operate
 from ringi.cli.options import AdapterName, Limit
 from ringi.cli.output import cell, emit, emit_list, facts, note, short, table
 from ringi.cli.references import parse_adapter
@@ -107,6 +109,8 @@ def key(save: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the
     if save is not None:
         write_private(save, found.vkey + "\n")
     emit(found, lambda: found.vkey)
+    if found.also:
+        note(f"It is being replaced; this one still signs too: {', '.join(found.also)}.")
 
 
 @app.verb("checkpoint", "ringi audit checkpoint")
@@ -159,6 +163,32 @@ def verify(
     emit(asdict(report) | {"ok": report.ok}, lambda: _report(report))
     if not report.ok:
         raise typer.Exit(REFUSED)
+
+
+@app.verb("rotate-key", "ringi audit rotate-key", "ringi audit rotate-key --finish", "ringi audit rotate-key --data-dir /srv/ringi")
+def rotate_key(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Retire the older key, once the new one has signed and everybody knows it.")
+    ] = False,
+) -> None:
+    """Replace the log's key, on the machine that holds it: first both sign, then the older one is retired."""
+    done = operate(data_dir, "rotate-key", *(["--finish"] if finish else []))
+    emit(done, lambda: "\n".join(done["trust"]))
+    if finish:
+        note("These are the log's lines of trust files from now on; checkpoints up to that size stay verifiable.")
+    else:
+        note("Both keys sign now. Give auditors and witnesses the second line, then: ringi audit rotate-key --finish.")
+
+
+@app.verb("resume", "ringi audit resume --reason 'entries 40 to 52 are back, incident 2026-114'")
+def resume(
+    reason: Annotated[str, typer.Option(help="Why the log is believed again; it is kept.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """End the read-only mode as the owner of the tables; while its cause is there, the platform stops again at the next check."""
+    done = operate(data_dir, "resume", "--reason", reason)
+    emit(done, lambda: f"ended: {', '.join(done['ended'])}")
 
 
 def _trusted(key: str | None, trust: Path | None) -> Policy:

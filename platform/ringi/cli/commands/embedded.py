@@ -15,7 +15,7 @@ from ringi.embedded.processes import PlatformStatus, platform_down, platform_sta
 verbs = Commands()
 
 DataDir = Annotated[Path, typer.Option("--data-dir", envvar="RINGI_DATA_DIR", help="Where the platform keeps everything.")]
-_DEFAULT = Path(".ringi")
+DEFAULT_DATA_DIR = Path(".ringi")
 
 
 def _say(line: str) -> None:
@@ -40,7 +40,7 @@ def _drawn(status: PlatformStatus) -> str:
 
 @verbs.verb("up", "ringi up", "ringi up --data-dir /srv/ringi --port 8400 --workers-gpu 2", "ringi up --foreground")
 def up(
-    data_dir: DataDir = _DEFAULT,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     workers_gpu: Annotated[int, typer.Option(min=0, help="Worker processes that train and evaluate.")] = 1,
     workers_cpu: Annotated[int, typer.Option(min=0, help="Worker processes for validation and fingerprints.")] = 1,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API; kept for later starts.", show_default=False)] = None,
@@ -57,13 +57,13 @@ def up(
 
 
 @verbs.verb("down", "ringi down", "ringi down --data-dir /srv/ringi")
-def down(data_dir: DataDir = _DEFAULT) -> None:
+def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Stop the platform of a data folder; its data stays."""
     _show(platform_down(data_dir, on_progress=_say))
 
 
 @verbs.verb("status", "ringi status", "ringi status --data-dir /srv/ringi --json")
-def status(data_dir: DataDir = _DEFAULT) -> None:
+def status(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Show what runs; exit code 1 unless the platform is ready."""
     found = platform_status(data_dir)
     _show(found)

@@ -1,0 +1,42 @@
+"""The read-only mode (governance B4.3): while a stop is open, the database refuses every event of a change, and so the change.
+
+A trigger does that (`ddl.py`), so no way to change something can forget to ask. Here is what the platform says then, and how it looks.
+"""
+
+from sqlalchemy import Connection, Exists, exists, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from ringi.audit.ddl import READ_ONLY_STATE
+from ringi.audit.models import AuditStop
+from ringi.kit.errors import RingiError
+
+
+class AuditReadOnly(RingiError):
+    """The log is not what was signed and anchored, so nothing may be changed until a person has looked."""
+
+    code, status, retryable = "audit_read_only", 503, True
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"The platform is read-only: its audit log does not agree with what was signed before ({why}). Nothing was changed.",
+            next_step="Reading goes on, and revoking, holding and disabling too. Tell the operator; docs/audit.md says what ends this mode.",
+            details={"why": why},
+        )
+
+
+def raise_if_read_only(error: DBAPIError) -> None:
+    """Raise AuditReadOnly when it was the trigger that refused; otherwise return."""
+    if getattr(error.orig, "sqlstate", None) == READ_ONLY_STATE:
+        diagnosed = getattr(error.orig, "diag", None)
+        raise AuditReadOnly(getattr(diagnosed, "message_detail", None) or "unknown") from error
+
+
+def is_stopped() -> Exists:
+    """For queries: whether a stop is open."""
+    return exists().where(AuditStop.ended_at.is_(None))
+
+
+def open_stop(session: Session | Connection) -> str | None:
+    """The code of the open stop, None when the platform may be changed."""
+    return session.scalar(select(AuditStop.code).where(AuditStop.ended_at.is_(None)).order_by(AuditStop.id).limit(1))
