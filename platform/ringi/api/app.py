@@ -24,6 +24,7 @@ from ringi.evaluation.endpoints import router as evaluation
 from ringi.events.endpoints import router as events
 from ringi.fleet.endpoints import router as fleet
 from ringi.hub.endpoints import router as hub
+from ringi.identity.denials import note_refusal
 from ringi.identity.endpoints import router as identity
 from ringi.identity.provider import get_provider
 from ringi.jobs.endpoints import router as jobs
@@ -92,7 +93,7 @@ def create_app() -> FastAPI:
         lifespan=lifespan,
     )
     app.add_middleware(BodyLimit, streamed=STREAMED)
-    errors.install(app)
+    errors.install(app, before_refusal=note_refusal)
     for router in ROUTERS:
         app.include_router(router, prefix=API_PREFIX)
     app.include_router(health)

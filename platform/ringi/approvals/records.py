@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ringi.approvals.models import ApprovalGrant, ApprovalVote
+from ringi.approvals.models import ApprovalGrant, ApprovalRequest, ApprovalVote
 
 
 def vote_record(vote: ApprovalVote) -> dict[str, Any]:
@@ -11,6 +11,15 @@ def vote_record(vote: ApprovalVote) -> dict[str, Any]:
         "id": str(vote.id), "request": str(vote.request_id), "voter": str(vote.voter_id), "role": str(vote.role), "stage": vote.stage,
         "decision": str(vote.decision), "reason": vote.reason, "salt": vote.salt.hex(), "manifest_digest": vote.manifest_digest,
         "policy_digest": vote.policy_digest, "evidence_digest": vote.evidence_digest,
+    }  # fmt: skip
+
+
+def request_record(request: ApprovalRequest) -> dict[str, Any]:
+    """What a request asks for; the states that it goes through have events of their own, and its note is its requester's text."""
+    return {
+        "id": str(request.id), "version": str(request.version_id), "environment": request.environment, "policy": str(request.policy_id),
+        "manifest_digest": request.manifest_digest, "policy_digest": request.policy_digest, "evidence_digest": request.evidence_digest,
+        "evidence": list(request.evidence), "requester": str(request.requester_id), "expires_at": f"{request.expires_at:%Y-%m-%dT%H:%M:%S.%fZ}",
     }  # fmt: skip
 
 
