@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from ringi.adapters.endpoints import router as adapters
+from ringi.api.as_of import router as as_of
 from ringi.api.audit import router as audit
 from ringi.api.audit_log import router as audit_log
 from ringi.api.catalogue import router as catalogue
@@ -70,6 +71,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     events,
     audit,
     audit_log,
+    as_of,
 )
 
 
