@@ -91,7 +91,9 @@ def a_full_life(scene: Scene) -> None:
     scene.live("v2")
     platform.as_("deployer").releases.roll_back(PROJECT, ADAPTER, channel="production", reason="応答が短すぎるため戻す")
     contributor.adapters.advance(PROJECT, ADAPTER, "v3", to=VersionState.DEPRECATED, reason="これ以上は使わないため")
-    platform.as_("incident_commander").adapters.advance(PROJECT, ADAPTER, "v4", to=VersionState.REVOKED, reason="漏えいの疑いがあるため停止する")
+    platform.as_("incident_commander").adapters.advance(
+        PROJECT, ADAPTER, "v4", to=VersionState.REVOKED, reason="漏えいの疑いがあるため停止する"
+    )
     rejected = contributor.approvals.request(PROJECT, ADAPTER, "v2", environment="staging")
     platform.as_("reviewer").approvals.vote(PROJECT, rejected, decision=VoteDecision.REJECT, reason="評価の件数がまだ足りないため")
     withdrawn = contributor.approvals.request(PROJECT, ADAPTER, "v2", environment="canary")

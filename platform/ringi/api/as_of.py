@@ -131,7 +131,12 @@ def live_then(
 
 @router.get("/as-of/approvals", responses=responses(BadAsOf, BeforeTheLog))
 def approved_then(
-    session: SessionDep, actor: Auditor, ask: Annotated[Ask, asking(APPROVED_THEN)], time: Time, project: Named, adapter: Named | None = None
+    session: SessionDep,
+    actor: Auditor,
+    ask: Annotated[Ask, asking(APPROVED_THEN)],
+    time: Time,
+    project: Named,
+    adapter: Named | None = None,
 ) -> Page[ApprovedOut]:
     """Every approval of a project that was in force at a time, released or not. Whether the version was usable then stands in its state."""
     at, place = _at(session, actor, time), identity.find_project(session, actor, project)

@@ -33,7 +33,7 @@ _STATES = {
 
 class _Entry(NamedTuple):
     event: AuditEvent
-    index: int | None
+    leaf: int | None
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,11 @@ class Answers:
         things = {("release", str(one.id)) for one in releases} | {("evaluation", str(one.id)) for one in evidence.values()}
         for grant in grants:
             request = grant.request
-            things |= {("approval_grant", str(grant.id)), ("approval_request", str(request.id)), ("approval_policy", str(request.policy_id))}
+            things |= {
+                ("approval_grant", str(grant.id)),
+                ("approval_request", str(request.id)),
+                ("approval_policy", str(request.policy_id)),
+            }
             things |= {("adapter_version", str(request.version_id)), *(("approval_vote", str(one.id)) for one in votes[request.id])}
         entries = _entries(session, actor, at, things)
         producers = {str(piece["producer"]) for one in requests for piece in one.evidence}
@@ -113,7 +117,11 @@ class Answers:
     def _piece(self, piece: dict[str, Any]) -> EvidenceSaidOut:
         digest, producer = str(piece["digest"]), str(piece["producer"])
         evaluation = self.evidence.get(digest)
-        said = self._said("evaluation", evaluation.id, record=evaluation.evidence, action=AuditAction.EVALUATION_COMPLETE) if evaluation else None
+        said = (
+            self._said("evaluation", evaluation.id, record=evaluation.evidence, action=AuditAction.EVALUATION_COMPLETE)
+            if evaluation
+            else None
+        )
         return EvidenceSaidOut(type=str(piece["type"]), digest=digest, producer=self.names.get(producer, producer), said=said)
 
     def _said(self, kind: str, name: UUID, *, record: Any, action: AuditAction | None = None) -> SaidOut | None:
@@ -129,7 +137,7 @@ class Answers:
         event = entry.event
         agrees = None if record is None or event.after_digest is None else sha256_json(record) == event.after_digest
         name = self.names.get(event.actor_id, event.actor_id)
-        return SaidOut(event_id=event.event_id, index=entry.index, at=event.ts, by=name, action=event.action, agrees=agrees)
+        return SaidOut(event_id=event.event_id, index=entry.leaf, at=event.ts, by=name, action=event.action, agrees=agrees)
 
 
 def _vote(vote: ApprovalVote, said: SaidOut | None) -> VoteSaidOut:
@@ -157,4 +165,4 @@ def _entries(session: Session, actor: Actor, at: datetime, things: set[tuple[str
 def _names(session: Session, people: set[str]) -> dict[str, str]:
     # unscoped: names of who acted on what the caller may see.
     rows = session.execute(select(cast(User.id, String), User.name).where(cast(User.id, String).in_(people)))
-    return {name: shown for name, shown in rows}
+    return {row[0]: row[1] for row in rows}

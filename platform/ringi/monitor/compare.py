@@ -46,8 +46,8 @@ def _of_row(key: Key, said: Row | None, live: LiveRow | None, organization: str 
         return
     if live is None:
         last = said.last
-        message = f"{kind} {name} is not in the table; entry {last.index} ({last.action}) says that it is."
-        yield Finding("row_missing", message, kind, name, organization=organization, index=last.index, event_id=last.event_id)
+        message = f"{kind} {name} is not in the table; entry {last.leaf} ({last.action}) says that it is."
+        yield Finding("row_missing", message, kind, name, organization=organization, index=last.leaf, event_id=last.event_id)
         return
     differing = [
         _differs(key, field, found, live.fields[field], organization)
@@ -62,5 +62,5 @@ def _of_row(key: Key, said: Row | None, live: LiveRow | None, organization: str 
 
 def _differs(key: Key, field: str, found: Said, value: Any, organization: str | None) -> Finding:
     kind, name = key
-    message = f"{kind} {name}: {field} is {value!r} in the table; entry {found.index} ({found.action}) says {found.value!r}."
-    return Finding("row_differs", message, kind, name, field, found.value, value, organization, found.index, found.event_id)
+    message = f"{kind} {name}: {field} is {value!r} in the table; entry {found.leaf} ({found.action}) says {found.value!r}."
+    return Finding("row_differs", message, kind, name, field, found.value, value, organization, found.leaf, found.event_id)

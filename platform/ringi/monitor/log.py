@@ -33,7 +33,7 @@ class LogAway(Exception):
 class Entry(NamedTuple):
     """An event and its leaf."""
 
-    index: int
+    leaf: int
     event: dict[str, Any]
 
 

@@ -87,9 +87,9 @@ class Monitor:
             report.origin, report.size, report.root = checkpoint.origin, checkpoint.size, checkpoint.root.hex()
         report.rows = dict(Counter(kind for kind, _ in live.rows))
         # What came after the snapshot is not in its rows yet.
-        then = {entry.index for entry in self._held if entry.index < live.head or entry.event["id"] in live.pending}
-        self._replay.apply(entry for entry in self._held if entry.index in then)
-        self._held = [entry for entry in self._held if entry.index not in then]
+        then = {entry.leaf for entry in self._held if entry.leaf < live.head or entry.event["id"] in live.pending}
+        self._replay.apply(entry for entry in self._held if entry.leaf in then)
+        self._held = [entry for entry in self._held if entry.leaf not in then]
         return [*missing, *differences(self._replay, live.rows, organization=organization)]
 
     def _read_up_to(self, head: int, pending: frozenset[str]) -> list[Finding]:

@@ -34,7 +34,7 @@ class Said(NamedTuple):
     """A value, and the entry that says so."""
 
     value: Any
-    index: int
+    leaf: int
     event_id: str
     action: str
 
@@ -57,20 +57,20 @@ class Replay:
 
     def apply(self, entries: Iterable[Entry]) -> None:
         """Take more entries, in any order: of two about one field the one with the higher leaf counts."""
-        for index, event in entries:
+        for leaf, event in entries:
             if event["outcome"] != "ok":
                 continue
             for one in sayings(event):
-                self._note(index, event, one.kind, one.id, one.fields)
+                self._note(leaf, event, one.kind, one.id, one.fields)
             thing = event["object"]
             if event["after"] is not None and thing["type"] in RECORDED:
-                self._note(index, event, thing["type"], thing["id"], {}, record=event["after"])
+                self._note(leaf, event, thing["type"], thing["id"], {}, record=event["after"])
 
-    def _note(self, index: int, event: dict[str, Any], kind: str, name: str, fields: dict[str, Any], *, record: str | None = None) -> None:
+    def _note(self, leaf: int, event: dict[str, Any], kind: str, name: str, fields: dict[str, Any], *, record: str | None = None) -> None:
         row = self.rows[kind, name]
 
         def newer(value: Any, known: Said | None) -> Said:
-            return Said(value, index, event["id"], event["action"]) if known is None or known.index <= index else known
+            return Said(value, leaf, event["id"], event["action"]) if known is None or known.leaf <= leaf else known
 
         row.organization = event["organization"] or row.organization
         row.last = newer(None, row.last)

@@ -170,8 +170,10 @@ def _approvals(session: Session, projects: dict[UUID, UUID]) -> Iterator[LiveRow
         }  # fmt: skip
         yield LiveRow("approval_vote", str(one.id), _text(projects.get(one.project_id)), fields, _digest(vote_record(one)))
     for one in _all(session, ApprovalGrant):
-        names = ("environment", "manifest_digest", "policy_digest")
-        fields = {name: getattr(one, name) for name in names} | {"request": str(one.request_id), "version": str(one.version_id)}
+        fields = {name: getattr(one, name) for name in ("environment", "manifest_digest", "policy_digest")} | {
+            "request": str(one.request_id),
+            "version": str(one.version_id),
+        }
         yield LiveRow("approval_grant", str(one.id), _text(projects.get(one.project_id)), fields, _digest(grant_record(one)))
 
 

@@ -34,9 +34,11 @@ class AuditCalls:
         """The newest signed checkpoint (C2SP tlog-checkpoint)."""
         return self._http.get_text("/audit/checkpoint")
 
-    def export(self, out: BinaryIO) -> int:
-        """Write the bundle that `ringi audit verify` checks to `out`; returns its size in bytes."""
-        return self._http.download("/audit/export", out)
+    def export(
+        self, out: BinaryIO, *, since: str | None = None, until: str | None = None, project: str | None = None, adapter: str | None = None
+    ) -> int:
+        """Write the bundle that `ringi audit verify` checks to `out`; returns its size in bytes. Of all, of a period, or of an adapter."""
+        return self._http.download("/audit/export", out, query={"from": since, "to": until, "project": project, "adapter": adapter})
 
     def log_checkpoint(self) -> str:
         """The same, as a tool for tlog-tiles asks for it."""

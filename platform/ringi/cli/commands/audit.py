@@ -2,7 +2,6 @@
 
 import os
 import secrets
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -10,8 +9,9 @@ from uuid import UUID
 import typer
 from rich.table import Table
 
+from ringi.api.as_of_schemas import ApprovedOut, LiveThenOut, SaidOut
 from ringi.api.audit_schemas import AuditEntryOut, SampleOut
-from ringi.audit.ringi_verify import Policy, Problem, Refused, VerifyReport, parse_policy, trusted_vkey, verify_bundle
+from ringi.audit.ringi_verify import Policy, Problem, Refused, VerifyReport, parse_policy, report_document, trusted_vkey, verify_bundle
 from ringi.audit.schemas import Outcome
 from ringi.cli.asked import Asked
 from ringi.cli.errors import REFUSED, Usage
@@ -26,6 +26,9 @@ Since = Annotated[
     str | None, typer.Option("--from", metavar="TIME", help="At or after it: 2026-11-01, 2026-11-01T09:30Z.", show_default=False)
 ]
 Until = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Before it.", show_default=False)]
+
+# A row that is not the one whose digest its entry holds.
+_DIFFERS = {True: ", DIFFERS", False: ""}
 
 app = Commands("The audit log: who did what, when, on which digest.")
 
@@ -75,6 +78,31 @@ def sample(
     note(f"Draw it again from an export: ringi-verify FILE --trust TRUST {_redraw(found)}.")
 
 
+@app.verb(
+    "as-of",
+    "ringi audit as-of 2026-11-01T09:00Z --project risk",
+    "ringi audit as-of 2026-11-01 --project risk --adapter answers --approved",
+)
+def as_of(
+    time: Annotated[str, typer.Argument(metavar="TIME", help="When: 2026-11-01, 2026-11-01T09:30Z.")],
+    project: Annotated[str, typer.Option(help="In which project.")],
+    asked: Asked,
+    adapter: Annotated[str | None, typer.Option(help="Only for this adapter.", show_default=False)] = None,
+    channel: Annotated[str | None, typer.Option(help="Only on this channel.", show_default=False)] = None,
+    approved: Annotated[bool, typer.Option("--approved", help="Every approval in force then, released or not.")] = False,
+    limit: Limit = 50,
+) -> None:
+    """Show what was live at a time, by whose release and approval, on which evidence; needs the role auditor."""
+    if approved and channel:
+        raise Usage("An approval is for an environment, not for a channel.", next_step="Leave --channel out.")
+    with connect() as client:
+        if approved:
+            emit_list(client.audit.approved_then(time, project, adapter=adapter, **asked), limit=limit, render=_approved)
+        else:
+            emit_list(client.audit.live_then(time, project, adapter=adapter, channel=channel, **asked), limit=limit, render=_live)
+    note("Each sentence names its entry (--json: said.event_id); prove one with: ringi audit proof EVENT_ID.")
+
+
 @app.verb("proof", "ringi audit proof 019f2b3c-0d4e-7f5a-8b6c-7d8e9f0a1b2c --save vote.tlog-proof")
 def proof(
     event: Annotated[UUID, typer.Argument(metavar="EVENT_ID", help="An entry, as `ringi audit events --json` names it.")],
@@ -117,14 +145,26 @@ def checkpoint() -> None:
     emit({"checkpoint": text}, lambda: text.rstrip("\n"))
 
 
-@app.verb("export", "ringi audit export ringi-audit.zip")
-def export(file: Annotated[Path, typer.Argument(help="Where to write the bundle; an existing file is replaced.")]) -> None:
+@app.verb(
+    "export",
+    "ringi audit export ringi-audit.zip",
+    "ringi audit export q4.zip --from 2026-10-01 --to 2027-01-01",
+    "ringi audit export answers.zip --adapter risk/answers",
+)
+def export(
+    file: Annotated[Path, typer.Argument(help="Where to write the bundle; an existing file is replaced.")],
+    since: Since = None,
+    until: Until = None,
+    adapter: Annotated[str | None, typer.Option(metavar="PROJECT/NAME", help="Only what belongs to it.", show_default=False)] = None,
+) -> None:
     """Export the organisation's entries and state rows, the hashes of all others and the checkpoint: one file that verifies offline."""
+    wanted = parse_adapter(adapter) if adapter else None
+    part = {"since": since, "until": until, "project": wanted and wanted.project, "adapter": wanted and wanted.name}
     aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     with connect() as client:
         try:
             with aside.open("xb") as out:
-                size = client.audit.export(out)
+                size = client.audit.export(out, **part)
                 out.flush()
                 os.fsync(out.fileno())
             aside.replace(file)
@@ -156,7 +196,7 @@ def verify(
         if not bundle.is_file():
             raise Usage(f"'{bundle}' is not a file.", next_step="Export one: ringi audit export FILE.")
     report = verify_bundle(file, _trusted(key, trust), against=against)
-    emit(asdict(report) | {"ok": report.ok}, lambda: _report(report))
+    emit(report_document(report), lambda: _report(report))
     if not report.ok:
         raise typer.Exit(REFUSED)
 
@@ -195,6 +235,30 @@ def _entries(found: list[AuditEntryOut]) -> Table:
     return table(["entry", "at (UTC)", "who", "action", "outcome", "object", "digest", "details"], rows)
 
 
+def _votes(one: ApprovedOut) -> list[str]:
+    return [f"{vote.voter} ({vote.role}): {vote.decision}, {vote.reason}{_where(vote.said)}" for vote in one.votes]
+
+
+def _where(said: SaidOut | None) -> str:
+    return "" if said is None else f" [{'not sealed yet' if said.index is None else f'entry {said.index}'}{_DIFFERS[said.agrees is False]}]"
+
+
+def _approved(found: list[ApprovedOut]) -> Table:
+    rows = [
+        (one.version.reference, one.version.state, one.environment, f"{one.valid_from:%Y-%m-%d}{_where(one.said)}", one.expires_at, one.policy,
+         _votes(one), [short(piece.digest) for piece in one.evidence]) for one in found
+    ]  # fmt: skip
+    return table(["version", "state", "environment", "approved", "until", "policy", "votes", "evidence"], rows)
+
+
+def _live(found: list[LiveThenOut]) -> Table:
+    rows = [
+        (one.channel, one.version, one.approval.version.state, short(one.approval.version.manifest_digest), f"{one.since:%Y-%m-%d %H:%M}{_where(one.said)}",
+         one.released_by, _votes(one.approval), [short(piece.digest) for piece in one.approval.evidence]) for one in found
+    ]  # fmt: skip
+    return table(["channel", "version", "state", "manifest", "since (UTC)", "released by", "votes", "evidence"], rows)
+
+
 def _report(report: VerifyReport) -> Table:
     whole = Table.grid()
     verdict = "VERIFIED: every byte was checked" if report.ok else f"NOT VERIFIED: {report.problem_count} problems"
@@ -205,6 +269,7 @@ def _report(report: VerifyReport) -> Table:
         ("withheld", others),
         ("records", f"{report.records} agree with the log" if report.ok else report.records),
         ("changed since", report.unsealed),
+        ("shows only", f"{report.scope}; {report.outside} entries outside of it as hashes" if report.scope else None),
     ]
     whole.add_row(facts([*pairs, ("not included", [f"{count} {kind}" for kind, count in report.not_included.items()])]))
     if report.problems:
