@@ -144,6 +144,14 @@ def _dataset(session: Session, project: Project, member: User) -> UUID:
     )  # fmt: skip
     session.add(version)
     session.flush()
+    for action, kind, thing in (
+        (AuditAction.DATASET_CREATE, "dataset", dataset),
+        (AuditAction.DATASET_VERSION_SEAL, "dataset_version", version),
+    ):
+        audit.record(
+            session, system_actor("worker"), action, object_type=kind, object_id=thing.id, project_id=project.id,
+            organization_id=project.organization_id,
+        )  # fmt: skip
     return version.id
 
 
@@ -152,6 +160,14 @@ def _sealed_base(session: Session, organization: UUID) -> None:
     base = BaseModel(organization_id=organization, name="tiny", description="")
     session.add(base)
     session.flush()
+    audit.record(
+        session,
+        system_actor("worker"),
+        AuditAction.BASE_MODEL_CREATE,
+        object_type="base_model",
+        object_id=base.id,
+        organization_id=organization,
+    )
     revision = BaseRevision(
         organization_id=organization, base_model_id=base.id, number=1, state=RevisionState.SEALED, digest=digest(), files=[],
         parts={"F1": "f1", "F2": "f2"}, facts=None, job_id=_job(session, JobKind.FINGERPRINT, project, member).id, created_by=member.id,

@@ -1,8 +1,6 @@
 """What was approved and live at a time, with the entries that prove each sentence; and the export of an adapter or a period, over HTTP."""
 
 import json
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from ringi.audit.ringi_verify import verify_bundle, verify_proof
 from ringi.audit.sampling import written
 from support.refusals import refused
 from support.running_platform import PROJECT, Platform, Processes, new_organization
+from support.shell import Shell
 from support.waiting import until
 
 
@@ -160,15 +159,16 @@ def test_the_answer_comes_in_pages(history: History) -> None:
     assert (sorted(seen), page["next_cursor"]) == ([f"{PROJECT}/{ADAPTER}:v2", f"{PROJECT}/other:v1"], None)
 
 
-def test_the_command_line_tells_it(history: History) -> None:
-    command = [sys.executable, "-m", "ringi.cli.main", "audit", "as-of", history.moments["second live"].isoformat(), "--project", PROJECT]
-    environment = {"RINGI_SERVER": history.platform.server, "RINGI_TOKEN": history.platform.tokens["auditor"], "PATH": "", "COLUMNS": "400"}
-    done = subprocess.run(
-        command, env=environment | {"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{PROJECT}/{ADAPTER}:v2" in done.stdout
-    assert "品質が十分に改善したため承認する" in done.stdout
+def test_the_command_line_tells_it_and_exports_an_adapter(history: History, tmp_path: Path) -> None:
+    shell, token = Shell(tmp_path, history.platform.server), history.platform.tokens["auditor"]
+    told = {"RINGI_SERVER": history.platform.server, "RINGI_TOKEN": token, "COLUMNS": "400"}
+    asked = ("audit", "as-of", history.moments["second live"].isoformat(), "--project", PROJECT)
+    shown = shell.ok(*asked, **told)
+    assert f"{PROJECT}/{ADAPTER}:v2" in shown
+    assert "reviewer (reviewer): approve, 品質が十分に改善したため承認する [entry " in shown
+    assert f"{PROJECT}/{ADAPTER}:v1" in shell.ok(*asked, "--approved", **told)
+    shell.ok("audit", "export", str(tmp_path / "bot.zip"), "--adapter", f"{PROJECT}/{ADAPTER}", **told)
+    assert "shows only" in shell.ok("audit", "verify", str(tmp_path / "bot.zip"), "--key", history.key, **told)
 
 
 def test_an_adapters_export_holds_its_life_and_nothing_of_the_others(history: History, tmp_path: Path) -> None:
@@ -199,12 +199,9 @@ def test_an_adapters_export_holds_its_life_and_nothing_of_the_others(history: Hi
 def test_what_an_adapters_export_refers_to_cannot_be_left_out_and_a_vote_only_shows_against_the_whole(
     history: History, tmp_path: Path
 ) -> None:
-    bundle, whole, path = (
-        history.export(tmp_path / "bot.zip", project=PROJECT, adapter=ADAPTER),
-        history.export(tmp_path / "all.zip"),
-        tmp_path / "f",
-    )
-    assert verify_bundle(bundle, history.key, against=whole).ok
+    whole, path = history.export(tmp_path / "all.zip"), tmp_path / "forged.zip"
+    bundle = history.export(tmp_path / "bot.zip", project=PROJECT, adapter=ADAPTER)
+    assert verify_bundle(bundle, history.key, against=whole).problems == []
     entries, description = entries_of(bundle), json.loads(member(bundle, "bundle.json"))
 
     def without(action: str) -> Path:
@@ -233,8 +230,9 @@ def test_what_an_adapters_export_refers_to_cannot_be_left_out_and_a_vote_only_sh
 
 def test_a_periods_export_over_http_is_what_was_asked_for(history: History, tmp_path: Path) -> None:
     since, to = history.moments["prepared"].isoformat(), history.moments["approved"].isoformat()
+    whole = history.export(tmp_path / "all.zip")
     bundle = history.export(tmp_path / "period.zip", since=since, until=to)
-    assert verify_bundle(bundle, history.key, against=history.export(tmp_path / "all.zip")).ok
+    assert verify_bundle(bundle, history.key, against=whole).problems == []
     inside = [json.loads(entry) for entry in entries_of(bundle) if entry][1:-1]
     assert {"approval.request", "approval.vote", "approval.refuse", "approval.grant"} <= {event["action"] for event in inside}
     assert "release.publish" not in {event["action"] for event in inside}

@@ -2,13 +2,13 @@
 
 from datetime import datetime
 
-from sqlalchemy import String, cast, select, union_all
+from sqlalchemy import String, cast, func, select, union_all
 from sqlalchemy.orm import Session
 
 from ringi.adapters.models import Adapter, AdapterVersion
 from ringi.approvals.models import ApprovalGrant, ApprovalRequest, ApprovalVote
 from ringi.audit.export import Chosen, Part
-from ringi.audit.models import AuditEvent
+from ringi.audit.models import AuditEvent, AuditLeaf
 from ringi.base_models.models import BaseModel, BaseRevision
 from ringi.compatibility.models import CompatibilityAssessment
 from ringi.datasets.models import Dataset, DatasetVersion
@@ -63,7 +63,7 @@ def of_adapter(adapter: Adapter) -> Chosen:
     """Its versions with their lineage (base, data, runs, origins), evaluations, approvals with votes and policies, and releases."""
     adapter_id, base_id = adapter.id, adapter.base_model_id
 
-    def chosen(session: Session, _size: int) -> Part:
+    def chosen(session: Session, size: int) -> Part:
         # unscoped: ids of what belongs to an adapter that the caller may see.
         versions = select(AdapterVersion.id).where(AdapterVersion.adapter_id == adapter_id)
         requests = select(ApprovalRequest.id).where(ApprovalRequest.version_id.in_(versions))
@@ -90,7 +90,11 @@ def of_adapter(adapter: Adapter) -> Chosen:
             select(Channel.id).where(Channel.id.in_(select(releases.c.channel_id))),
         )
         ids = union_all(*(select(cast(part.subquery().c[0], String)) for part in parts)).subquery()
-        objects = sorted(set(session.scalars(select(ids.c[0]))))
+        # What came after the checkpoint is left to a later export; what no entry tells of at all stays named, and is refused.
+        leaf = func.min(func.coalesce(AuditLeaf.leaf_index, size))
+        told = select(AuditEvent.object_id).outerjoin(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
+        later = told.where(AuditEvent.object_id.in_(select(ids.c[0]))).group_by(AuditEvent.object_id).having(leaf >= size)
+        objects = sorted(set(session.scalars(select(ids.c[0]))) - set(session.scalars(later)))
         return Part({"from": None, "to": None, "adapter": str(adapter_id), "objects": objects}, AuditEvent.object_id.in_(select(ids.c[0])))
 
     return chosen

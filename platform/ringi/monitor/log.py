@@ -45,6 +45,8 @@ class Log:
         self._frontier = Frontier()
         # The hashes of each height that tiles show above the leaves.
         self._above: dict[int, list[bytes]] = defaultdict(list)
+        # Checked, and not handed out yet: kept when an answer is missing half-way.
+        self._fresh: list[Entry] = []
         self.checkpoint: Checkpoint | None = None
 
     @property
@@ -63,13 +65,15 @@ class Log:
         except NoteInvalid as error:
             raise LogFault(error.code, error.message) from error
         self._must_not_shrink(signed, older)
-        added = list(self._read(signed, older))
+        for entry in self._read(signed, older):
+            self._fresh.append(entry)
         if self._frontier.root() != signed.root:
             raise LogFault("root_not_signed", f"The {signed.size} entries lead to another root than the signed one.")
         self._compare_upper_tiles(signed)
         self.checkpoint = signed
         if older is None or older.size < signed.size:
             self._kept.store(note)
+        added, self._fresh = self._fresh, []
         return added
 
     def _must_not_shrink(self, signed: Checkpoint, older: Checkpoint | None) -> None:

@@ -10,7 +10,9 @@ is no assurance either. docs/audit.md says what it sees and what it does not.
 import argparse
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -54,20 +56,32 @@ class Report:
 
 
 class Monitor:
-    """The log as replayed so far; a round goes on where the last one ended. A fault of the log makes the next round begin anew."""
+    """The log as replayed so far; a round goes on where the last one ended.
 
-    def __init__(self, client: httpx.Client, engine: Engine, policy: Policy, kept: CheckpointFile, *, wait_s: float) -> None:
+    After `anew_after` rounds, and after a fault of the log, the next one reads the log from its first entry again: what was good once may
+    have been changed since.
+    """
+
+    def __init__(
+        self, client: httpx.Client, engine: Engine, policy: Policy, kept: CheckpointFile, *, wait_s: float, stop: threading.Event,
+        anew_after: int = 12,
+    ) -> None:  # fmt: skip
         self._client, self._engine, self._policy, self._kept, self._wait_s = client, engine, policy, kept, wait_s
+        self._stop, self._anew_after = stop, anew_after
         self._begin()
 
     def _begin(self) -> None:
         self._log, self._replay = Log(self._client, self._policy, self._kept), Replay()
+        self._rounds = 0
         # Read, and younger than the snapshot that they were compared with.
         self._held: list[Entry] = []
 
     def round(self, *, organization: str | None = None) -> Report:
         """Look once."""
         report = Report()
+        if self._rounds >= self._anew_after:
+            self._begin()
+        self._rounds += 1
         try:
             report.findings = self._look(report, organization)
         except LogFault as fault:
@@ -104,7 +118,8 @@ class Monitor:
             if time.monotonic() > deadline:
                 what = f"{len(waiting)} waiting entries and {max(0, head - self._log.size)} leaves"
                 return [Finding("log_behind", f"No signed checkpoint covers {what} that the database has had for {self._wait_s:g} s.")]
-            time.sleep(_PAUSE_S)
+            if self._stop.wait(_PAUSE_S):
+                raise LogAway("it was stopped")
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -163,10 +178,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Refused, OSError) as error:
         sys.stderr.write(f"ringi-monitor: unusable: {getattr(error, 'message', error)}\n")
         return BLIND
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     headers = {"Authorization": f"Bearer {os.environ[_TOKEN]}"}
     engine = engine_of(os.environ[_DATABASE])
     with httpx.Client(base_url=given.server, headers=headers) as client:
-        monitor = Monitor(client, engine, policy, CheckpointFile(given.state), wait_s=given.wait)
+        monitor = Monitor(client, engine, policy, CheckpointFile(given.state), wait_s=given.wait, stop=stop)
         while True:
             report = monitor.round(organization=str(given.organization) if given.organization else None)
             _say(report, as_json=given.json)
@@ -174,4 +192,5 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _write_metrics(given.metrics, report)
             if given.watch is None:
                 return report.code
-            time.sleep(given.watch)
+            if stop.wait(given.watch):
+                return report.code
