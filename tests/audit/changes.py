@@ -119,7 +119,7 @@ def _uploads(steps: Steps) -> None:
     do("contributor", "POST /uploads", "upload.store", content=uuid4().bytes)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     opened = do("contributor", "POST /uploads/sessions", "upload.open", json={"size": len(content), "digest": digest})
-    place = {"session_id": opened["id"]}
+    place: dict[str, Any] = {"session_id": opened["id"]}
     answer = steps.ground.platform.call(
         "contributor", "PATCH", f"/uploads/sessions/{opened['id']}", content=content, headers={"Upload-Offset": "0"}
     )
@@ -194,7 +194,7 @@ def _versions(steps: Steps) -> None:
     )
     platform.succeeded(registered["job_id"])
     version = f"{IN_PROJECT}/adapters/{{adapter}}/versions/{{selector}}"
-    place = {"adapter": name, "selector": "v1"}
+    place: dict[str, Any] = {"adapter": name, "selector": "v1"}
     origin = {"system": "mlflow", "source": "mlflow.example.jp", "name": "応答", "version": "3"}
     do("contributor", f"POST {version}/origins", "adapter.version.origin", json=origin, **place)
     asked = do("contributor", f"POST {version}/evaluations", "evaluation.request", json={"dataset": DATASET}, **place)
@@ -203,7 +203,7 @@ def _versions(steps: Steps) -> None:
     for user, verb in (("contributor", "deprecate"), ("contributor", "retire"), ("incident_commander", "revoke")):
         do(user, f"POST {version}/{verb}", f"adapter.version.{verb}", json=REASON, **place)
     adapter = platform.as_("contributor").adapters.get(PROJECT, name)
-    tag = {"kind": "adapter", "object_id": adapter.id, "key": "team"}
+    tag: dict[str, Any] = {"kind": "adapter", "object_id": adapter.id, "key": "team"}
     do("contributor", "PUT /tags/{kind}/{object_id}/{key}", "tag.set", json={"value": "金融"}, **tag)
     do("contributor", "DELETE /tags/{kind}/{object_id}/{key}", "tag.remove", **tag)
 
@@ -242,7 +242,8 @@ def _releases(steps: Steps) -> None:
 
 def _subscriptions(steps: Steps) -> None:
     do, name = steps.do, f"s{uuid4().hex[:8]}"
-    one, place = f"{IN_PROJECT}/subscriptions/{{subscription}}", {"subscription": name}
+    one = f"{IN_PROJECT}/subscriptions/{{subscription}}"
+    place: dict[str, Any] = {"subscription": name}
     body = {"name": name, "url": "https://93.184.215.14/ringi", "event_types": ["approval.granted"], "description": "通知先"}
     made = do("deployer", f"POST {IN_PROJECT}/subscriptions", "subscription.create", json=body)["subscription"]
 

@@ -12,6 +12,7 @@ from audit.test_withheld import OWN, Shared, described, entries_of, forged, foun
 from audit.votes import Votes
 from ringi.audit import export
 from ringi.audit.export import Part, write_bundle
+from ringi.audit.models import AuditEvent
 from ringi.audit.ringi_verify import SampleRule, main, verify_bundle
 from ringi.kit.actor import Actor
 from ringi.kit.digests import canonical_json
@@ -106,7 +107,15 @@ def test_a_part_that_claims_to_be_whole_or_another_part_is_refused(tmp_path: Pat
         assert {code for code, _ in found(shared.verify(forged(part, path, bundle=described(part, scope=scope | changed))))} == {
             "entry_left_out"
         }
-    for bad in ({"from": "yesterday"}, {"from": None, "to": None}, {"adapter": "x"}, {"objects": []}, {"more": 1}, {"from": 1}):
+    broken: list[dict[str, object]] = [
+        {"from": "yesterday"},
+        {"from": None, "to": None},
+        {"adapter": "x"},
+        {"objects": []},
+        {"more": 1},
+        {"from": 1},
+    ]
+    for bad in broken:
         assert found(shared.verify(forged(part, path, bundle=described(part, scope=scope | bad)))) == {("audit_bundle_invalid", None)}
     for ranges in ([[4, 4], [4, 4]], [[1, 1]], [[12, 12]], None):
         report = shared.verify(forged(part, path, bundle=described(part, outside=ranges)))
@@ -159,7 +168,7 @@ def test_what_belongs_to_an_adapter_names_its_things_and_none_of_them_may_be_mis
     mine = sorted(shared.ids[:3])
 
     def chosen(_: Session, __: int) -> Part:
-        return Part({"from": None, "to": None, "adapter": mine[0], "objects": mine}, export.AuditEvent.object_id.in_(mine))
+        return Part({"from": None, "to": None, "adapter": mine[0], "objects": mine}, AuditEvent.object_id.in_(mine))
 
     def made(path: Path, votes: Votes) -> Path:
         with sessions() as session:
