@@ -218,7 +218,7 @@ def replay(watched: Watched, tmp_path: Path) -> Replay:
     assert watched.look()["ok"]
     policy, made = Policy.of_log(watched.platform.as_("auditor").audit.key().vkey), Replay()
     with httpx.Client(base_url=watched.platform.server, headers={"Authorization": f"Bearer {MONITOR_TOKEN}"}) as client:
-        made.apply(Log(client, policy, CheckpointFile(tmp_path)).grow())
+        Log(client, policy, CheckpointFile(tmp_path)).grow(lambda entry: made.apply([entry]))
     return made
 
 

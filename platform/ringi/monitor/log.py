@@ -4,7 +4,7 @@ root must be the signed one and extend the one that was kept.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import httpx
@@ -45,8 +45,6 @@ class Log:
         self._frontier = Frontier()
         # The hashes of each height that tiles show above the leaves.
         self._above: dict[int, list[bytes]] = defaultdict(list)
-        # Checked, and not handed out yet: kept when an answer is missing half-way.
-        self._fresh: list[Entry] = []
         self.checkpoint: Checkpoint | None = None
 
     @property
@@ -54,8 +52,11 @@ class Log:
         """How many entries were read and checked."""
         return self._frontier.size
 
-    def grow(self) -> list[Entry]:
-        """The entries up to the newest signed checkpoint that were not read yet. Raises LogFault, LogAway."""
+    def grow(self, take: Callable[[Entry], None]) -> None:
+        """Read on to the newest signed checkpoint; `take` gets each entry once, in order, when its hash and its spelling are right.
+
+        Raises LogFault: then nothing that was taken counts. Raises LogAway: then the next call goes on behind what was taken.
+        """
         note = self._get("checkpoint")
         try:
             # A cosignature may come seconds after the signature; the quorum is for those who are shown a checkpoint to trust.
@@ -66,15 +67,13 @@ class Log:
             raise LogFault(error.code, error.message) from error
         self._must_not_shrink(signed, older)
         for entry in self._read(signed, older):
-            self._fresh.append(entry)
+            take(entry)
         if self._frontier.root() != signed.root:
             raise LogFault("root_not_signed", f"The {signed.size} entries lead to another root than the signed one.")
         self._compare_upper_tiles(signed)
         self.checkpoint = signed
         if older is None or older.size < signed.size:
             self._kept.store(note)
-        added, self._fresh = self._fresh, []
-        return added
 
     def _must_not_shrink(self, signed: Checkpoint, older: Checkpoint | None) -> None:
         if older is not None and older.origin != signed.origin:

@@ -29,7 +29,7 @@ from ringi.audit.signing import CheckpointFile
 from ringi.monitor.compare import Finding, differences
 from ringi.monitor.log import Entry, Log, LogAway, LogFault
 from ringi.monitor.replay import Replay
-from ringi.monitor.tables import engine_of, snapshot
+from ringi.monitor.tables import Snapshot, engine_of, snapshot
 
 FINE, INCIDENT, BLIND = 0, 1, 2
 _TOKEN, _DATABASE = "RINGI_MONITOR_TOKEN", "RINGI_MONITOR_DATABASE_URL"  # the names of settings
@@ -95,28 +95,35 @@ class Monitor:
 
     def _look(self, report: Report, organization: str | None) -> list[Finding]:
         live = snapshot(self._engine)
-        missing = self._read_up_to(live.head, live.pending)
+        missing = self._read_up_to(live)
         checkpoint = self._log.checkpoint
         if checkpoint is not None:
             report.origin, report.size, report.root = checkpoint.origin, checkpoint.size, checkpoint.root.hex()
         report.rows = dict(Counter(kind for kind, _ in live.rows))
-        # What came after the snapshot is not in its rows yet.
-        then = {entry.leaf for entry in self._held if entry.leaf < live.head or entry.event["id"] in live.pending}
-        self._replay.apply(entry for entry in self._held if entry.leaf in then)
-        self._held = [entry for entry in self._held if entry.leaf not in then]
         return [*missing, *differences(self._replay, live.rows, organization=organization)]
 
-    def _read_up_to(self, head: int, pending: frozenset[str]) -> list[Finding]:
-        """Wait until a signed checkpoint covers what the snapshot knows of; what it does not cover in time is a finding."""
-        deadline, waiting = time.monotonic() + self._wait_s, set(pending)
+    def _read_up_to(self, live: Snapshot) -> list[Finding]:
+        """Replay what the snapshot knows of, once a signed checkpoint covers it; what none covers in time is a finding."""
+        deadline, waiting = time.monotonic() + self._wait_s, set(live.pending)
+
+        def take(entry: Entry) -> None:
+            name = entry.event["id"]
+            waiting.discard(name)
+            if entry.leaf < live.head or name in live.pending:
+                self._replay.apply([entry])
+            else:
+                # What came after the snapshot is not in its rows yet.
+                self._held.append(entry)
+
+        before, self._held = self._held, []
+        for entry in before:
+            take(entry)
         while True:
-            added = self._log.grow()
-            self._held += added
-            waiting -= {entry.event["id"] for entry in self._held}
-            if self._log.size >= head and not waiting:
+            self._log.grow(take)
+            if self._log.size >= live.head and not waiting:
                 return []
             if time.monotonic() > deadline:
-                what = f"{len(waiting)} waiting entries and {max(0, head - self._log.size)} leaves"
+                what = f"{len(waiting)} waiting entries and {max(0, live.head - self._log.size)} leaves"
                 return [Finding("log_behind", f"No signed checkpoint covers {what} that the database has had for {self._wait_s:g} s.")]
             if self._stop.wait(_PAUSE_S):
                 raise LogAway("it was stopped")
