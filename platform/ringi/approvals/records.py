@@ -1,6 +1,10 @@
 """The JSON documents of approval rows whose digests stand in the audit log; an export writes them out again from the live rows."""
 
 from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from ringi.approvals.models import ApprovalGrant, ApprovalRequest, ApprovalVote
 
@@ -21,6 +25,12 @@ def request_record(request: ApprovalRequest) -> dict[str, Any]:
         "manifest_digest": request.manifest_digest, "policy_digest": request.policy_digest, "evidence_digest": request.evidence_digest,
         "evidence": list(request.evidence), "requester": str(request.requester_id), "expires_at": f"{request.expires_at:%Y-%m-%dT%H:%M:%S.%fZ}",
     }  # fmt: skip
+
+
+def votes_cast(session: Session, request_id: UUID) -> int:
+    """How many votes a request has: where it ends, its entry says so, and none of them can be left out of an export unseen."""
+    # unscoped: the caller holds the request already.
+    return session.scalar(select(func.count()).where(ApprovalVote.request_id == request_id)) or 0
 
 
 def grant_record(grant: ApprovalGrant) -> dict[str, Any]:

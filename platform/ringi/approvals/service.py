@@ -14,7 +14,7 @@ from ringi.adapters.models import Adapter, AdapterVersion
 from ringi.approvals import announcements, policies, refusals
 from ringi.approvals.models import ApprovalGrant, ApprovalRequest, ApprovalVote
 from ringi.approvals.policy import Decision, EvidenceFact, PolicyDocument, VoteFact, decide, evidence_gaps, seat_for
-from ringi.approvals.records import grant_record, request_record, vote_record
+from ringi.approvals.records import grant_record, request_record, vote_record, votes_cast
 from ringi.approvals.schemas import CastVote, RequestState, VoteDecision
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction, Outcome
@@ -153,7 +153,7 @@ def _note_end(session: Session, actor: Actor, subject: ApprovalRequest, action: 
     """A request that ends without a grant says in which state."""
     audit.record(
         session, actor, action, object_type="approval_request", object_id=subject.id, object_digest=subject.manifest_digest,
-        project_id=subject.project_id, details={"state": subject.state.value},
+        project_id=subject.project_id, details={"state": subject.state.value, "votes": votes_cast(session, subject.id)},
     )  # fmt: skip
 
 
@@ -239,7 +239,9 @@ def _grant(session: Session, actor: Actor, subject: ApprovalRequest, document: P
     grant.audit_event_id = audit.record(
         session, actor, AuditAction.APPROVAL_GRANT, object_type="approval_grant", object_id=grant.id, object_digest=grant.manifest_digest,
         project_id=subject.project_id, policy=subject.policy_digest, record=grant_record(grant),
-        details={"environment": grant.environment, "request": str(subject.id), "version": str(subject.version_id)},
+        details={
+            "environment": grant.environment, "request": str(subject.id), "version": str(subject.version_id), "votes": votes_cast(session, subject.id),
+        },
     )  # fmt: skip
     session.add(grant)
     announcements.granted(session, subject, grant)
@@ -255,7 +257,7 @@ def withdraw(session: Session, actor: Actor, *, request_id: UUID, reason: str) -
     subject.state = RequestState.WITHDRAWN
     audit.record(
         session, actor, AuditAction.APPROVAL_WITHDRAW, object_type="approval_request", object_id=subject.id, object_digest=subject.manifest_digest,
-        project_id=subject.project_id, payload=reason,
+        project_id=subject.project_id, details={"votes": votes_cast(session, subject.id)}, payload=reason,
     )  # fmt: skip
     announcements.withdrawn(session, subject)
     return subject

@@ -17,8 +17,8 @@ log. Exactly the declared entries may be absent, and a present one must name the
 read from its hash: a withheld entry of one's own shows by a record without its entry, and against an older bundle that has it.
 
 A bundle of a part (a period, or an adapter) declares which part, and leaves out what lies outside. Of a period nothing can be left out as
-lying outside: every own entry from before its beginning to behind its end is there. Of an adapter, what others refer to must be there; an
-entry that nothing refers to (a vote) may be missing without a sign, but against a bundle that has it.
+lying outside: every own entry from before its beginning to behind its end is there. Of an adapter, what others refer to must be there, and
+as many votes as a decided request had; an entry that nothing refers to may be missing without a sign, but against a bundle that has it.
 
 Formats: RFC 6962 and 9162 (tree), C2SP signed-note, tlog-checkpoint, tlog-cosignature, tlog-policy, tlog-proof, tlog-tiles (entries), RFC 8785
 (canonical JSON), APPNOTE 6.3.10 (ZIP). The platform imports this file, so there is no second reader of these formats in it.
@@ -1238,6 +1238,7 @@ class _Part:
         self._leaves_out = False
         self._since_shown: int | None = None
         self._spoken_of: set[str] = set()
+        self._votes: Counter[str] = Counter()
         self._referred: dict[str, Claim] = {}
 
     def leave_out(self, index: int, *, foreign: bool) -> None:
@@ -1266,10 +1267,17 @@ class _Part:
 
     def _refer(self, claim: Claim, entry: bytes) -> None:
         self._spoken_of.add(str(claim.id))
-        details = json.loads(entry)["details"] or {}
+        event = json.loads(entry)
+        details = event["details"] or {}
         for name in _REFERENCES:
             if _UUID.fullmatch(str(details.get(name))):
                 self._referred.setdefault(str(details[name]), claim)
+        if claim.action == "approval.vote" and event["outcome"] == "ok":
+            self._votes[str(details.get("request"))] += 1
+        elif isinstance(details.get("votes"), int):
+            shown = self._votes[str(details.get("request", claim.id))]
+            if shown != details["votes"]:
+                self._left_out(f"Entry {claim.leaf} says that {details['votes']} votes were cast; {shown} of them are shown.", claim)
 
     def finish(self) -> None:
         """After the last entry."""
@@ -1518,7 +1526,8 @@ def _say(line: str) -> None:
 # What a part proves beyond that each entry shown is in the log: by whether it is a period.
 _PROVES = {
     True: "No entry of this organisation in that time is missing, unless it is passed off as another organisation's.",
-    False: "Each entry shown is in the log; it does not prove that there is no other about this adapter. A whole export does, or --against one.",
+    False: "Each entry shown is in the log, with what it refers to and every vote of a decided request; it does not prove that there is no other "
+    "about this adapter. A whole export does, or --against one.",
 }
 
 
