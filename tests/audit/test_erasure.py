@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 from zipfile import ZipFile
@@ -168,7 +169,17 @@ def test_an_erased_person_is_nowhere_in_the_database_and_every_proof_holds(two_v
     assert records_of(new)[str(other.id)] == records_of(old)[str(other.id)]
     proof = platform.call("auditor", "GET", f"/audit/events/{entries['approval.vote'].event_id}/proof")
     assert proof.status_code == 200
+    told_without_words(platform, request, erased.name, entries["approval.vote"].event_id, at=entries["release.publish"].ts)
     every_way_in_is_shut(platform, erased.name)
+
+
+def told_without_words(platform: Platform, request: ApprovalOut, voter: str, entry: UUID, *, at: datetime) -> None:
+    """What was approved then is still told, by whom, and proven by the entry; why is not, and so the row cannot be compared."""
+    approved = list(platform.as_("auditor").audit.approved_then(at.isoformat(), PROJECT))
+    (ballot,) = next(one for one in approved if one.environment == request.environment).votes
+    assert (ballot.voter, ballot.reason) == (voter, None)
+    assert ballot.said is not None
+    assert (ballot.said.event_id, ballot.said.agrees) == (entry, None)
 
 
 def every_way_in_is_shut(platform: Platform, pseudonym: str) -> None:

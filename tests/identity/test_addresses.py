@@ -40,7 +40,7 @@ def test_a_token_is_good_from_its_networks_alone_and_a_try_from_elsewhere_is_in_
     assert here.details.networks == [HERE, ELSEWHERE]
     assert shown(here.token).identity.whoami().name == "serving"
     elsewhere = identity.issue_token("serving", networks=[ELSEWHERE, "2001:db8::/32"])
-    with refused("unauthenticated", 401) as caught:
+    with refused("wrong_address", 401) as caught:
         shown(elsewhere.token).identity.whoami()
     assert caught.details["reason"] == "address"
     newest = platform.logged("authentication.refuse")[0]

@@ -214,6 +214,22 @@ def test_nobody_makes_a_token_that_acts_as_another_person_and_no_token_makes_one
         robot.identity.issue_own_token()
 
 
+def test_a_link_and_a_token_of_ones_own_leave_an_event(company: Company, shared_platform: Processes) -> None:
+    """The two changes that need an identity provider; every other one is made in tests/audit/test_every_route.py."""
+    with company.admin() as chief:
+        linked = chief.identity.create_user(f"user-{uuid4().hex[:6]}", display_name="鈴木")
+    name, subject = linked.name, f"subject-of-{linked.name}"
+    asked = (
+        (company.provider.token(company.chief), "PUT", f"/users/{name}/subject", {"subject": subject}, "user.link"),
+        (company.provider.token(subject), "POST", "/tokens", {"name": "自分の"}, "token.issue"),
+    )
+    for token, method, path, body, action in asked:
+        answer = company.call(token, method, path, json=body)
+        assert answer.is_success, answer.text
+        (entry,) = [one for one in _entries(shared_platform, action) if one["request_id"] == answer.headers["X-Request-Id"]]
+        assert entry["outcome"] == "ok"
+
+
 def test_a_person_is_said_once_and_is_one_user_of_the_whole_deployment(company: Company) -> None:
     name, subject = company.person()
     with company.admin() as chief:

@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from ringi.audit import ringi_verify
 from ringi.audit.ringi_verify import verify_bundle
 from support.running_platform import PROJECT, Platform
 from support.story import ADAPTER
@@ -18,6 +19,7 @@ from support.waiting import until
 _VERIFY = """
 import json, sys
 from pathlib import Path
+from ringi.audit import ringi_verify
 from ringi.audit.ringi_verify import verify_bundle
 report = verify_bundle(Path(sys.argv[1]), sys.argv[2])
 loaded = sorted({"sqlalchemy", "psycopg", "httpx", "fastapi"} & set(sys.modules))
@@ -59,7 +61,9 @@ def an_export_verifies_offline_until_someone_edits(platform: Platform, tmp_path:
 
 def verified_on_a_machine_without_a_database(bundle: Path, key: str) -> None:
     command = [sys.executable, "-c", _VERIFY, str(bundle), key]
-    done = subprocess.run(command, env={"PATH": ""}, capture_output=True, text=True, check=False, cwd=bundle.parent)
+    # This code, wherever the interpreter's own installation comes from.
+    environment = {"PATH": "", "PYTHONPATH": str(Path(ringi_verify.__file__).parents[2])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=bundle.parent)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert (said["ok"], said["loaded"]) == (True, [])

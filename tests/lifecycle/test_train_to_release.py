@@ -1,11 +1,13 @@
 """One adapter, end to end, as the README tells it: eleven steps by separate users over real processes, with a model built in code."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from lifecycle.edited_rows import an_export_verifies_offline_until_someone_edits
@@ -18,7 +20,7 @@ from ringi.kit.digests import sha256_file
 from ringi_workers.demo.broken_adapters import wrong_prefix_adapter, zero_b_adapter
 from support.hub_client import HubClient
 from support.refusals import refused
-from support.running_platform import PROJECT, Platform
+from support.running_platform import MONITOR_TOKEN, PROJECT, Platform
 from support.story import ADAPTER, BASE, PLAN, Sources, approved, evaluated, published, registered, registered_base, sealed_dataset
 from support.waiting import until
 
@@ -50,6 +52,7 @@ def test_one_adapter_is_trained_judged_approved_released_pulled_flagged_and_audi
     real_clients_pull_what_was_approved(platform, tmp_path)
     new_base_revisions_flag_every_adapter_and_move_nothing(platform, sources, tmp_path, base_digest)
     the_trail_says_who_did_what(platform)
+    the_monitor_finds_what_the_log_says(platform, tmp_path)
     an_export_verifies_offline_until_someone_edits(platform, tmp_path)
 
 
@@ -227,6 +230,28 @@ def real_clients_pull_what_was_approved(platform: Platform, tmp_path: Path) -> N
     )
     assert {name: sha256_file(Path(answers["tag"].value) / name) for name in digests} == digests
     assert answers["unknown"].error == "RevisionNotFoundError"
+
+
+def the_monitor_finds_what_the_log_says(platform: Platform, tmp_path: Path) -> None:
+    url = platform.processes.urls.superuser_url
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        (organization,) = connection.execute("SELECT id FROM organizations WHERE name = %s", [platform.organization]).fetchone() or ("",)
+    trust = tmp_path / "trust"
+    trust.write_text(f"log {platform.as_('auditor').audit.key().vkey}\nquorum none\n")
+    command = [
+        sys.executable,
+        "-m",
+        "ringi.monitor",
+        "--server",
+        platform.server,
+        "--trust",
+        str(trust),
+        "--state",
+        str(tmp_path / "monitor"),
+    ]
+    told = os.environ | {"RINGI_MONITOR_TOKEN": MONITOR_TOKEN, "RINGI_MONITOR_DATABASE_URL": url}
+    done = subprocess.run([*command, "--organization", str(organization)], env=told, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def the_trail_says_who_did_what(platform: Platform) -> None:

@@ -135,10 +135,15 @@ def register(session: Session, actor: Actor, *, adapter: Adapter, files: Sequenc
     payload = InspectPayload(adapter_id=adapter.id, adapter_name=adapter.reference, base=base, files=refs)
     # Many versions of an adapter may be on their way at once (they are numbered when sealed), but not the same one twice.
     same = hex_of(sha256_json([base.digest, [[ref.path, ref.digest] for ref in refs]]))
-    return jobs.enqueue(
+    job = jobs.enqueue(
         session, actor, JobKind.INSPECT, payload, subject=f"adapter {adapter.reference}", project_id=adapter.project_id,
         exclusive_key=f"inspect:{adapter.id}:{same}", adds_bytes=sum(ref.size for ref in refs),
     )  # fmt: skip
+    audit.record(
+        session, actor, AuditAction.ADAPTER_VERSION_REGISTER, object_type="adapter", object_id=adapter.id, project_id=adapter.project_id,
+        details={"job": str(job.id), "base_revision": str(revision.id)},
+    )  # fmt: skip
+    return job
 
 
 def check_content(refs: Sequence[FileRef], base: BaseRef) -> None:

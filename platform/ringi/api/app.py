@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from ringi.adapters.endpoints import router as adapters
+from ringi.api.as_of import router as as_of
 from ringi.api.audit import router as audit
 from ringi.api.audit_log import router as audit_log
 from ringi.api.catalogue import router as catalogue
@@ -26,6 +27,7 @@ from ringi.evaluation.endpoints import router as evaluation
 from ringi.events.endpoints import router as events
 from ringi.fleet.endpoints import router as fleet
 from ringi.hub.endpoints import router as hub
+from ringi.identity.denials import note_refusal
 from ringi.identity.endpoints import router as identity
 from ringi.identity.provider import get_provider
 from ringi.jobs.endpoints import router as jobs
@@ -72,6 +74,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     audit,
     audit_log,
     erasure,
+    as_of,
 )
 
 
@@ -99,7 +102,7 @@ def create_app() -> FastAPI:
         redirect_slashes=False,
     )
     app.add_middleware(BodyLimit, streamed=STREAMED)
-    errors.install(app)
+    errors.install(app, before_refusal=note_refusal)
     for router in ROUTERS:
         app.include_router(router, prefix=API_PREFIX)
     app.include_router(health)

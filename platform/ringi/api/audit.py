@@ -20,11 +20,13 @@ from starlette.background import BackgroundTask
 
 from ringi.adapters import service as adapters
 from ringi.adapters.models import AdapterVersion
+from ringi.api import audit_parts
 from ringi.api.audit_lists import EVENTS, TRAIL
+from ringi.api.audit_parts import BadTime, NoSuchPart, read_bound
 from ringi.api.audit_schemas import AuditEntryOut, AuditKeyOut
 from ringi.api.live_records import RECORD_TYPES, live_records
 from ringi.approvals.models import ApprovalGrant, ApprovalRequest, ApprovalVote
-from ringi.audit import export, personal, signing
+from ringi.audit import export, personal, sampling, signing
 from ringi.audit import service as audit
 from ringi.audit.models import AuditEvent, AuditLeaf
 from ringi.audit.published import AuditNotSigned, published
@@ -32,6 +34,7 @@ from ringi.audit.schemas import AuditAction
 from ringi.compatibility.models import CompatibilityAssessment
 from ringi.db.session import platform_transaction
 from ringi.evaluation.models import Evaluation
+from ringi.identity import service as identity
 from ringi.identity.dependencies import InProject, allowed, allowed_in_project
 from ringi.identity.models import User
 from ringi.identity.permissions import Permission
@@ -153,16 +156,32 @@ def checkpoint(session: SessionDep, actor: Annotated[Actor, allowed(Permission.O
 ZIP: dict[int | str, dict[str, Any]] = {200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}}
 
 
-@router.post("/audit/export", response_class=FileResponse, responses=responses(AuditNotSigned) | ZIP)
-def export_log(session: SessionDep, actor: Annotated[Actor, allowed(Permission.AUDIT_EXPORT)]) -> FileResponse:
+@router.post("/audit/export", response_class=FileResponse, responses=responses(AuditNotSigned, BadTime, NoSuchPart) | ZIP)
+def export_log(
+    session: SessionDep,
+    actor: Annotated[Actor, allowed(Permission.AUDIT_EXPORT)],
+    since: Annotated[str | None, Query(alias="from", max_length=40, description="Only entries at or after this time.")] = None,
+    until: Annotated[str | None, Query(alias="to", max_length=40, description="Only entries before this time.")] = None,
+    project: Annotated[str | None, Query(max_length=64, description="With `adapter`: only what belongs to it.")] = None,
+    adapter: Annotated[str | None, Query(max_length=64)] = None,
+) -> FileResponse:
     """The organisation's entries and state rows with the signed checkpoint of the whole log, as one file that verifies offline.
 
-    Of entries of other organisations, and of none, it holds only the hashes that the checkpoint's proof needs.
+    Of entries of other organisations and of none, and of those outside of a chosen part, it holds only the hashes that the checkpoint's
+    proof needs.
     """
+    begin, end = read_bound("from", since), read_bound("to", until)
+    audit_parts.check(since=begin, until=end, project=project, adapter=adapter)
     # Without this, an actor of no organisation would be an operator, who exports the whole log.
     if actor.organization_id is None:
         raise Forbidden(Permission.AUDIT_EXPORT, where="this organisation")
     records = partial(live_records, organization_id=actor.organization_id)
+    chosen = None
+    if project is not None and adapter is not None:
+        place = identity.find_project(session, actor, project)
+        chosen = audit_parts.of_adapter(adapters.find(session, actor, project=place, name=adapter))
+    elif begin or end:
+        chosen = export.period(sampling.written(begin), sampling.written(end), actor.organization_id)
     # Built on disk first: a bundle that fails half-way must not look like a download that ended well.
     with tempfile.NamedTemporaryFile(prefix="ringi-audit-", suffix=".zip", delete=False) as out:
         path = Path(out.name)
@@ -173,15 +192,15 @@ def export_log(session: SessionDep, actor: Annotated[Actor, allowed(Permission.A
             # what is withheld is told from what is missing.
             with platform_transaction() as snapshot:
                 export.write_bundle(
-                    snapshot,
-                    path,
-                    records,
-                    organization_id=actor.organization_id,
-                    record_types=RECORD_TYPES,
-                    vkey=None if key.also else key.vkey,
-                )
+                    snapshot, path, records, organization_id=actor.organization_id, record_types=RECORD_TYPES,
+                    vkey=None if key.also else key.vkey, chosen=chosen,
+                )  # fmt: skip
         except BaseException:
             path.unlink()
             raise
-    audit.record(session, actor, AuditAction.AUDIT_EXPORT, object_type="audit_log", object_id=get_settings().audit_origin)
+    part = {"from": sampling.written(begin), "to": sampling.written(end), "adapter": chosen and adapter and f"{project}/{adapter}"}
+    audit.record(
+        session, actor, AuditAction.AUDIT_EXPORT, object_type="audit_log", object_id=get_settings().audit_origin,
+        details={name: value for name, value in part.items() if value} or None,
+    )  # fmt: skip
     return FileResponse(path, media_type="application/zip", filename="ringi-audit.zip", background=BackgroundTask(path.unlink))

@@ -7,7 +7,6 @@ other one with the length 0; the deployment's monitor (RINGI_MONITOR_TOKEN) gets
 import hmac
 import secrets
 from collections.abc import Callable
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from ringi.api.audit import Auditor, entries_out
+from ringi.api.audit_parts import BadTime, read_bound
 from ringi.api.audit_schemas import ConsistencyOut, SampleOut
 from ringi.audit import reading, sampling
 from ringi.audit.published import AuditNotSigned, newest_signed, published
@@ -25,8 +25,7 @@ from ringi.db.session import platform_transaction
 from ringi.identity.dependencies import Bearer, allowed
 from ringi.identity.permissions import Permission
 from ringi.kit.actor import Actor, ActorKind, system_actor
-from ringi.kit.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
-from ringi.kit.times import FORMS, read_time
+from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.settings import get_settings
 from ringi.web.errors import responses
 from ringi.web.route import ApiRoute
@@ -41,15 +40,6 @@ _auditor: Callable[..., Actor] = allowed(Permission.AUDIT_READ).dependency
 router = APIRouter(
     route_class=ApiRoute, tags=["audit"], responses=responses(Unauthenticated, Forbidden, NotFound, AuditNotSigned)
 )  # fmt: skip
-
-
-class BadTime(InvalidInput):
-    """A bound of a period is no time."""
-
-    code = "bad_time"
-
-    def __init__(self, name: str, text: str) -> None:
-        super().__init__(f"'{name}={text[:40]}' is no time.", next_step=f"Write {FORMS}.")
 
 
 def log_reader(request: Request, session: SessionDep, credentials: Bearer) -> Actor:
@@ -114,13 +104,6 @@ def log_consistency(
     return ConsistencyOut(old=found.old, new=found.new, proof=[encode_base64(one) for one in found.hashes], checkpoint=note)
 
 
-def _time(name: str, text: str | None) -> datetime | None:
-    try:
-        return None if text is None else read_time(text).at
-    except ValueError as error:
-        raise BadTime(name, text or "") from error
-
-
 @router.get("/audit/sample", responses=responses(BadTime))
 def draw_sample(
     session: SessionDep,
@@ -135,8 +118,8 @@ def draw_sample(
 ) -> SampleOut:
     """A population of the organisation's entries, counted, and a sample of it that anybody who holds the export can draw again."""
     found = sampling.sample(
-        session, actor.organization_id, seed=seed or secrets.token_hex(16), size=size, action=action, since=_time("from", since),
-        until=_time("to", until),
+        session, actor.organization_id, seed=seed or secrets.token_hex(16), size=size, action=action, since=read_bound("from", since),
+        until=read_bound("to", until),
     )  # fmt: skip
     rule, drawn = found.rule, found.drawn
     return SampleOut(

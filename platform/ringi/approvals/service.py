@@ -14,7 +14,7 @@ from ringi.adapters.models import Adapter, AdapterVersion
 from ringi.approvals import announcements, policies, refusals
 from ringi.approvals.models import ApprovalGrant, ApprovalRequest, ApprovalVote
 from ringi.approvals.policy import Decision, EvidenceFact, PolicyDocument, VoteFact, decide, evidence_gaps, seat_for
-from ringi.approvals.records import grant_record, vote_record
+from ringi.approvals.records import grant_record, request_record, vote_record, votes_cast
 from ringi.approvals.schemas import CastVote, RequestState, VoteDecision
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction, Outcome
@@ -77,6 +77,7 @@ def request(session: Session, actor: Actor, *, version: AdapterVersion, environm
         if other.expires_at > now:
             raise refusals.RequestOpen(other)
         other.state, other.version = RequestState.EXPIRED, version
+        _note_end(session, actor, other, AuditAction.APPROVAL_LAPSE)
         announcements.lapsed(session, other)
     policy = policies.current(session, version.project_id, environment=environment)
     document = PolicyDocument.model_validate(policy.document)
@@ -93,7 +94,7 @@ def request(session: Session, actor: Actor, *, version: AdapterVersion, environm
     session.flush()  # the request's id goes into the audit event
     audit.record(
         session, actor, AuditAction.APPROVAL_REQUEST, object_type="approval_request", object_id=opened_request.id, object_digest=version.manifest_digest,
-        project_id=version.project_id, policy=policy.digest,
+        project_id=version.project_id, policy=policy.digest, record=request_record(opened_request),
         details={"environment": environment, "evidence": opened_request.evidence_digest, "version": str(version.id)}, payload=note or None,
     )  # fmt: skip
     found = find(session, actor, opened_request.id)
@@ -108,6 +109,7 @@ def vote(session: Session, actor: Actor, *, request_id: UUID, ballot: CastVote) 
     except refusals.VoteRefused as refusal:
         session.rollback()  # gives the row lock back before the denial is written in a transaction of its own
         _note_denial(actor, request_id, refusal)
+        refusal.noted = True
         raise
 
 
@@ -142,9 +144,18 @@ def _vote(session: Session, actor: Actor, *, request_id: UUID, ballot: CastVote)
     if decision.outcome == "approved":
         _grant(session, actor, subject, document, now)
     elif decision.outcome is not None:
+        _note_end(session, actor, subject, AuditAction.APPROVAL_REFUSE)
         announcements.refused(session, subject)
     session.flush()
     return subject
+
+
+def _note_end(session: Session, actor: Actor, subject: ApprovalRequest, action: AuditAction) -> None:
+    """A request that ends without a grant says in which state."""
+    audit.record(
+        session, actor, action, object_type="approval_request", object_id=subject.id, object_digest=subject.manifest_digest,
+        project_id=subject.project_id, details={"state": subject.state.value, "votes": votes_cast(session, subject.id)},
+    )  # fmt: skip
 
 
 def _refuse_ended_or_stale(
@@ -229,7 +240,9 @@ def _grant(session: Session, actor: Actor, subject: ApprovalRequest, document: P
     grant.audit_event_id = audit.record(
         session, actor, AuditAction.APPROVAL_GRANT, object_type="approval_grant", object_id=grant.id, object_digest=grant.manifest_digest,
         project_id=subject.project_id, policy=subject.policy_digest, record=grant_record(grant),
-        details={"environment": grant.environment, "request": str(subject.id), "version": str(subject.version_id)},
+        details={
+            "environment": grant.environment, "request": str(subject.id), "version": str(subject.version_id), "votes": votes_cast(session, subject.id),
+        },
     )  # fmt: skip
     session.add(grant)
     announcements.granted(session, subject, grant)
@@ -245,7 +258,7 @@ def withdraw(session: Session, actor: Actor, *, request_id: UUID, reason: str) -
     subject.state = RequestState.WITHDRAWN
     audit.record(
         session, actor, AuditAction.APPROVAL_WITHDRAW, object_type="approval_request", object_id=subject.id, object_digest=subject.manifest_digest,
-        project_id=subject.project_id, payload=reason,
+        project_id=subject.project_id, details={"votes": votes_cast(session, subject.id)}, payload=reason,
     )  # fmt: skip
     announcements.withdrawn(session, subject)
     return subject
@@ -257,6 +270,7 @@ def _note_denial(actor: Actor, request_id: UUID, refusal: refusals.VoteRefused) 
         subject = find(session, actor, request_id, lock=True)
         if refusal.ends_as is not None and subject.state == RequestState.IN_REVIEW:
             subject.state = refusal.ends_as
+            _note_end(session, actor, subject, AuditAction.APPROVAL_LAPSE)
             announcements.lapsed(session, subject)
         audit.record(
             session, actor, AuditAction.APPROVAL_VOTE, object_type="approval_request", object_id=request_id, object_digest=subject.manifest_digest,

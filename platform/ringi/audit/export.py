@@ -9,11 +9,15 @@ An export for an organisation shows the entries that carry its id. Every other e
 and its stored leaf hash in `leaves.bin`, which reveals nothing since an entry holds random ids. That goes for entries of no organisation
 too, whatever they are about: nobody's entry is shown to everybody, and exporting the log is recorded for the organisation that did it.
 What a tenant does learn is how many entries the others wrote, and between which of its own.
+
+An export of a part (`period`, or what belongs to an adapter) leaves out the organisation's entries beyond it in the same way, under a list of
+their own, and brings the records whose newest entry it shows. A period shows one own entry more on either side, so that its bounds are proven.
 """
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import nullcontext
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from uuid import UUID
@@ -48,6 +52,37 @@ class ExportSummary(NamedTuple):
     unsealed: int
 
 
+class Part(NamedTuple):
+    """A part of the log: `scope` is what bundle.json says of it (ringi_verify.Scope), `covers` the condition on AuditEvent and AuditLeaf."""
+
+    scope: dict[str, Any]
+    covers: ColumnElement[bool]
+
+
+# Said in the export's own snapshot, for so many leaves.
+Chosen = Callable[[Session, int], Part]
+
+
+def period(since: str | None, until: str | None, organization_id: UUID | None) -> Chosen:
+    """What the organisation wrote at or after `since` and before `until` (as events write times), with one entry more on either side."""
+
+    def chosen(session: Session, size: int) -> Part:
+        leaf, own = AuditLeaf.leaf_index, (_own(organization_id), AuditLeaf.leaf_index < size)
+        joined = AuditEvent.id == AuditLeaf.event_id
+
+        def one(what: ColumnElement[int | None], *where: ColumnElement[bool]) -> int | None:
+            return session.scalar(select(what).select_from(AuditLeaf).join(AuditEvent, joined).where(*own, *where))
+
+        first = one(func.min(leaf), AuditEvent.ts >= datetime.fromisoformat(since)) if since else 0
+        last = one(func.max(leaf), AuditEvent.ts < datetime.fromisoformat(until)) if until else size
+        begin = one(func.max(leaf), leaf < (size if first is None else first))
+        end = one(func.min(leaf), leaf > (-1 if last is None else last))
+        covers = and_(leaf >= (begin or 0), leaf <= (size if end is None else end))
+        return Part({"from": since, "to": until, "adapter": None, "objects": None}, covers)
+
+    return chosen
+
+
 def is_sealed(session: Session) -> bool:
     """Whether the newest checkpoint covers every committed event, so that an export leaves nothing out."""
     newest = session.scalar(select(func.max(AuditCheckpoint.size))) or 0
@@ -73,27 +108,29 @@ def write_bundle(
     organization_id: UUID | None,
     record_types: Collection[str],
     vkey: str | None = None,
+    chosen: Chosen | None = None,
 ) -> ExportSummary:
     """Stream the bundle to `out`; memory does not grow with the log, but for the ranges of what is withheld.
 
-    `organization_id` None exports the whole log, for the operator; otherwise `records` must yield rows of that organisation only.
+    `chosen` is the part of the log that is shown; without it all of it is. `organization_id` None exports the whole log, for the operator; otherwise `records` must yield rows of that organisation only.
     `session` must be fresh: everything is read in one REPEATABLE READ snapshot, `records` too. `record_types` are the object types of which
     `records` yields every row; for them each event's `after` must be the digest of a RecordRow. Raises AuditNotSigned.
     """
     session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
     checkpoint, note = published(session)
+    part = chosen(session, checkpoint.size) if chosen is not None else None
     with out.open("wb") if isinstance(out, Path) else nullcontext(out) as stream:
         writer = BundleWriter(stream)
         with writer.member("checkpoint") as member:
             member.write(note)
         with writer.member("entries.bin") as member:
-            seen, withheld = _write_entries(session, member, checkpoint.size, organization_id)
+            seen, withheld, outside = _write_entries(session, member, checkpoint.size, organization_id, part)
         with writer.member("leaves.bin") as member:
             _write_leaves(session, member, checkpoint.size)
         with writer.member("nodes.bin") as member:
             _write_nodes(session, member, checkpoint.size)
         with writer.member("records.jsonl") as member:
-            written, unsealed = _write_records(session, member, records(session), checkpoint.size, organization_id)
+            written, unsealed = _write_records(session, member, records(session), checkpoint.size, organization_id, part)
         description = {
             "format": FORMAT,
             "origin": checkpoint.origin,
@@ -103,6 +140,8 @@ def write_bundle(
             "withheld": withheld,
             "record_types": sorted(seen.intersection(record_types)),
             "unsealed": unsealed,
+            "scope": part.scope if part is not None else None,
+            "outside": outside,
         }
         with writer.member("bundle.json") as member:
             member.write(canonical_json(description))
@@ -110,35 +149,43 @@ def write_bundle(
     return ExportSummary(checkpoint.size, written, len(unsealed))
 
 
-def _shown(organization_id: UUID | None) -> ColumnElement[bool]:
+def _own(organization_id: UUID | None) -> ColumnElement[bool]:
     return true() if organization_id is None else AuditEvent.organization_id.is_not_distinct_from(organization_id)
 
 
-def _write_entries(session: Session, member: MemberStream, size: int, organization_id: UUID | None) -> tuple[set[str], list[list[int]]]:
-    """Entries 0..size-1; returns the object types that have an `after` in a shown entry, and the ranges of the withheld ones."""
-    shown = _shown(organization_id)
+def _write_entries(
+    session: Session, member: MemberStream, size: int, organization_id: UUID | None, part: Part | None
+) -> tuple[set[str], list[list[int]], list[list[int]]]:
+    """Entries 0..size-1; returns the object types that have an `after` in a shown entry, and the ranges of the withheld ones and of those
+    outside of the part.
+    """
+    own, covered = _own(organization_id), part.covers if part is not None else true()
     # An event that is gone is nobody's: it stays an undeclared hole.
-    foreign = and_(AuditEvent.id.is_not(None), not_(shown))
+    there = AuditEvent.id.is_not(None)
+    foreign, beyond = and_(there, not_(own)), and_(there, own, not_(covered))
     query = (
-        select(AuditLeaf.leaf_index, case((shown, AuditEvent.body)), foreign)
+        select(AuditLeaf.leaf_index, case((and_(own, covered), AuditEvent.body)), foreign.label("is_foreign"), beyond.label("is_beyond"))
         .outerjoin(AuditEvent, AuditEvent.id == AuditLeaf.event_id)
         .where(AuditLeaf.leaf_index < size)
         .order_by(AuditLeaf.leaf_index)
     )
     seen: set[str] = set()
     withheld: list[list[int]] = []
+    outside: list[list[int]] = []
     at = 0
-    for index, body, hidden in session.execute(query, execution_options={"yield_per": _ROWS}):
+    for index, body, is_foreign, is_beyond in session.execute(query, execution_options={"yield_per": _ROWS}):
         member.write(b"\x00\x00" * (index - at))
         entry = body or b""
         member.write(len(entry).to_bytes(2, "big") + entry)
         at = index + 1
         if b'"after":"' in entry:
             seen.update(_object_type(entry))
-        if hidden:
+        if is_foreign:
             _extend(withheld, index)
+        elif is_beyond:
+            _extend(outside, index)
     member.write(b"\x00\x00" * (size - at))
-    return seen, withheld
+    return seen, withheld, outside
 
 
 def _extend(ranges: list[list[int]], index: int) -> None:
@@ -182,19 +229,23 @@ def _write_nodes(session: Session, member: MemberStream, size: int) -> None:
 
 
 def _write_records(
-    session: Session, member: MemberStream, records: Iterable[RecordRow], size: int, organization_id: UUID | None
+    session: Session, member: MemberStream, records: Iterable[RecordRow], size: int, organization_id: UUID | None, part: Part | None
 ) -> tuple[int, list[dict[str, str]]]:
-    """One canonical line a row, tied to its object's newest shown event under the checkpoint."""
+    """One canonical line a row, tied to its object's newest event under the checkpoint; of a part, the rows of which it shows an entry."""
     written, unsealed = 0, []
     for row in records:
         events = (
             select(AuditEvent.event_id, AuditLeaf.leaf_index)
             .outerjoin(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
             .where(AuditEvent.object_type == row.type, AuditEvent.object_id == row.id, AuditEvent.after_digest.is_not(None))
-            .where(_shown(organization_id))
+            .where(_own(organization_id))
         )
-        sealed = session.execute(events.where(AuditLeaf.leaf_index < size).order_by(AuditLeaf.leaf_index.desc()).limit(1)).one_or_none()
-        newer = session.execute(events.where(func.coalesce(AuditLeaf.leaf_index, size) >= size).limit(1)).one_or_none()
+        covered = events.where(AuditLeaf.leaf_index < size, part.covers if part is not None else true())
+        sealed = session.execute(covered.order_by(AuditLeaf.leaf_index.desc()).limit(1)).one_or_none()
+        if part is not None and sealed is None:
+            continue
+        known = sealed.leaf_index if part is not None and sealed is not None else size - 1
+        newer = session.execute(events.where(func.coalesce(AuditLeaf.leaf_index, size) > known).limit(1)).one_or_none()
         if newer is None:
             event_id = str(sealed.event_id) if sealed else None
             member.write(canonical_json({"event_id": event_id, "type": row.type, "id": row.id, "record": row.record}) + b"\n")

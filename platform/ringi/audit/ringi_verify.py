@@ -16,6 +16,10 @@ A bundle of one organisation withholds the entries of others: their stored leaf 
 log. Exactly the declared entries may be absent, and a present one must name the bundle's organisation. Whose an absent entry is cannot be
 read from its hash: a withheld entry of one's own shows by a record without its entry, and against an older bundle that has it.
 
+A bundle of a part (a period, or an adapter) declares which part, and leaves out what lies outside. Of a period nothing can be left out as
+lying outside: every own entry from before its beginning to behind its end is there. Of an adapter, what others refer to must be there, and
+as many votes as a decided request had; an entry that nothing refers to may be missing without a sign, but against a bundle that has it.
+
 Formats: RFC 6962 and 9162 (tree), C2SP signed-note, tlog-checkpoint, tlog-cosignature, tlog-policy, tlog-proof, tlog-tiles (entries), RFC 8785
 (canonical JSON), APPNOTE 6.3.10 (ZIP). The platform imports this file, so there is no second reader of these formats in it.
 """
@@ -32,8 +36,9 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, ClassVar, NamedTuple, Self, TypeGuard
@@ -802,8 +807,10 @@ class VerifyReport:
 
     `signers`: the vkeys that signed the checkpoint; `witnesses`: who of the trust file cosigned it. `withheld`: entries without bytes that
     the bundle declares as not of its organisation's; each counts with its stored leaf hash only. `unsealed`: records that changed after the
-    checkpoint and come with a later export. `erased`: records that are here without the words of a person who was erased. `not_included`: how many objects of each type the log speaks of and this bundle brings no
-    records for. `sample`: what was asked to be drawn. `problem_count` goes on counting after `problems` is full.
+    checkpoint and come with a later export. `erased`: records that are here without the words of a person who was erased. `not_included`: how
+    many objects of each type the log speaks of and this bundle brings no records for. `scope`: which part of the log the bundle shows, None for
+    all of it; `outside`: entries that it leaves out as not of that part, each with its hash. `sample`: what was asked to be drawn.
+    `problem_count` goes on counting after `problems` is full.
     """
 
     origin: str | None = None
@@ -812,6 +819,8 @@ class VerifyReport:
     signers: list[str] = field(default_factory=list)
     witnesses: list[str] = field(default_factory=list)
     withheld: int = 0
+    scope: "Scope | None" = None
+    outside: int = 0
     records: int = 0
     unsealed: int = 0
     erased: int = 0
@@ -882,9 +891,40 @@ def draw(seed: str, root: bytes, population: Sequence[int], size: int) -> Drawn:
 
 # --- What a bundle says of itself ---------------------------------------------------------------------------------------------------
 
-FORMAT = "ringi-audit-bundle/2"
+FORMAT = "ringi-audit-bundle/3"
+# Without parts; what auditors have kept goes on verifying.
+_FORMAT_2 = "ringi-audit-bundle/2"
 MAX_DESCRIPTION_BYTES = 64 * 1024 * 1024
-_DESCRIPTION_KEYS = {"format", "origin", "size", "vkey", "organization", "withheld", "record_types", "unsealed"}
+_PART_KEYS = {"scope", "outside"}
+_DESCRIPTION_KEYS = {"format", "origin", "size", "vkey", "organization", "withheld", "record_types", "unsealed"} | _PART_KEYS
+_SCOPE_KEYS = {"from", "to", "adapter", "objects"}
+_A_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The part of the log that a bundle shows: a period (at or after `since`, before `until`), or what belongs to an adapter.
+
+    `objects` are the ids of the things that belong to the adapter; None for a period.
+    """
+
+    since: str | None
+    until: str | None
+    adapter: str | None
+    objects: frozenset[str] | None = field(repr=False)
+
+    def covers(self, claim: Claim) -> bool:
+        """Whether an entry belongs to the part."""
+        if self.objects is not None:
+            return claim.id in self.objects
+        if claim.ts is None:
+            return False
+        return (self.since is None or claim.ts >= self.since) and (self.until is None or claim.ts < self.until)
+
+    def __str__(self) -> str:
+        if self.adapter is not None:
+            return f"the adapter {self.adapter}"
+        return f"the time from {self.since or 'the beginning'} to {self.until or 'the checkpoint'}"
 
 
 class Description(NamedTuple):
@@ -892,22 +932,29 @@ class Description(NamedTuple):
 
     `organization` names the organisation whose part of the log the bundle shows, None for the whole log. `withheld` lists the entries that
     are left out because they belong to others: closed ranges [first, last] of leaves, sorted, with at least one leaf between two of them.
-    `unsealed`: (type, id) of the objects whose records wait for a later export.
+    `unsealed`: (type, id) of the objects whose records wait for a later export, or changed after the part that the bundle shows. `scope`: the
+    part of the log that is shown, None for all of it; `outside`: ranges like `withheld`, of the organisation's own entries beyond that part.
     """
 
     organization: str | None
     withheld: list[list[int]]
     record_types: set[str]
     unsealed: list[tuple[str, str]]
+    scope: Scope | None
+    outside: list[list[int]]
 
-    def withheld_leaves(self) -> Iterator[int]:
-        """Every withheld leaf index, ascending."""
-        for first, last in self.withheld:
-            yield from range(first, last + 1)
+    def absent_leaves(self) -> Iterator[tuple[int, bool]]:
+        """Every leaf that is declared as absent, ascending, and whether it is withheld as another's."""
+        ranges = [(first, last, True) for first, last in self.withheld] + [(first, last, False) for first, last in self.outside]
+        for first, last, foreign in sorted(ranges):
+            for leaf in range(first, last + 1):
+                yield leaf, foreign
 
 
 def _read_description(bundle: BundleFile, policy: Policy, checkpoint: Checkpoint, report: VerifyReport) -> Description:
     document = canonical_object(bundle.read("bundle.json", MAX_DESCRIPTION_BYTES), "bundle.json")
+    if document.get("format") == _FORMAT_2 and document.keys() == _DESCRIPTION_KEYS - _PART_KEYS:
+        document |= {"format": FORMAT, "scope": None, "outside": []}
     if document.keys() != _DESCRIPTION_KEYS or document["format"] != FORMAT:
         raise BundleInvalid(f"bundle.json does not describe a '{FORMAT}'.")
     if (document["origin"], document["size"]) != (checkpoint.origin, checkpoint.size) or isinstance(document["size"], bool):
@@ -922,12 +969,41 @@ def _read_description(bundle: BundleFile, policy: Policy, checkpoint: Checkpoint
         raise BundleInvalid(f"bundle.json's withheld entries are not sorted, separate ranges within {checkpoint.size} entries.")
     if withheld and organization is None:
         report.add("description_wrong", "bundle.json withholds entries from an export of the whole log.", index=withheld[0][0])
+    scope, outside = _read_scope(document["scope"]), document["outside"]
+    if not _are_ranges(outside, checkpoint.size) or not _are_apart(withheld, outside):
+        raise BundleInvalid("bundle.json's entries outside of its part are not sorted, separate ranges.")
+    if outside and scope is None:
+        report.add("description_wrong", "bundle.json claims to show all of the log, and leaves entries out.", index=outside[0][0])
+    report.scope = scope
     types, unsealed = document["record_types"], document["unsealed"]
     if not isinstance(types, list) or not all(isinstance(name, str) for name in types) or types != sorted(set(types)):
         raise BundleInvalid("bundle.json's record types are not a sorted list of names.")
     if not isinstance(unsealed, list) or not all(isinstance(item, dict) and item.keys() == {"type", "id"} for item in unsealed):
         raise BundleInvalid("bundle.json's unsealed records are not a list of types and ids.")
-    return Description(organization, withheld, set(types), [(str(item["type"]), str(item["id"])) for item in unsealed])
+    excused = [(str(item["type"]), str(item["id"])) for item in unsealed]
+    return Description(organization, withheld, set(types), excused, scope, outside)
+
+
+def _read_scope(value: object) -> Scope | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or value.keys() != _SCOPE_KEYS:
+        raise BundleInvalid("bundle.json's scope is not that of an export.")
+    since, until, adapter, objects = value["from"], value["to"], value["adapter"], value["objects"]
+    if adapter is None:
+        times = [time for time in (since, until) if time is not None]
+        if objects is None and times and all(isinstance(time, str) and _A_TIME.fullmatch(time) for time in times):
+            return Scope(since, until, None, None)
+    elif (since, until) == (None, None) and isinstance(adapter, str) and isinstance(objects, list):
+        names = [name for name in objects if isinstance(name, str)]
+        if names == objects and names == sorted(set(names)) and adapter in names:
+            return Scope(None, None, adapter, frozenset(names))
+    raise BundleInvalid("bundle.json's scope is neither a period nor an adapter.")
+
+
+def _are_apart(withheld: list[list[int]], outside: list[list[int]]) -> bool:
+    ordered = sorted([*withheld, *outside])
+    return all(before[1] < after[0] for before, after in pairwise(ordered))
 
 
 def _are_ranges(value: object, size: int) -> TypeGuard[list[list[int]]]:
@@ -1051,8 +1127,9 @@ class _Replay:
         size = self._checkpoint.size
         if bundle.size("leaves.bin") != HASH_BYTES * size or bundle.size("nodes.bin") != HASH_BYTES * (size - size.bit_count()):
             raise BundleInvalid(f"The stored hashes are not those of a log of {size} entries.")
-        withheld = self._description.withheld_leaves()
-        next_withheld = next(withheld, None)
+        absent = self._description.absent_leaves()
+        next_absent, foreign = next(absent, (None, False))
+        part = _Part(self._description, self._report)
         previous: Claim | None = None
         with bundle.open("nodes.bin") as nodes:
             tree = _Tree(nodes, self._report)
@@ -1060,11 +1137,13 @@ class _Replay:
                 if index == size:
                     raise BundleInvalid(f"There are entries beyond the {size} of the checkpoint.")
                 claim = claim_of(index, entry)
-                if index == next_withheld:
-                    next_withheld = next(withheld, None)
-                    self._check_withheld(claim, entry)
+                if index == next_absent:
+                    self._check_absent(claim, entry, foreign=foreign)
+                    part.leave_out(index, foreign=foreign)
+                    next_absent, foreign = next(absent, (None, False))
                 else:
                     self._check_entry(claim, entry, stored)
+                    part.show(claim, entry)
                 tree.append(stored, claim, previous)
                 if claim.after is not None:
                     self.claims.append(claim)
@@ -1075,15 +1154,18 @@ class _Replay:
                 previous = claim
         for index in range(tree.frontier.size, size)[:1]:
             self._report.add("entry_missing", f"The entries {index} to {size - 1} are missing.", index=index)
+        part.finish()
         self._explain(bundle)
         if tree.frontier.size == size:
             self._check_root(tree.frontier.root())
 
-    def _check_withheld(self, claim: Claim, entry: bytes) -> None:
+    def _check_absent(self, claim: Claim, entry: bytes, *, foreign: bool) -> None:
         if entry:
             self._report.add("entry_not_withheld", f"Entry {claim.leaf} is declared as withheld, but its bytes are there.", claim=claim)
-        else:
+        elif foreign:
             self._report.withheld += 1
+        else:
+            self._report.outside += 1
 
     def _check_entry(self, claim: Claim, entry: bytes, stored: bytes) -> None:
         if not entry:
@@ -1138,6 +1220,89 @@ class _Replay:
         if self._report.ok:
             message += " All stored hashes agree with each other, so the log was rewritten as a whole: name an older export with --against."
         self._report.add("root_not_signed", message)
+
+
+# --- A part of the log --------------------------------------------------------------------------------------------------------------
+
+# What an entry's details name of other things, which then belong to the same adapter.
+_REFERENCES = ("adapter", "base_revision", "request", "version")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class _Part:
+    """Whether a bundle of a part shows that part, as far as it can be told from the bundle itself; nothing is checked of a whole one."""
+
+    def __init__(self, description: Description, report: VerifyReport) -> None:
+        self._scope, self._report = description.scope, report
+        self._first: Claim | None = None
+        self._last: Claim | None = None
+        # Whether anything is left out as lying outside, and the first such leaf behind the last entry that is shown.
+        self._leaves_out = False
+        self._since_shown: int | None = None
+        self._spoken_of: set[str] = set()
+        self._votes: Counter[str] = Counter()
+        self._referred: dict[str, Claim] = {}
+
+    def leave_out(self, index: int, *, foreign: bool) -> None:
+        """An entry that is absent."""
+        if self._scope is None or foreign:
+            return
+        self._leaves_out = True
+        if self._since_shown is None:
+            self._since_shown = index
+
+    def show(self, claim: Claim, entry: bytes) -> None:
+        """An entry that is there."""
+        scope = self._scope
+        if scope is None or claim.event_id is None:
+            return
+        if scope.objects is None:
+            if self._first is not None and self._since_shown is not None:
+                self._left_out(f"Entry {self._since_shown} lies between two that are shown, and is said to lie outside of {scope}.", claim)
+            elif self._first is None and self._since_shown is not None and (scope.since is None or (claim.ts or "") >= scope.since):
+                self._left_out(f"Nothing shows that {scope} begins at entry {claim.leaf}: the entry before it is left out.", claim)
+        elif not scope.covers(claim):
+            self._report.add("entry_outside_scope", f"Entry {claim.leaf} does not belong to {scope}.", claim=claim)
+        else:
+            self._refer(claim, entry)
+        self._first, self._last, self._since_shown = self._first or claim, claim, None
+
+    def _refer(self, claim: Claim, entry: bytes) -> None:
+        self._spoken_of.add(str(claim.id))
+        event = json.loads(entry)
+        details = event["details"] or {}
+        for name in _REFERENCES:
+            if _UUID.fullmatch(str(details.get(name))):
+                self._referred.setdefault(str(details[name]), claim)
+        if claim.action == "approval.vote" and event["outcome"] == "ok":
+            self._votes[str(details.get("request"))] += 1
+        elif isinstance(details.get("votes"), int):
+            shown = self._votes[str(details.get("request", claim.id))]
+            if shown != details["votes"]:
+                self._left_out(f"Entry {claim.leaf} says that {details['votes']} votes were cast; {shown} of them are shown.", claim)
+
+    def finish(self) -> None:
+        """After the last entry."""
+        scope = self._scope
+        if scope is None:
+            return
+        if scope.objects is not None:
+            self._finish_adapter(scope.objects)
+        elif self._last is None:
+            if self._leaves_out:
+                self._left_out(f"Nothing of {scope} is shown, and nothing shows that there is nothing.", None)
+        elif self._since_shown is not None and (scope.until is None or (self._last.ts or "") < scope.until):
+            self._left_out(f"Nothing shows that {scope} ends with entry {self._last.leaf}: the entry behind it is left out.", self._last)
+
+    def _finish_adapter(self, objects: frozenset[str]) -> None:
+        for name in sorted(objects - self._spoken_of):
+            self._left_out(f"'{name}' is said to belong to {self._scope}, and no entry about it is shown.", None)
+        for name, claim in self._referred.items():
+            if name not in objects:
+                self._left_out(f"Entry {claim.leaf} refers to '{name}', of which nothing is shown.", claim)
+
+    def _left_out(self, message: str, claim: Claim | None) -> None:
+        self._report.add("entry_left_out", message, claim=claim)
 
 
 # --- State records ------------------------------------------------------------------------------------------------------------------
@@ -1211,7 +1376,9 @@ def verify_bundle(path: Path, trust: Policy | str, *, against: Path | None = Non
         _check_records(bundle, description, replay.claims, report)
         if against is not None and _is_bundle(against):
             _compare(bundle, description, against, policy, report)
-        if rule is not None:
+        if rule is not None and description.scope is not None:
+            report.add("sample_of_part", "A sample is drawn from a whole export; this one shows a part of the log.")
+        elif rule is not None:
             report.sample = draw(rule.seed, checkpoint.root, replay.covered, rule.size)
     except (BundleInvalid, NoteInvalid) as error:
         report.add(error.code, error.message)
@@ -1255,9 +1422,15 @@ def _compare(bundle: BundleFile, description: Description, against: Path, policy
             message = f"Entry {index} is the first that differs from the older export."
             report.add("differs_from_older", message, claim=claim_of(index, before))
             return
-        if before and not now and (claim := claim_of(index, before)).organization == description.organization:
+        if not before or now:
+            continue
+        claim, own = claim_of(index, before), any(first <= index <= last for first, last in description.outside)
+        if not own and claim.organization == description.organization:
             message = f"Entry {index} is absent, but the older export shows that it belongs to this bundle's organisation."
             report.add("own_entry_withheld", message, claim=claim)
+        elif own and description.scope is not None and description.scope.covers(claim):
+            message = f"Entry {index} is left out, but the older export shows that it belongs to {description.scope}."
+            report.add("entry_left_out", message, claim=claim)
 
 
 # --- The proof of one entry ---------------------------------------------------------------------------------------------------------
@@ -1354,9 +1527,23 @@ def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
+# What a part proves beyond that each entry shown is in the log: by whether it is a period.
+_PROVES = {
+    True: "No entry of this organisation in that time is missing, unless it is passed off as another organisation's.",
+    False: "Each entry shown is in the log, with what it refers to and every vote of a decided request; it does not prove that there is no other "
+    "about this adapter. A whole export does, or --against one.",
+}
+
+
+def report_document(report: VerifyReport) -> dict[str, Any]:
+    """The report as JSON has it."""
+    scope = report.scope and {name: getattr(report.scope, name) for name in ("since", "until", "adapter")}
+    return {**asdict(replace(report, scope=None)), "scope": scope, "ok": report.ok}
+
+
 def _said(report: VerifyReport, *, as_json: bool) -> int:
     if as_json:
-        _say(json.dumps(asdict(report) | {"ok": report.ok}, ensure_ascii=False))
+        _say(json.dumps(report_document(report), ensure_ascii=False))
         return OK if report.ok else REFUSED
     for one in report.problems:
         where = "the bundle" if one.index is None else f"entry {one.index}"
@@ -1368,6 +1555,8 @@ def _said(report: VerifyReport, *, as_json: bool) -> int:
         drawn = report.sample
         _say(f"sample: {len(drawn.leaves)} of {drawn.population}, leaves {drawn.first} to {drawn.last}: {' '.join(map(str, drawn.leaves))}")
     _say(f"log {report.origin}, {report.size} entries ({report.withheld} withheld), root {report.root}")
+    if report.scope is not None:
+        _say(f"PART: {report.scope}; {report.outside} entries outside of it are there as hashes. {_PROVES[report.scope.objects is None]}")
     _say(f"signed by {', '.join(report.signers) or 'nobody'}; cosigned by {', '.join(report.witnesses) or 'nobody'}")
     erased = f", {report.erased} of them with erased text" if report.erased else ""
     records = f"{report.records} records{erased}, {report.unsealed} changed after the checkpoint"

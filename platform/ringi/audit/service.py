@@ -139,9 +139,8 @@ def record(
         ) from error
     row_id = _insert(session, event, body, event_id=event_id, ts=now, organization_id=organization, project_id=project_id)
     if payload is not None:
-        session.execute(
-            insert(AuditPayload).values(event_id=row_id, salt=salt, **personal.seal(session, actor, event_id, payload)._asdict())
-        )
+        sealed = personal.seal(session, actor, event_id, payload)
+        session.execute(insert(AuditPayload).values(event_id=row_id, salt=salt, **sealed._asdict()))
     return event_id
 
 

@@ -6,7 +6,7 @@ A request is repeated with back-off when the connection fails or the answer is 5
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeVar
@@ -168,11 +168,11 @@ class Connection:
             before += size
         return sent
 
-    def download(self, path: str, out: BinaryIO, *, method: str = "POST") -> int:
+    def download(self, path: str, out: BinaryIO, *, method: str = "POST", query: Mapping[str, str | None] | None = None) -> int:
         """Write an answer's body to `out` piece by piece; returns its size in bytes."""
-        size = 0
+        size, wanted = 0, {name: value for name, value in (query or {}).items() if value is not None}
         try:
-            with self._http.stream(method, path, timeout=_LONG) as answer:
+            with self._http.stream(method, path, params=wanted, timeout=_LONG) as answer:
                 if answer.status_code >= _FAILED:
                     answer.read()
                     raise self._refusal(answer)
@@ -184,7 +184,7 @@ class Connection:
 
     def events(self, path: str, *, last: str | None = None, **query: Any) -> Iterator[ServerEvent | None]:
         """What a stream of events sends until it ends; None shows that it lives. Behind `last`, the id of an event, where it is given."""
-        given = {name: str(value) for name, value in query.items() if value is not None}
+        given = {name: str(value) for name, value in (query or {}).items() if value is not None}
         headers = {"Accept": EVENT_STREAM} | ({"Last-Event-ID": last} if last else {})
         try:
             with self._http.stream("GET", path, params=given, headers=headers, timeout=_QUIET) as answer:
@@ -202,7 +202,7 @@ class Connection:
             raise AnswerNotUnderstood(self.server, path, str(error)) from error
 
     def _get(self, path: str, query: dict[str, Any]) -> httpx.Response:
-        return self._repeated("GET", path, params={name: _written(value) for name, value in query.items() if value is not None})
+        return self._repeated("GET", path, params={name: _written(value) for name, value in (query or {}).items() if value is not None})
 
     def _write(self, method: str, path: str, body: BaseModel | None, if_match: str | None) -> httpx.Response:
         content = None if body is None else body.model_dump_json(exclude_unset=True).encode()

@@ -89,11 +89,16 @@ def add_version(session: Session, actor: Actor, *, dataset: Dataset, source: Dig
     payload = ValidateDatasetPayload(
         dataset_id=dataset.id, version_name=f"{dataset.project.name}/{dataset.name}", source=source, split=split
     )
-    return jobs.enqueue(
+    job = jobs.enqueue(
         session, actor, JobKind.VALIDATE_DATASET, payload, subject=f"dataset {dataset.project.name}/{dataset.name}", project_id=dataset.project_id,
         # Its source, and the two parts that it is split into, which together are about as large.
         exclusive_key=f"dataset:{dataset.id}", adds_bytes=2 * uploaded.size,
     )  # fmt: skip
+    audit.record(
+        session, actor, AuditAction.DATASET_VERSION_ADD, object_type="dataset", object_id=dataset.id, object_digest=source,
+        project_id=dataset.project_id, details={"job": str(job.id)},
+    )  # fmt: skip
+    return job
 
 
 def complete(session: Session, job: Job, result: ValidateDatasetResult) -> None:

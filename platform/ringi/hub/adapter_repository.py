@@ -10,14 +10,13 @@ from sqlalchemy.orm import Session
 from ringi.adapters import service as adapters
 from ringi.adapters.models import Adapter, AdapterVersion, ChannelHead
 from ringi.adapters.schemas import VersionState
-from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
-from ringi.db.session import get_sessionmaker
 from ringi.hub import access
 from ringi.hub.access import Pull, Refusal, Served
 from ringi.hub.answers import HubRefused, repository_not_found, revision_not_found
 from ringi.hub.documents import Commit, Refs, Snapshot
 from ringi.hub.paths import MAIN, Target
+from ringi.identity import denials
 from ringi.identity import service as identity
 from ringi.identity.models import Project, User
 from ringi.identity.permissions import Permission, visible
@@ -53,7 +52,7 @@ class AdapterRepository:
         version, decision = self._judge(self._named(revision), by_main=revision == MAIN)
         if isinstance(decision, Refusal):
             self._note(version, decision, revision)
-            raise HubRefused(decision)
+            raise HubRefused(decision, noted=True)
         if version is None:
             raise revision_not_found(self.adapter.reference, revision)
         return self._snapshot(version, decision)
@@ -67,7 +66,7 @@ class AdapterRepository:
         if isinstance(refusal, Refusal):
             if not served:
                 self._note(main, refusal, MAIN)
-                raise HubRefused(refusal)
+                raise HubRefused(refusal, noted=True)
             main = None
         return Refs(main.commit if main else None, tuple((f"v{one.number}", one.commit) for one in served))
 
@@ -133,10 +132,8 @@ class AdapterRepository:
     def _note(self, version: AdapterVersion | None, refusal: Refusal, revision: str) -> None:
         object_id, digest = (version.id, version.manifest_digest) if version else (self.adapter.id, None)
         project_id, channel = self.project.id, self.channel.name
-        # Gives the connection back before the denial takes one of its own; what was loaded has expired from here on.
-        self.session.rollback()
-        audit.record_denied(
-            get_sessionmaker(), self.actor, AuditAction.HUB_FILE_DOWNLOAD, object_type="adapter_version" if version else "adapter",
+        denials.note(
+            self.session, self.actor, AuditAction.HUB_FILE_DOWNLOAD, object_type="adapter_version" if version else "adapter",
             object_id=object_id, object_digest=digest, project_id=project_id,
             details={"channel": channel, "revision": revision, "code": refusal.rule},
         )  # fmt: skip

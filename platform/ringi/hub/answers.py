@@ -12,9 +12,11 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 
 from ringi.hub.access import HubCode, Refusal
 from ringi.hub.documents import header_text
+from ringi.identity.denials import note_refusal
 from ringi.kit.errors import NotFound, RingiError
 from ringi.web.errors import DATABASE_AWAY, cause
 
@@ -25,6 +27,7 @@ ANONYMOUS = Refusal(
     401, HubCode.REPOSITORY_NOT_FOUND, "This hub serves nothing without a token. Set HF_TOKEN, or run: hf auth login.", "hub_anonymous"
 )
 # Hub clients know this text; it says the same of an unknown, an expired and a revoked token.
+_AWAY = Refusal(503, None, "The database did not answer. Try again in a moment.", "database_unavailable")
 BAD_TOKEN = Refusal(401, None, INVALID_CREDENTIALS, "hub_bad_token")
 
 
@@ -33,10 +36,11 @@ class HubRefused(RingiError):
 
     code, status = "hub_refused", 404
 
-    def __init__(self, refusal: Refusal, *, commit: str | None = None) -> None:
+    def __init__(self, refusal: Refusal, *, commit: str | None = None, noted: bool = False) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
         self.commit = commit
+        self.noted = noted
 
 
 def repository_not_found(repository: str, channel: str) -> HubRefused:
@@ -69,6 +73,19 @@ def answer(refusal: Refusal, *, commit: str | None = None) -> JSONResponse:
     return JSONResponse({"error": refusal.message}, status_code=refusal.status, headers=headers)
 
 
+def _noted(request: Request, error: RingiError) -> Response:
+    """The answer, after a denial was written down: a repository that the caller may not know of, or nobody's right."""
+    try:
+        if isinstance(error, NotFound):
+            note_refusal(request, error)
+        elif isinstance(error, HubRefused) and error.refusal.code in {None, HubCode.REPOSITORY_NOT_FOUND}:
+            note_refusal(request, error, status=error.refusal.status, code=error.refusal.rule)
+    except DATABASE_AWAY as away:
+        log.error("database: %s", cause(away))  # noqa: TRY400  # the trace says nothing more
+        return answer(_AWAY)
+    return _refused(error)
+
+
 def _refused(error: RingiError) -> Response:
     if isinstance(error, HubRefused):
         return answer(error.refusal, commit=error.commit)
@@ -95,14 +112,14 @@ class HubRoute(APIRoute):
             try:
                 response = await handle(request)
             except RingiError as error:
-                response = _refused(error)
+                response = await run_in_threadpool(_noted, request, error)
             except RequestValidationError:
                 response = answer(
                     Refusal(400, None, "The request does not have the shape that the hub protocol gives it.", "hub_malformed")
                 )
             except DATABASE_AWAY as error:
                 log.error("database: %s", cause(error))  # noqa: TRY400  # the trace says nothing more
-                response = answer(Refusal(503, None, "The database did not answer. Try again in a moment.", "database_unavailable"))
+                response = answer(_AWAY)
             _log(request, response)
             return response
 

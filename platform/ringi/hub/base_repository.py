@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
-from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.base_models import service as base_models
 from ringi.base_models.models import BaseModel, BaseRevision
 from ringi.base_models.schemas import RevisionState
-from ringi.db.session import get_sessionmaker
 from ringi.hub.access import HubCode, Refusal, environment_refusal
 from ringi.hub.answers import HubRefused, repository_not_found, revision_not_found
 from ringi.hub.documents import Commit, Refs, Snapshot
 from ringi.hub.paths import MAIN, Target
+from ringi.identity import denials
 from ringi.identity.models import User
 from ringi.identity.permissions import Permission, visible
 from ringi.jobs.contracts.parts import FileRef
@@ -95,10 +94,9 @@ def find(session: Session, actor: Actor, target: Target) -> BaseRepository:
     )
     if refusal is not None:
         base_id = base.id
-        session.rollback()  # gives the connection back before the denial takes one of its own; what was loaded has expired
-        audit.record_denied(
-            get_sessionmaker(), actor, AuditAction.HUB_FILE_DOWNLOAD, object_type="base_model", object_id=base_id,
+        denials.note(
+            session, actor, AuditAction.HUB_FILE_DOWNLOAD, object_type="base_model", object_id=base_id,
             details={"channel": target.channel, "code": refusal.rule},
         )  # fmt: skip
-        raise HubRefused(refusal)
+        raise HubRefused(refusal, noted=True)
     return BaseRepository(session, actor, base)

@@ -48,6 +48,7 @@ def hub_actor(request: Request, session: SessionDep, credentials: Bearer) -> Act
         actor = identified(request, session, credentials)
     except Unauthenticated as error:
         raise HubRefused(ANONYMOUS if error.details["reason"] == "missing" else BAD_TOKEN) from None
+    request.state.actor = actor
     count_request(request, actor)
     return actor
 
@@ -153,7 +154,7 @@ def auth_check(found: Repository) -> dict[str, Any]:
 @router.get(_REPOSITORY + "/auth-check/write", dependencies=[Depends(repository)])
 def auth_check_write() -> Response:
     """Nobody writes here."""
-    return answer(Refusal(403, None, "This hub serves reads only; adapters are registered through /api/v1.", "hub_read_only"))
+    raise HubRefused(Refusal(403, None, "This hub serves reads only; adapters are registered through /api/v1.", "hub_read_only"))
 
 
 @router.api_route("/{channel}/{namespace}/{name}/resolve/{rest:path}", methods=["GET", "HEAD"])

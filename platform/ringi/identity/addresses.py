@@ -30,9 +30,10 @@ NetworkText = Annotated[str, AfterValidator(_network)]
 class WrongAddress(Unauthenticated):
     """The token is good, and is shown from where it may not be used: it may be in the wrong hands."""
 
-    def __init__(self, actor: Actor, address: str) -> None:
-        shown = ShownToken(actor.token_id, actor.organization_id) if actor.token_id and actor.organization_id else None
-        super().__init__(f"This token may not be used from {address}.", reason="address", token=shown)
+    code, status = "wrong_address", 401
+
+    def __init__(self, address: str, token: ShownToken | None) -> None:
+        super().__init__(f"This token may not be used from {address}.", reason="address", token=token)
         self.next_step = "Use it from where it was made for. If it was not you, revoke it: ringi tokens revoke."
 
 
@@ -41,7 +42,8 @@ def check(actor: Actor, address: str | None) -> None:
     if actor.networks is None:
         return
     if not _within(address, [ip_network(one) for one in actor.networks]):
-        raise WrongAddress(actor, address or "an unknown address")
+        token = ShownToken(actor.token_id, actor.organization_id) if actor.token_id and actor.organization_id else None
+        raise WrongAddress(address or "an unknown address", token)
 
 
 def _within(address: str | None, networks: Sequence[IPv4Network | IPv6Network]) -> bool:

@@ -6,7 +6,7 @@ A project that the caller may not see answers 404; one that is seen without the 
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
@@ -14,10 +14,9 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
-from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
-from ringi.db.session import get_sessionmaker, serve_platform, transaction
-from ringi.identity import addresses, refused_logins, service, step_up
+from ringi.db.session import serve_platform, transaction
+from ringi.identity import addresses, denials, refused_logins, service, step_up
 from ringi.identity.authentication import authenticate
 from ringi.identity.models import Project
 from ringi.identity.permissions import Permission
@@ -93,14 +92,13 @@ class InProject:
 
 def deny(session: Session | None, actor: Actor, permission: Permission, project_id: UUID | None) -> Forbidden:
     """Audit a denial and make the error to raise. `session` is the request's: it is rolled back, so what it loaded has expired."""
-    if session is not None:
-        session.rollback()  # gives the connection back: a denial that waited for a second one could starve the pool
-    where = str(project_id or actor.organization_id)
-    audit.record_denied(
-        get_sessionmaker(), actor, AuditAction.ACCESS_DENY, object_type="project" if project_id else "organization", object_id=where,
-        project_id=project_id, details={"permission": permission.value},
+    denials.note(
+        session, actor, AuditAction.ACCESS_DENY, object_type="project" if project_id else "organization",
+        object_id=str(project_id or actor.organization_id), project_id=project_id, details={"permission": permission.value},
     )  # fmt: skip
-    return Forbidden(permission, where="this project" if project_id else "this organisation")
+    refusal = Forbidden(permission, where="this project" if project_id else "this organisation")
+    refusal.noted = True
+    return refusal
 
 
 def allowed(permission: Permission) -> Any:
@@ -148,6 +146,7 @@ def allowed_in_project(permission: Permission) -> Any:
     def check(request: Request, session: SessionDep, credentials: Bearer, project: str) -> InProject:
         actor = _known(request, session, credentials)
         found, limit = service.find_limited_project(session, actor, project)
+        request.state.project_id = found.id
         if not actor.may(permission, found.id):
             raise deny(session, actor, permission, found.id)
         _stepped_up(request, session, actor, permission, found.id)
@@ -163,16 +162,22 @@ def setup_actor(request: Request, session: SessionDep, credentials: Bearer) -> A
     expected = get_settings().setup_key
     given = credentials.credentials if credentials else ""
     if not expected or not hmac.compare_digest(given.encode(), expected.encode()):
-        raise Unauthenticated("Creating an organisation needs this deployment's setup key.", reason="setup_key")
+        refusal = Unauthenticated("Creating an organisation needs this deployment's setup key.", reason="setup_key")
+        if credentials is not None:
+            refused_logins.note(request, session, refusal)
+        raise refusal
     serve_platform(session)
-    request.state.actor = system_actor("setup")
+    request.state.actor = replace(system_actor("setup"), request_id=request.state.request_id)
     return request.state.actor  # type: ignore[no-any-return]  # as just set
 
 
-def scraper(credentials: Bearer) -> Actor:
+def scraper(request: Request, credentials: Bearer) -> Actor:
     """Prometheus, by the metrics token of this deployment."""
     if not may_scrape(f"Bearer {credentials.credentials}" if credentials else None):
-        raise Unauthenticated("Reading metrics needs this deployment's metrics token.", reason="metrics_token")
+        refusal = Unauthenticated("Reading metrics needs this deployment's metrics token.", reason="metrics_token")
+        if credentials is not None:
+            refused_logins.note(request, None, refusal)
+        raise refusal
     return system_actor("prometheus")
 
 

@@ -56,12 +56,13 @@ def _named_in_address(request: Request, session: Session) -> ShownToken | None:
     return ShownToken(*row) if row else None
 
 
-def note(request: Request, session: Session, refusal: Unauthenticated) -> None:
+def note(request: Request, session: Session | None, refusal: Unauthenticated) -> None:
     """Record the refusal in a transaction of its own; the request's gives its connection back first."""
     reason = refusal.details["reason"]
     if reason in _NEVER_A_CREDENTIAL:
         return
-    session.rollback()
+    if session is not None:
+        session.rollback()
     metrics.REFUSED_LOGINS.labels(reason).inc()
     address = request.client.host if request.client else "unknown"
     if not get_counter().take(f"refused:{address}", PER_MINUTE).allowed:

@@ -11,6 +11,7 @@ from ringi.audit.schemas import AuditAction
 from ringi.identity import addresses, terms, tokens
 from ringi.identity.models import Membership, Organization, Project, Token, User
 from ringi.identity.permissions import ORGANIZATION_ROLES, Permission, exclusions, visible
+from ringi.identity.records import membership_record, token_record
 from ringi.identity.refusals import (
     LimitTooHigh,
     NameTaken,
@@ -44,12 +45,19 @@ def create_organization(session: Session, actor: Actor, *, name: str, display_na
     user = User(organization_id=organization.id, name=admin, kind=UserKind.HUMAN)
     session.add(user)
     session.flush()  # user.id goes into the roles
-    for role in (Role.IDENTITY_ADMIN, Role.SYSTEM_ADMIN):
-        session.add(Membership(organization_id=organization.id, user_id=user.id, role=role, granted_by=actor.id))
     audit.record(
         session, actor, AuditAction.ORGANIZATION_CREATE, object_type="organization", object_id=organization.id,
         organization_id=organization.id,
     )  # fmt: skip
+    audit.record(
+        session, actor, AuditAction.USER_CREATE, object_type="user", object_id=user.id, organization_id=organization.id,
+        details={"kind": user.kind},
+    )  # fmt: skip
+    for role in (Role.IDENTITY_ADMIN, Role.SYSTEM_ADMIN):
+        first = Membership(organization_id=organization.id, user_id=user.id, role=role, granted_by=actor.id)
+        session.add(first)
+        session.flush()  # its id goes into the audit event
+        _note_grant(session, actor, first)
     return organization, user
 
 
@@ -170,11 +178,17 @@ def grant_role(
     )  # fmt: skip
     session.add(membership)
     session.flush()  # membership.id goes into the audit event
+    session.refresh(membership, ["expires_at"])
+    _note_grant(session, actor, membership, days=days)
+    return membership
+
+
+def _note_grant(session: Session, actor: Actor, membership: Membership, *, days: int | None = None) -> None:
     audit.record(
         session, actor, AuditAction.MEMBERSHIP_GRANT, object_type="membership", object_id=membership.id, project_id=membership.project_id,
-        details={"user": str(target.id), "role": role, "days": days},
+        organization_id=membership.organization_id, record=membership_record(membership),
+        details={"user": str(membership.user_id), "role": membership.role, "days": days},
     )  # fmt: skip
-    return membership
 
 
 def counted_roles(session: Session, *, user_id: UUID, project_id: UUID) -> frozenset[Role]:
@@ -199,7 +213,10 @@ def revoke_role(session: Session, actor: Actor, *, membership_id: UUID) -> Membe
     ).one_or_none()
     if ended is None:
         raise NotFound("membership", membership_id)
-    audit.record(session, actor, AuditAction.MEMBERSHIP_REVOKE, object_type="membership", object_id=ended.id, project_id=ended.project_id)
+    audit.record(
+        session, actor, AuditAction.MEMBERSHIP_REVOKE, object_type="membership", object_id=ended.id, project_id=ended.project_id,
+        record=membership_record(ended),
+    )  # fmt: skip
     # unscoped: the row that was just ended, in the caller's organisation.
     return session.scalars(
         select(Membership).where(Membership.id == ended.id).options(joinedload(Membership.user), joinedload(Membership.project))
@@ -229,7 +246,7 @@ def issue_token(
     session.refresh(token, ["expires_at", "created_at", "row_version"])
     audit.record(
         session, actor, AuditAction.TOKEN_ISSUE, object_type="token", object_id=token.id, organization_id=user.organization_id,
-        details={"user": str(user.id), "days": days, "networks": len(networks) if networks else None},
+        record=token_record(token), details={"user": str(user.id), "days": days, "networks": len(networks) if networks else None},
     )  # fmt: skip
     return secret, token
 
@@ -245,7 +262,7 @@ def revoke_token(session: Session, actor: Actor, *, token_id: UUID) -> Token:
     token = session.scalars(ended).one_or_none()
     if token is None:
         raise NotFound("token", token_id)
-    audit.record(session, actor, AuditAction.TOKEN_REVOKE, object_type="token", object_id=token.id)
+    audit.record(session, actor, AuditAction.TOKEN_REVOKE, object_type="token", object_id=token.id, record=token_record(token))
     # unscoped: the row that was just ended, in the caller's organisation.
     return session.scalars(select(Token).where(Token.id == token.id).options(joinedload(Token.user))).one()
 
@@ -258,11 +275,7 @@ def limit_token(session: Session, actor: Actor, *, token: Token, requests_per_mi
     token.requests_per_minute = requests_per_minute
     session.flush()  # the answer shows the new row version
     audit.record(
-        session,
-        actor,
-        AuditAction.TOKEN_LIMIT,
-        object_type="token",
-        object_id=token.id,
+        session, actor, AuditAction.TOKEN_LIMIT, object_type="token", object_id=token.id, record=token_record(token),
         details={"requests_per_minute": requests_per_minute},
-    )
+    )  # fmt: skip
     return token

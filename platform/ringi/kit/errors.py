@@ -22,6 +22,8 @@ class RingiError(Exception):
     retry_after_s: int | None = None
     # More headers of its answer.
     answer_headers: Mapping[str, str] = MappingProxyType({})
+    # Whether the audit log has it already: who denies something writes it down where it is known best what it was.
+    noted: bool = False
 
     def __init__(self, message: str, *, next_step: str = "", details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)

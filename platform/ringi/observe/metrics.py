@@ -88,6 +88,12 @@ REFUSED_LOGINS = Counter(
     "ringi_refused_credentials", "Tokens and logins that were refused. reason: revoked, expired, signature, audience and so on.",
     ["reason"], registry=REGISTRY,
 )  # fmt: skip
+DENIALS = Counter(
+    "ringi_denials",
+    "Refusals of callers without the right. logged: yes, or no beyond what a caller has a minute.",
+    ["logged"],
+    registry=REGISTRY,
+)
 LOG_LINES = Counter(
     "ringi_log_lines", "Log lines that are worse than information. level: warning, error or critical.", ["level"], registry=REGISTRY
 )

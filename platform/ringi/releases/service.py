@@ -145,7 +145,11 @@ def publish(
     release.audit_event_id = audit.record(
         session, actor, AuditAction.RELEASE_PUBLISH if action == ReleaseAction.PUBLISH else AuditAction.RELEASE_ROLL_BACK, object_type="release",
         object_id=release.id, object_digest=version.manifest_digest, project_id=channel.project_id, record=release_record(release),
-        details={"channel": channel.name, "environment": channel.environment, "sequence": release.sequence, "version": str(version.id)}, payload=reason,
+        details={
+            "channel": channel.name, "environment": channel.environment, "sequence": release.sequence, "version": str(version.id),
+            "adapter": str(version.adapter_id),
+        },
+        payload=reason,
     )  # fmt: skip
     session.add(release)
     told = releases_events.ReleasePublished if action == ReleaseAction.PUBLISH else releases_events.ReleaseRolledBack

@@ -5,7 +5,7 @@ Fields: `type` (urn:ringi:error:<code>), `title`, `status`, `detail`, and ours: 
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -106,14 +106,18 @@ def _cut_off(request: Request, _error: Exception) -> JSONResponse:
     )  # fmt: skip
 
 
-def install(app: FastAPI) -> None:
-    """Put the handlers and the request id on the application."""
+def install(app: FastAPI, *, before_refusal: Callable[[Request, RingiError], None] = lambda _request, _error: None) -> None:
+    """Put the handlers and the request id on the application. `before_refusal` is told of every refusal before its answer is made."""
     app.add_middleware(Observed)
 
     @app.exception_handler(RingiError)
     def refused(request: Request, error: RingiError) -> JSONResponse:
         if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("%s %s: %s", request.method, request.url.path, error)
+        try:
+            before_refusal(request, error)
+        except DATABASE_AWAY as away:
+            return database_away(request, away)
         return refusal_answer(request, error)
 
     app.add_exception_handler(ClientDisconnect, _cut_off)

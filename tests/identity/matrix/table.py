@@ -104,6 +104,8 @@ GET /api/v1/audit/events                                              1111111 33
 GET /api/v1/audit/events/{event_id}/proof                             1111111 333333333 333+ 33 3334
 GET /api/v1/audit/consistency                                         1111111 333333333 333+ 33 333+
 GET /api/v1/audit/sample                                              1111111 333333333 333+ 33 333+
+GET /api/v1/audit/as-of                                               1111111 333333333 333+ 33 333+
+GET /api/v1/audit/as-of/approvals                                     1111111 333333333 333+ 33 333+
 GET /api/v1/audit/log/checkpoint                                      1111111 333333333 333+ 33 333+
 GET /api/v1/audit/log/tile/{path:path}                                1111111 333333333 333+ 33 333+
 GET /api/v1/audit/key                                                 1111111 +++++++++ ++++ +3 +33+

@@ -3,6 +3,7 @@
 from typing import BinaryIO, Unpack
 from uuid import UUID
 
+from ringi.api.as_of_schemas import ApprovedOut, LiveThenOut
 from ringi.api.audit_schemas import AuditEntryOut, AuditKeyOut, ConsistencyOut, SampleOut
 from ringi.cli.asked import Asked
 from ringi.cli.connection import Connection, route
@@ -33,9 +34,11 @@ class AuditCalls:
         """The newest signed checkpoint (C2SP tlog-checkpoint)."""
         return self._http.get_text("/audit/checkpoint")
 
-    def export(self, out: BinaryIO) -> int:
-        """Write the bundle that `ringi audit verify` checks to `out`; returns its size in bytes."""
-        return self._http.download("/audit/export", out)
+    def export(
+        self, out: BinaryIO, *, since: str | None = None, until: str | None = None, project: str | None = None, adapter: str | None = None
+    ) -> int:
+        """Write the bundle that `ringi audit verify` checks to `out`; returns its size in bytes. Of all, of a period, or of an adapter."""
+        return self._http.download("/audit/export", out, query={"from": since, "to": until, "project": project, "adapter": adapter})
 
     def log_checkpoint(self) -> str:
         """The same, as a tool for tlog-tiles asks for it."""
@@ -52,6 +55,16 @@ class AuditCalls:
     def consistency(self, old: int, new: int | None = None) -> ConsistencyOut:
         """The proof that the log of `old` entries is the beginning of that of `new`, by default the newest that was signed."""
         return self._http.get("/audit/consistency", ConsistencyOut, old=old, new=new)
+
+    def live_then(
+        self, time: str, project: str, *, adapter: str | None = None, channel: str | None = None, **asked: Unpack[Asked]
+    ) -> Listed[LiveThenOut]:
+        """What every channel of a project served at a time, with the approval behind it and the entries that prove it."""
+        return self._http.items("/audit/as-of", LiveThenOut, time=time, project=project, adapter=adapter, channel=channel, **asked)
+
+    def approved_then(self, time: str, project: str, *, adapter: str | None = None, **asked: Unpack[Asked]) -> Listed[ApprovedOut]:
+        """Every approval of a project that was in force at a time, released or not."""
+        return self._http.items("/audit/as-of/approvals", ApprovedOut, time=time, project=project, adapter=adapter, **asked)
 
     def sample(
         self, *, action: str | None = None, since: str | None = None, until: str | None = None, size: int = 25, seed: str | None = None

@@ -2,24 +2,22 @@
 
 import os
 import secrets
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich.table import Table
 
-from ringi.api.audit_schemas import AuditEntryOut, SampleOut
-from ringi.audit.ringi_verify import Policy, Problem, Refused, VerifyReport, parse_policy, trusted_vkey, verify_bundle
+from ringi.audit.ringi_verify import Policy, Refused, parse_policy, report_document, trusted_vkey, verify_bundle
 from ringi.audit.schemas import Outcome
+from ringi.cli import audit_tables as drawn
 from ringi.cli.asked import Asked
 from ringi.cli.commands.embedded import DEFAULT_DATA_DIR, DataDir
 from ringi.cli.errors import REFUSED, Usage
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.operating import operate
 from ringi.cli.options import AdapterName, Limit
-from ringi.cli.output import cell, emit, emit_list, facts, note, short, table
+from ringi.cli.output import emit, emit_list, facts, note
 from ringi.cli.references import parse_adapter
 from ringi.embedded.folder import write_private
 
@@ -37,7 +35,7 @@ def trail(name: AdapterName, asked: Asked, limit: Limit = 200) -> None:
     """Show everything that happened to an adapter."""
     wanted = parse_adapter(name)
     with connect() as client:
-        emit_list(client.audit.trail(wanted.project, wanted.name, **asked), limit=limit, render=_entries)
+        emit_list(client.audit.trail(wanted.project, wanted.name, **asked), limit=limit, render=drawn.entries)
 
 
 @app.verb("events", "ringi audit events --limit 20", "ringi audit events --action approval.vote --user kenji")
@@ -57,7 +55,7 @@ def events(
     bounds = {"object_type=": object_type, "outcome=": outcome, "project=": project, "ts>=": since, "ts<": until}
     asked["filter"] = [*asked.get("filter", ()), *(f"{field}{value}" for field, value in bounds.items() if value is not None)]
     with connect() as client:
-        emit_list(client.audit.events(object_id=object_id, action=action, user=user, **asked), limit=limit, render=_entries)
+        emit_list(client.audit.events(object_id=object_id, action=action, user=user, **asked), limit=limit, render=drawn.entries)
 
 
 @app.verb(
@@ -73,8 +71,33 @@ def sample(
     """Count a population of entries and draw a sample that an auditor can draw again; needs the role auditor."""
     with connect() as client:
         found = client.audit.sample(action=action, since=since, until=until, size=size, seed=seed)
-    emit(found, lambda: _sample(found))
-    note(f"Draw it again from an export: ringi-verify FILE --trust TRUST {_redraw(found)}.")
+    emit(found, lambda: drawn.sample(found))
+    note(f"Draw it again from an export: ringi-verify FILE --trust TRUST {drawn.redraw(found)}.")
+
+
+@app.verb(
+    "as-of",
+    "ringi audit as-of 2026-11-01T09:00Z --project risk",
+    "ringi audit as-of 2026-11-01 --project risk --adapter answers --approved",
+)
+def as_of(
+    time: Annotated[str, typer.Argument(metavar="TIME", help="When: 2026-11-01, 2026-11-01T09:30Z.")],
+    project: Annotated[str, typer.Option(help="In which project.")],
+    asked: Asked,
+    adapter: Annotated[str | None, typer.Option(help="Only for this adapter.", show_default=False)] = None,
+    channel: Annotated[str | None, typer.Option(help="Only on this channel.", show_default=False)] = None,
+    approved: Annotated[bool, typer.Option("--approved", help="Every approval in force then, released or not.")] = False,
+    limit: Limit = 50,
+) -> None:
+    """Show what was live at a time, by whose release and approval, on which evidence; needs the role auditor."""
+    if approved and channel:
+        raise Usage("An approval is for an environment, not for a channel.", next_step="Leave --channel out.")
+    with connect() as client:
+        if approved:
+            emit_list(client.audit.approved_then(time, project, adapter=adapter, **asked), limit=limit, render=drawn.approved)
+        else:
+            emit_list(client.audit.live_then(time, project, adapter=adapter, channel=channel, **asked), limit=limit, render=drawn.live)
+    note("Each sentence names its entry (--json: said.event_id); prove one with: ringi audit proof EVENT_ID.")
 
 
 @app.verb("proof", "ringi audit proof 019f2b3c-0d4e-7f5a-8b6c-7d8e9f0a1b2c --save vote.tlog-proof")
@@ -121,14 +144,26 @@ def checkpoint() -> None:
     emit({"checkpoint": text}, lambda: text.rstrip("\n"))
 
 
-@app.verb("export", "ringi audit export ringi-audit.zip")
-def export(file: Annotated[Path, typer.Argument(help="Where to write the bundle; an existing file is replaced.")]) -> None:
+@app.verb(
+    "export",
+    "ringi audit export ringi-audit.zip",
+    "ringi audit export q4.zip --from 2026-10-01 --to 2027-01-01",
+    "ringi audit export answers.zip --adapter risk/answers",
+)
+def export(
+    file: Annotated[Path, typer.Argument(help="Where to write the bundle; an existing file is replaced.")],
+    since: Since = None,
+    until: Until = None,
+    adapter: Annotated[str | None, typer.Option(metavar="PROJECT/NAME", help="Only what belongs to it.", show_default=False)] = None,
+) -> None:
     """Export the organisation's entries and state rows, the hashes of all others and the checkpoint: one file that verifies offline."""
+    wanted = parse_adapter(adapter) if adapter else None
+    part = {"since": since, "until": until, "project": wanted and wanted.project, "adapter": wanted and wanted.name}
     aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     with connect() as client:
         try:
             with aside.open("xb") as out:
-                size = client.audit.export(out)
+                size = client.audit.export(out, **part)
                 out.flush()
                 os.fsync(out.fileno())
             aside.replace(file)
@@ -160,7 +195,7 @@ def verify(
         if not bundle.is_file():
             raise Usage(f"'{bundle}' is not a file.", next_step="Export one: ringi audit export FILE.")
     report = verify_bundle(file, _trusted(key, trust), against=against)
-    emit(asdict(report) | {"ok": report.ok}, lambda: _report(report))
+    emit(report_document(report), lambda: drawn.report(report))
     if not report.ok:
         raise typer.Exit(REFUSED)
 
@@ -200,48 +235,3 @@ def _trusted(key: str | None, trust: Path | None) -> Policy:
         raise Usage(error.message, next_step=error.next_step) from error
     except OSError as error:
         raise Usage(f"The trust file cannot be read: {error}.", next_step="Check its path.") from error
-
-
-def _redraw(found: SampleOut) -> str:
-    given = {"--sample": found.size, "--seed": found.seed, "--action": found.action, "--from": found.since, "--to": found.until}
-    return " ".join(f"{option} {value}" for option, value in given.items() if value is not None)
-
-
-def _sample(found: SampleOut) -> Table:
-    whole = Table.grid()
-    leaves = None if found.first is None else f"{found.first} to {found.last}"
-    pairs = [("population", found.population), ("leaves", leaves), ("drawn", len(found.entries)), ("seed", found.seed)]
-    whole.add_row(facts([*pairs, ("checkpoint", found.checkpoint.split("\n")[1])]))
-    whole.add_row("")
-    whole.add_row(_entries(found.entries))
-    return whole
-
-
-def _entries(found: list[AuditEntryOut]) -> Table:
-    rows = [
-        (one.index, one.ts, one.actor, one.action, one.outcome, f"{one.object_type} {one.object_id}", short(one.digest),
-         [f"{name}={cell(value)}" for name, value in (one.details or {}).items()]) for one in found
-    ]  # fmt: skip
-    return table(["entry", "at (UTC)", "who", "action", "outcome", "object", "digest", "details"], rows)
-
-
-def _report(report: VerifyReport) -> Table:
-    whole = Table.grid()
-    verdict = "VERIFIED: every byte was checked" if report.ok else f"NOT VERIFIED: {report.problem_count} problems"
-    pairs: list[tuple[str, object]] = [("result", verdict), ("log", report.origin), ("entries", report.size), ("root", report.root)]
-    pairs += [("signed by", report.signers), ("cosigned by", report.witnesses or None)]
-    others = f"{report.withheld} entries, as belonging to other organisations or to none" if report.withheld else None
-    pairs += [
-        ("withheld", others),
-        ("records", f"{report.records} agree with the log" if report.ok else report.records),
-        ("changed since", report.unsealed),
-    ]
-    whole.add_row(facts([*pairs, ("not included", [f"{count} {kind}" for kind, count in report.not_included.items()])]))
-    if report.problems:
-        whole.add_row("")
-        whole.add_row(table(["entry", "problem", "action", "object", "what"], [_problem(one) for one in report.problems]))
-    return whole
-
-
-def _problem(one: Problem) -> tuple[object, ...]:
-    return (one.index, one.code, one.action, one.object, one.message)

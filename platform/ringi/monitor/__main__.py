@@ -1,0 +1,7 @@
+"""`python -m ringi.monitor`."""
+
+import sys
+
+from ringi.monitor.main import main
+
+sys.exit(main())
