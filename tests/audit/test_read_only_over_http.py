@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import psycopg
 import pytest
 
+from ringi.audit import service as audit
+from ringi.audit.schemas import AuditAction, Outcome
 from ringi.identity.schemas import Role
 from ringi.jobs import service as jobs
+from ringi.kit.actor import system_actor
 from support.hub_client import free_port
 from support.postgres import DatabaseUrls, application
 from support.refusals import refused
@@ -61,6 +64,13 @@ def claimed(platform: Platform, job: UUID) -> bool:
         return found
 
 
+def noted(platform: Platform, outcome: Outcome) -> UUID:
+    with application(platform.processes.urls) as sessions, sessions.begin() as session:
+        return audit.record(
+            session, system_actor("test"), AuditAction.APPROVAL_VOTE, object_type="approval_request", object_id=uuid4(), outcome=outcome
+        )  # fmt: skip
+
+
 def test_changes_are_refused_with_a_code_while_reading_and_stopping_go_on(alone: Platform, tmp_path: Path) -> None:
     alone.add_user("kenji", Role.VIEWER)
     admin, contributor, auditor = alone.as_("admin"), alone.as_("contributor"), alone.as_("auditor")
@@ -90,6 +100,10 @@ def test_changes_are_refused_with_a_code_while_reading_and_stopping_go_on(alone:
     assert not claimed(alone, job)
     assert standing(alone) == ("degraded", {"state": "unavailable", "needed": False, "detail": "read-only: log_shortened"})
     assert scraped(alone) == "1.0"
+    # So is a refused vote, which changes nothing; a counted one would.
+    assert noted(alone, Outcome.DENIED)
+    with refused("audit_read_only", 503):
+        noted(alone, Outcome.OK)
     # Stopping somebody works.
     admin.identity.disable_user("kenji")
     assert alone.call("kenji", "GET", "/projects").status_code == 401

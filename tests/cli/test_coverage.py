@@ -41,6 +41,7 @@ NAMED = {
     "source": ONE_OF_A_KIND["^sha256:"],
     "reason": "検証のための十分に長い理由",
     "scopes": ["project:read"],
+    "networks": ["10.1.2.0/24"],
 }
 
 

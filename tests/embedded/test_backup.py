@@ -257,6 +257,14 @@ def test_a_backup_whose_bytes_are_not_what_they_are_named_is_not_made(ground: Gr
     assert {path.name for path in tmp_path.iterdir()} == {"blobs"}
 
 
+@pytest.mark.parametrize("name", ["RINGI_AUDIT_KEY_FILE", "RINGI_PERSONAL_KEY_FILE"])
+def test_a_backup_that_would_lack_a_key_is_not_made(platform: Platform, shell: Shell, tmp_path: Path, name: str) -> None:
+    told = {one: platform.processes.environment[one] for one in SETTINGS} | {name: str(tmp_path / "nothing-here")}
+    done = shell.run("backup", str(tmp_path / "lacking"), "--data-dir", str(platform.processes.data), **told)
+    assert (done.returncode, "--without-keys" in done.stderr, name in done.stderr) == (1, True, True), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_log_with_a_changed_entry_is_not_backed_up(platform: Platform, shell: Shell, tmp_path: Path) -> None:
     processes = platform.processes
     url = processes.urls.superuser_url.replace("+psycopg", "")

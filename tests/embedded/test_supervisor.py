@@ -142,6 +142,8 @@ def test_the_command_table_has_a_worker_per_queue_and_number(tmp_path: Path) -> 
     assert [service.name for service in plan.services] == [
         "api", "relay", "sequencer", "notifier", "worker-gpu-1", "worker-cpu-1", "worker-cpu-2",
     ]  # fmt: skip
+    # Nobody's word about where a request came from is believed, unless the operator names a proxy.
+    assert plan.services[0].environment == {"FORWARDED_ALLOW_IPS": ""}
     queues = {service.name: service.command[service.command.index("-Q") + 1] for service in plan.services if "-Q" in service.command}
     assert queues == {"worker-gpu-1": "gpu", "worker-cpu-1": "cpu", "worker-cpu-2": "cpu"}
 

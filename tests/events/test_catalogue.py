@@ -14,13 +14,16 @@ from ringi.events.catalogue.data import EventData
 from ringi.events.catalogue.names import CATALOGUE, PAGES
 
 each = pytest.mark.parametrize("event", CATALOGUE.values(), ids=CATALOGUE)
-# What the audit log records and no event tells: identities and uploads lie below events, reading changes nothing, and the rest has its
-# event under another name, or is the subscription's own administration.
+# What the audit log records and no event tells: identities and uploads lie below events, the log's own life and erased texts are of no project,
+# reading changes nothing, and the rest has its event under another name, or is the subscription's own administration.
 NOT_TOLD = {
     "organization", "project", "user", "membership", "token", "authentication", "upload", "hub", "access", "audit", "subscription", "quota", "tag", "storage", "blob", "worker",
+    "log", "payload",
 }  # fmt: skip
-# Single actions without an event: who waits behind whom, and a note beside a version.
-NOT_TOLD_ALONE = {AuditAction.JOB_PRIORITIZE, AuditAction.ADAPTER_VERSION_ORIGIN}
+# Single actions without an event: who waits behind whom, a note beside a version, and what is told once it is sealed or refused.
+NOT_TOLD_ALONE = {
+    AuditAction.JOB_PRIORITIZE, AuditAction.ADAPTER_VERSION_ORIGIN, AuditAction.DATASET_VERSION_ADD, AuditAction.ADAPTER_VERSION_REGISTER,
+}  # fmt: skip
 TOLD_AS = {
     AuditAction.BASE_MODEL_CREATE: "base.created", AuditAction.BASE_MODEL_REVISION_REGISTER: "base.revision.registered",
     AuditAction.BASE_MODEL_REVISION_SEAL: "base.revision.sealed", AuditAction.BASE_MODEL_REVISION_REFUSE: "base.revision.refused",
@@ -32,7 +35,7 @@ TOLD_AS = {
     AuditAction.TRAINING_RUN_FAIL: "training.run.failed", AuditAction.EVALUATION_REQUEST: "evaluation.requested",
     AuditAction.EVALUATION_COMPLETE: "evaluation.completed", AuditAction.COMPATIBILITY_ASSESS: "compatibility.assessed",
     AuditAction.POLICY_CREATE: "approval.policy.set", AuditAction.APPROVAL_REQUEST: "approval.requested", AuditAction.APPROVAL_VOTE: "approval.voted",
-    AuditAction.APPROVAL_WITHDRAW: "approval.withdrawn", AuditAction.APPROVAL_GRANT: "approval.granted", AuditAction.CHANNEL_CREATE: "channel.created",
+    AuditAction.APPROVAL_REFUSE: "approval.refused", AuditAction.APPROVAL_LAPSE: "approval.lapsed", AuditAction.APPROVAL_WITHDRAW: "approval.withdrawn", AuditAction.APPROVAL_GRANT: "approval.granted", AuditAction.CHANNEL_CREATE: "channel.created",
     AuditAction.RELEASE_PUBLISH: "release.published", AuditAction.RELEASE_ROLL_BACK: "release.rolled_back", AuditAction.RELEASE_REFUSE: "release.refused",
     AuditAction.JOB_CANCEL: "job.cancelled", AuditAction.JOB_FAIL: "job.failed",
 }  # fmt: skip

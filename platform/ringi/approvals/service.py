@@ -17,6 +17,7 @@ from ringi.approvals.policy import Decision, EvidenceFact, PolicyDocument, VoteF
 from ringi.approvals.records import grant_record, request_record, vote_record, votes_cast
 from ringi.approvals.schemas import CastVote, RequestState, VoteDecision
 from ringi.audit import service as audit
+from ringi.audit.read_only import is_stopped
 from ringi.audit.schemas import AuditAction, Outcome
 from ringi.datasets.models import DatasetVersion
 from ringi.db.session import get_sessionmaker
@@ -268,7 +269,8 @@ def _note_denial(actor: Actor, request_id: UUID, refusal: refusals.VoteRefused) 
     """The refused attempt is an event (A3.17), and a request whose subject moved or whose time ran out says so from now on."""
     with get_sessionmaker().begin() as session:
         subject = find(session, actor, request_id, lock=True)
-        if refusal.ends_as is not None and subject.state == RequestState.IN_REVIEW:
+        # While the platform is read-only the request keeps its state, and the attempt is recorded all the same.
+        if refusal.ends_as is not None and subject.state == RequestState.IN_REVIEW and not session.scalar(select(is_stopped())):
             subject.state = refusal.ends_as
             _note_end(session, actor, subject, AuditAction.APPROVAL_LAPSE)
             announcements.lapsed(session, subject)

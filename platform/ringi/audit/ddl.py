@@ -40,7 +40,7 @@ FIRST_HEAD = "INSERT INTO audit_head (id, size, frontier) VALUES (1, 0, ''::byte
 ANCHORING_APPEND_ONLY, STOPS = "audit_cosignature", "audit_stop"
 PLATFORM_ROLE = "ringi_platform"
 # What `audit_stop` lets through all the same, by an action's last word: whoever stops something must not be stopped (governance A3.11), and what
-# was read, refused or failed changes nothing. `log.` is the log's own life: stopping it, its keys, and going on.
+# was read, refused (also by its outcome) or failed changes nothing. `log.` is the log's own life: stopping it, its keys, and going on.
 LET_THROUGH = r"^log\.|\.(revoke|hold|disable|cordon|cancel|deny|refuse|fail|download|export)$"
 # SQLSTATE of the refusal; class RG is nobody's.
 READ_ONLY_STATE = "RG001"
@@ -49,7 +49,7 @@ CREATE OR REPLACE FUNCTION ringi_audit_read_only() RETURNS trigger LANGUAGE plpg
 DECLARE
     why text;
 BEGIN
-    IF NEW.action !~ '{LET_THROUGH}' THEN
+    IF NEW.outcome = 'ok' AND NEW.action !~ '{LET_THROUGH}' THEN
         SELECT code INTO why FROM audit_stop WHERE ended_at IS NULL ORDER BY id LIMIT 1;
         IF FOUND THEN
             RAISE EXCEPTION USING ERRCODE = '{READ_ONLY_STATE}', MESSAGE = 'the platform is read-only: ' || why, DETAIL = why;

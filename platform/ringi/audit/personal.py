@@ -5,11 +5,11 @@ holds. AES-256-GCM (NIST SP 800-38D) with a random nonce of 12 bytes in front; w
 """
 
 import hmac
-import os
 import secrets
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from sqlalchemy import ARRAY, BigInteger, any_, cast, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from ringi.audit.durable import write_durably
 from ringi.audit.models import AuditPayload, AuditPersonKey
 from ringi.kit.actor import Actor, ActorKind
 from ringi.kit.errors import Conflict, RingiError
@@ -63,29 +64,15 @@ def key_file() -> Path:
     return settings.personal_key_file or settings.data_dir / "keys" / "personal.key"
 
 
-def _make(path: Path) -> None:
-    """Written aside and linked, so that two processes that start at once agree on one key and neither reads half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-            stream.write(_PREFIX + b64encode(secrets.token_bytes(KEY_BYTES)).decode() + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        path.hardlink_to(aside)
-    except FileExistsError:
-        pass
-    finally:
-        aside.unlink(missing_ok=True)
-
-
 @cache
 def deployment_key() -> bytes:
     """The 32 bytes of the key file; the embedded profile makes it at the first start. Raises PersonalKeyUnusable."""
     path = key_file()
     if get_settings().profile == "embedded" and not path.exists():
-        _make(path)
+        # Two processes that start at once agree on one key.
+        drawn = f"{_PREFIX}{b64encode(secrets.token_bytes(KEY_BYTES)).decode()}\n"
+        with suppress(FileExistsError):
+            write_durably(path, drawn.encode(), mode=0o600, replace=False)
     try:
         mode, text = path.stat().st_mode & 0o777, path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:

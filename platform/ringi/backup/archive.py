@@ -13,6 +13,7 @@ signed checkpoint, and by those that witnesses and auditors hold.
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ringi.audit.durable import sync_folder
 from ringi.kit.digests import Digest, chunks, hex_of
 from ringi.kit.errors import RingiError
 
@@ -102,10 +104,15 @@ class _FolderWriter:
         with place.open("xb") as stream:
             for piece in pieces:
                 stream.write(piece)
+            stream.flush()
+            os.fsync(stream.fileno())
         place.chmod(0o600)
 
     def finish(self) -> None:
+        for folder in (self.aside, *(one for one in self.aside.rglob("*") if one.is_dir())):
+            sync_folder(folder)
         self.aside.rename(self.path)
+        sync_folder(self.path.parent)
 
     def abandon(self) -> None:
         shutil.rmtree(self.aside, ignore_errors=True)
@@ -149,7 +156,10 @@ class _TarWriter:
 
     def finish(self) -> None:
         self._tar.close()
+        with self.aside.open("rb") as whole:
+            os.fsync(whole.fileno())
         self.aside.rename(self.path)
+        sync_folder(self.path.parent)
 
     def abandon(self) -> None:
         self._tar.close()

@@ -23,6 +23,8 @@ KEYS = {
     "setup-key": None,
     "metrics-token": None,
 }
+# Without these two no log goes on and nobody's text can be read.
+INDISPENSABLE = frozenset({"audit-key", "personal-key"})
 
 
 class DatabaseToolFailed(RingiError):

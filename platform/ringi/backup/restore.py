@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import URL
 
+from ringi.audit.durable import write_durably
 from ringi.backup.archive import CHECKPOINT, BackupDamaged, Manifest, Opened, blob_name, open_backup
 from ringi.backup.log import LogState, check_log
 from ringi.backup.places import Places, places_of, run_tool
@@ -73,19 +74,12 @@ def _require_empty(places: Places, manifest: Manifest) -> None:
             raise NotEmpty(f"The place of '{path.name}'")
 
 
-def _write_private(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
-
-
 def _put_keys(backup: Opened, places: Places) -> None:
     for name in backup.manifest.keys:
         if name in places.keys:
-            _write_private(places.keys[name], backup.read(f"keys/{name}"))
+            write_durably(places.keys[name], backup.read(f"keys/{name}"), mode=0o600, replace=False)
     if any(one.name == CHECKPOINT for one in backup.manifest.files):
-        _write_private(places.checkpoints / "last-signed", backup.read(CHECKPOINT))
+        write_durably(places.checkpoints / "last-signed", backup.read(CHECKPOINT), mode=0o600, replace=False)
 
 
 def _put_blobs(backup: Opened, places: Places) -> None:
@@ -119,7 +113,7 @@ def _forget_default_rights(url: URL) -> None:
 def _put_database(backup: Opened, name: str, url: URL, data_dir: Path) -> None:
     dump = data_dir / f".{name}.dump"
     try:
-        with dump.open("xb") as stream:
+        with os.fdopen(os.open(dump, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
             for piece in backup.pieces(f"database/{name}.dump"):
                 stream.write(piece)
         _forget_default_rights(url)

@@ -3,16 +3,15 @@
 import os
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 
 from ringi.audit.ringi_verify import Checkpoint, parse_note
-from ringi.backup.archive import CHECKPOINT, FORMAT, MANIFEST, Manifest, Recorder, blob_name, writer_to
+from ringi.backup.archive import CHECKPOINT, FORMAT, MANIFEST, BackupRefused, Manifest, Recorder, blob_name, writer_to
 from ringi.backup.log import LogState, check_log
-from ringi.backup.places import Places, places_of, run_tool
+from ringi.backup.places import INDISPENSABLE, KEYS, Places, places_of, run_tool
 from ringi.embedded import postgres
 from ringi.embedded.environment import uses_embedded_database
 from ringi.kit.digests import Digest
@@ -100,7 +99,16 @@ def _still_held(places: Places, digest: Digest) -> bool:
 def _copy_keys(places: Places, out: Recorder) -> list[str]:
     kept = []
     for name, path in places.keys.items():
-        with suppress(FileNotFoundError):
-            out.put_bytes(f"keys/{name}", path.read_bytes())
-            kept.append(name)
+        try:
+            key = path.read_bytes()
+        except FileNotFoundError:
+            if name in INDISPENSABLE:
+                # A backup that only seems to hold the keys is noticed when nothing is left but it.
+                raise BackupRefused(
+                    f"The key '{name}' is not at '{path}', so it would be missing from the backup.",
+                    next_step=f"Say where it is ({KEYS[name]}), or leave the keys out on purpose: --without-keys.",
+                ) from None
+            continue
+        out.put_bytes(f"keys/{name}", key)
+        kept.append(name)
     return kept

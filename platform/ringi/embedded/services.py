@@ -45,8 +45,11 @@ class Plan:
 def platform_plan(api_port: int, workers: Mapping[str, int]) -> Plan:
     """The platform: migrations, the API, the relay, the sequencer, the notifier and `workers[queue]` worker processes per queue."""
     api_url = f"http://{LOOPBACK}:{api_port}"
+    # uvicorn believes X-Forwarded-For of every caller on this machine unless it is told whom to believe: nobody, but the operator's own proxy.
+    believed = {"FORWARDED_ALLOW_IPS": os.environ.get("FORWARDED_ALLOW_IPS", "")}
+    api = ("uvicorn", "ringi.api.app:app", "--host", LOOPBACK, "--port", str(api_port), "--no-access-log")
     table = [
-        _module("api", "uvicorn", "ringi.api.app:app", "--host", LOOPBACK, "--port", str(api_port), "--no-access-log"),
+        _module("api", *api, environment=believed),
         _module("relay", "ringi_workers.relay"),
         _module("sequencer", "ringi_workers.sequencer"),
         _module("notifier", "ringi_workers.notifier"),

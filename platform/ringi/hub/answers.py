@@ -19,6 +19,7 @@ from ringi.hub.documents import header_text
 from ringi.identity.denials import note_refusal
 from ringi.kit.errors import NotFound, RingiError
 from ringi.web.errors import DATABASE_AWAY, cause
+from ringi.web.heads import check_head
 
 log = logging.getLogger("ringi.hub")
 INVALID_CREDENTIALS = "Invalid credentials in Authorization header"
@@ -110,6 +111,7 @@ class HubRoute(APIRoute):
 
         async def hub_handler(request: Request) -> Response:
             try:
+                check_head(request)
                 response = await handle(request)
             except RingiError as error:
                 response = await run_in_threadpool(_noted, request, error)

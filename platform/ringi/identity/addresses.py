@@ -1,6 +1,6 @@
 """Where a token may be used from: networks in CIDR form (RFC 4632, RFC 4291); a token without any may be used from everywhere.
 
-The address is that of the connection, or what a trusted proxy in front says it was (uvicorn's `FORWARDED_ALLOW_IPS`, docs/deployment.md).
+The address is that of the connection, or what a trusted proxy in front says it was (uvicorn's `FORWARDED_ALLOW_IPS`, which is nobody unless the operator names one).
 """
 
 from collections.abc import Sequence

@@ -25,6 +25,11 @@ from ringi.identity.schemas import UserKind
 from ringi.kit.actor import Actor
 
 
+def _hold(session: Session, user: User) -> None:
+    """The user's row as it is now, until the transaction ends: whoever changes the same person meanwhile waits, and then sees this change."""
+    session.refresh(user, with_for_update=True)
+
+
 def link(session: Session, actor: Actor, user: User, subject: str) -> User:
     """Say who a person is at the identity provider, once: whoever could change it could act as that person.
 
@@ -35,6 +40,7 @@ def link(session: Session, actor: Actor, user: User, subject: str) -> User:
         raise NoIdentityProvider
     if user.kind != UserKind.HUMAN:
         raise NotAPerson(user.name)
+    _hold(session, user)
     if user.erased_at is not None:
         raise UserErased(user.name)
     if user.subject is not None:
@@ -56,6 +62,7 @@ def disable(session: Session, actor: Actor, user: User) -> User:
     """
     if user.id == actor.id:
         raise DisablingOneself
+    _hold(session, user)
     if user.disabled_at is not None:
         raise UserDisabled(user.name)
     terms.require_administrator(session, user.organization_id, without=user.id)
@@ -67,6 +74,7 @@ def disable(session: Session, actor: Actor, user: User) -> User:
 
 def enable(session: Session, actor: Actor, user: User) -> User:
     """Let a disabled user in again, with the roles and tokens that have not ended meanwhile. Raises UserEnabled, UserErased."""
+    _hold(session, user)
     if user.erased_at is not None:
         raise UserErased(user.name)
     if user.disabled_at is None:
@@ -81,8 +89,7 @@ def end(session: Session, actor: Actor, user: User) -> None:
     """Before an erasure: end every role and token, and shut the user out for good. Raises ErasingOneself, UserErased."""
     if user.id == actor.id:
         raise ErasingOneself
-    # Two erasures at once: the second waits here, and then sees the first.
-    session.refresh(user, with_for_update=True)
+    _hold(session, user)
     if user.erased_at is not None:
         raise UserErased(user.name)
     terms.require_administrator(session, user.organization_id, without=user.id)
@@ -90,9 +97,7 @@ def end(session: Session, actor: Actor, user: User) -> None:
     roles = select(Membership.id).where(Membership.user_id == user.id, Membership.revoked_at.is_(None))
     for membership_id in session.scalars(roles).all():
         service.revoke_role(session, actor, membership_id=membership_id)
-    issued = select(Token.id).where(Token.user_id == user.id, Token.revoked_at.is_(None))
-    for token_id in session.scalars(issued).all():
-        service.revoke_token(session, actor, token_id=token_id)
+    service.revoke_tokens(session, actor, Token.user_id == user.id)
     if user.disabled_at is None:
         disable(session, actor, user)
     if user.issuer is not None and user.subject is not None and user.subject_seal is None:

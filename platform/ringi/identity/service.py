@@ -253,18 +253,24 @@ def issue_token(
 
 def revoke_token(session: Session, actor: Actor, *, token_id: UUID) -> Token:
     """End a token now; its owner and an identity_admin may, but with a narrowed token only that token itself."""
-    query = update(Token).where(Token.id == token_id, Token.organization_id == actor.organization_id, Token.revoked_at.is_(None))
+    mine = [Token.id == token_id, Token.organization_id == actor.organization_id]
     if not actor.may(Permission.IDENTITY_MANAGE):
-        query = query.where(Token.user_id == actor.id)
+        mine.append(Token.user_id == actor.id)
     if actor.scopes is not None:
-        query = query.where(Token.id == actor.token_id)
-    ended = query.values(revoked_at=func.clock_timestamp()).returning(Token).execution_options(populate_existing=True)
-    token = session.scalars(ended).one_or_none()
-    if token is None:
+        mine.append(Token.id == actor.token_id)
+    if not revoke_tokens(session, actor, *mine):
         raise NotFound("token", token_id)
-    audit.record(session, actor, AuditAction.TOKEN_REVOKE, object_type="token", object_id=token.id, record=token_record(token))
     # unscoped: the row that was just ended, in the caller's organisation.
-    return session.scalars(select(Token).where(Token.id == token.id).options(joinedload(Token.user))).one()
+    return session.scalars(select(Token).where(Token.id == token_id).options(joinedload(Token.user))).one()
+
+
+def revoke_tokens(session: Session, actor: Actor, *where: ColumnElement[bool]) -> int:
+    """End every token of which `where` holds and that has not ended; returns how many. Who may is the caller's business."""
+    ending = update(Token).where(*where, Token.revoked_at.is_(None)).values(revoked_at=func.clock_timestamp())
+    ended = session.scalars(ending.returning(Token).execution_options(populate_existing=True)).all()
+    for token in ended:
+        audit.record(session, actor, AuditAction.TOKEN_REVOKE, object_type="token", object_id=token.id, record=token_record(token))
+    return len(ended)
 
 
 def limit_token(session: Session, actor: Actor, *, token: Token, requests_per_minute: int | None) -> Token:

@@ -76,6 +76,7 @@ NOT_REFERENCES = {
     "outbox.payload": "a queue's name",
     "project_bytes.digest": "counts what a project holds: goes by the rows that hold it",
     "subscriptions.event_types": "names of events",
+    "tokens.networks": "addresses",
     "tokens.scopes": "permissions",
     "training_runs.metrics": "figures",
     "training_runs.spec": "hyperparameters",

@@ -116,7 +116,6 @@ def _attended(endpoint: Endpoint) -> Endpoint:
     @functools.wraps(endpoint)
     def call(*args: Any, **kwargs: Any) -> Any:
         request = _request.get()
-        _check_parameters(request)
         attempt: idempotency.Attempt | None = request.state.attempt
         if attempt is not None:
             kept = idempotency.begin(request.state.session, request.state.actor, attempt)
@@ -124,6 +123,7 @@ def _attended(endpoint: Endpoint) -> Endpoint:
                 request.state.attempt = None
                 return kept
             request.state.executing = True
+        _check_parameters(request)
         result = endpoint(*args, **kwargs)
         request.state.row_version = getattr(result, "row_version", None)
         return result

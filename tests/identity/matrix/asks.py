@@ -16,12 +16,13 @@ _IN_PROJECT = "/api/v1/projects/{project}"
 
 @dataclass(frozen=True)
 class Ask:
-    """What is sent, beside the method. `values` are put into the path in place of the world's."""
+    """What is sent, beside the method. `values` are put into the path in place of the world's; `below` is a file of a folder that is served."""
 
     headers: dict[str, str] = field(default_factory=dict)
     json: Any = None
     form: bytes | None = None
     values: dict[str, str] = field(default_factory=dict)
+    below: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ _HF = "/hf/{channel}/api/models/{namespace}/{name}"
 _SUBSCRIPTION = _IN_PROJECT + "/subscriptions/{subscription}"
 
 ASKS = {
+    "GET /static-offline-docs": Ask(below="/swagger-ui.css"),
     "GET /api/v1/tokens/{token_id} [own]": Ask(values={"token_id": "own_token"}),
     "DELETE /api/v1/tokens/{token_id} [own]": Ask(headers=STALE, values={"token_id": "own_token"}),
     "PUT /api/v1/tokens/{token_id}/limits": Ask(headers=STALE, json={"requests_per_minute": 1}),

@@ -58,7 +58,7 @@ class World:
             wanted = row.ask.values.get(placeholder[1], placeholder[1])
             return known.get(wanted, wanted)
 
-        return re.sub(r"\{([^}]+)\}", value, row.path)
+        return re.sub(r"\{([^}]+)\}", value, row.path) + row.ask.below
 
     def ids(self) -> set[str]:
         """Every id that stands in the world."""
