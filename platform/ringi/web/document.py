@@ -8,6 +8,8 @@ from ringi.web.errors import PROBLEM
 from ringi.web.schemas import Problem
 
 _REF = {"schema": {"$ref": "#/components/schemas/Problem"}}
+# What is no HTTP, or has a head of more than 64 KiB, never gets to the application: the server refuses it with 400, in plain text.
+_BY_THE_SERVER = frozenset({"400", "default"})
 _METHODS = frozenset({"get", "put", "post", "delete", "patch"})
 
 
@@ -39,6 +41,8 @@ def _describe_refusals(responses: dict[str, Any]) -> None:
     if "422" in responses:
         responses["422"] = {"description": "`malformed_request`", "content": {PROBLEM: {}}}
     responses["default"] = {"description": "Any other refusal, and what went wrong.", "content": {PROBLEM: {}}}
-    for response in responses.values():
+    for status, response in responses.items():
         if PROBLEM in response.get("content", {}):
             response["content"][PROBLEM] = _REF
+            if status in _BY_THE_SERVER:
+                response["content"]["text/plain"] = {"schema": {"type": "string"}}
