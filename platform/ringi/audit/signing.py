@@ -133,14 +133,12 @@ class CheckpointFile:
 
     def load(self, *keys: VerifierKey) -> Checkpoint | None:
         """The checkpoint, verified with one of the signer's own keys; raises LastCheckpointUnusable."""
-        note = self.read()
-        if note is None:
-            return None
         try:
-            return open_signed(note, keys)
-        except NoteInvalid as error:
+            note = self.read()
+            return None if note is None else open_signed(note, keys)
+        except (NoteInvalid, OSError) as error:
             raise LastCheckpointUnusable(
-                f"The last signed checkpoint is damaged: {error.message}",
+                f"The last signed checkpoint is damaged: {getattr(error, 'message', error)}",
                 next_step="Put the newest checkpoint note that you trust into its place.",
             ) from error
 
