@@ -24,7 +24,7 @@ from ringi.audit.read_only import AuditReadOnly
 from ringi.audit.reading import proof_file
 from ringi.audit.ringi_verify import Checkpoint, Policy, leaf_hash, parse_policy, root_of, verify_bundle, verify_proof
 from ringi.audit.schemas import AuditAction
-from ringi.audit.signing import load_or_create_signer
+from ringi.audit.signing import load_or_create_signers
 from ringi.kit.actor import Actor
 from ringi.settings import get_settings
 from support.postgres import DatabaseUrls, application
@@ -50,7 +50,7 @@ class Anchored:
     def __init__(self, urls: DatabaseUrls, sessions: sessionmaker[Session], folder: Path, actor: Actor) -> None:
         self.urls, self.sessions, self.folder, self.actor = urls, sessions, folder, actor
         self.votes = Votes(sessions, actor)
-        signer = load_or_create_signer(folder / "keys" / "audit.key", ORIGIN)
+        signer = load_or_create_signers(folder / "keys" / "audit.key", ORIGIN)[0]
         self.vkey = str(signer.verifier)
         self.witness = WitnessProcess(folder / "witness", signer.verifier)
         self.policy = folder / "witnesses"

@@ -24,7 +24,7 @@ from ringi.adapters.schemas import VersionState
 from ringi.approvals.schemas import VoteDecision
 from ringi.audit.note import Signer, cosign, sign_checkpoint
 from ringi.audit.ringi_verify import COSIGNATURE, Checkpoint, Policy, parse_note
-from ringi.audit.signing import CheckpointFile, load_signer
+from ringi.audit.signing import CheckpointFile, load_signers
 from ringi.identity.schemas import Role
 from ringi.monitor.compare import differences
 from ringi.monitor.log import Log
@@ -288,7 +288,7 @@ def test_a_log_that_forgot_or_forks_is_told_from_the_checkpoint_that_was_kept(wa
     kept = watched.folder / "state" / "last-signed"
     good = kept.read_bytes()
     checkpoint = Checkpoint.parse(parse_note(good)[0])
-    signer = load_signer(Path(watched.platform.processes.environment["RINGI_AUDIT_KEY_FILE"]), checkpoint.origin)
+    signer = load_signers(Path(watched.platform.processes.environment["RINGI_AUDIT_KEY_FILE"]), checkpoint.origin)[0]
     forgeries = {
         "split_view": Checkpoint(checkpoint.origin, checkpoint.size, bytes(32)),
         "log_shortened": Checkpoint(checkpoint.origin, checkpoint.size + 10**6, checkpoint.root),

@@ -42,11 +42,6 @@ class LastCheckpointUnusable(RingiError):
     code, status = "audit_last_checkpoint_unusable", 500
 
 
-def load_signer(path: Path, origin: str) -> Signer:
-    """The newest signing key of `path`; raises AuditKeyUnusable."""
-    return load_signers(path, origin)[0]
-
-
 def load_signers(path: Path, origin: str) -> tuple[Signer, ...]:
     """The signing keys of `path`, newest first: one a line, several while a key is being replaced and all of them sign.
 
@@ -80,11 +75,6 @@ def load_or_create_signers(path: Path, origin: str) -> tuple[Signer, ...]:
         with suppress(FileExistsError):
             write_durably(path, f"{key.export()}\n".encode(), mode=SECRET_MODE, replace=False)
     return load_signers(path, origin)
-
-
-def load_or_create_signer(path: Path, origin: str) -> Signer:
-    """The newest of them."""
-    return load_or_create_signers(path, origin)[0]
 
 
 def open_signed(note: bytes, keys: Iterable[VerifierKey]) -> Checkpoint:
