@@ -156,7 +156,7 @@ def test_requests_are_bounded_and_a_client_that_says_nothing_holds_up_nobody(sha
 def test_a_client_that_drips_loses_its_connection_when_the_requests_time_is_over(tmp_path: Path, log: Log, head: bytes) -> None:
     made = Witness(Signer.generate("witness.example/w1", kind=COSIGNATURE), [LogKey(log.signer.verifier)], State(tmp_path))
     with Door(("127.0.0.1", 0), made, request_s=1.0) as door:
-        threading.Thread(target=door.serve_forever, kwargs={"poll_interval": 0.05}).start()
+        threading.Thread(target=door.serve_forever, kwargs={"poll_interval": 0.05}).start()  # thread: the door of the test's own deadline
         with socket.create_connection(("127.0.0.1", door.server_address[1])) as dripping:
             dripping.sendall(head)
             dripping.settimeout(0.1)

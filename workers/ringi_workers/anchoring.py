@@ -7,8 +7,6 @@ something was anchored is never a reason to refuse work, and is told by metrics 
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import httpx
 from sqlalchemy import select
@@ -30,53 +28,17 @@ from ringi.db.session import transaction
 from ringi.kit.errors import RingiError
 from ringi.observe import metrics
 from ringi.settings import Settings
+from ringi_workers.anchor_place import Place
 from ringi_workers.problems import Problems
 
 # Actions whose entries are anchored at once, by their last word.
-AT_ONCE = r"\.(grant|revoke|hold)$"
+AT_ONCE = r"\.(grant|revoke)$"
 FOLDER = "folder"
 _TURN_S = 1.0
-_FIRST_RETRY_S = 5.0
 # Comparing every entry may take this part of the time.
 _REPLAY_SHARE = 20
 _QUESTIONS = 4
 logger = logging.getLogger("ringi.sequencer")
-
-
-@dataclass
-class Place:
-    """Somewhere to anchor, and when the next time is due; times are of the monotonic clock."""
-
-    name: str
-    every_s: float
-    anchor: Callable[[Signed], Finding | None]
-    due_at: float = 0.0
-    failures: int = 0
-    problems: Problems = field(default_factory=Problems)
-
-    def __post_init__(self) -> None:
-        anchored_at = time.monotonic()
-        self._age = metrics.ANCHOR_AGE.labels(self.name)
-        self._age.set_function(lambda: time.monotonic() - anchored_at)
-
-    def now(self) -> None:
-        """Do not wait for the next time, unless it is away."""
-        if not self.failures:
-            self.due_at = 0.0
-
-    def done(self) -> None:
-        """It was anchored."""
-        anchored_at = time.monotonic()
-        self._age.set_function(lambda: time.monotonic() - anchored_at)
-        self.failures, self.due_at = 0, anchored_at + self.every_s
-        self.problems.over()
-
-    def failed(self, code: str, message: str) -> None:
-        """It was not, and is tried again after growing pauses."""
-        self.failures += 1
-        self.due_at = time.monotonic() + min(self.every_s, _FIRST_RETRY_S * 2 ** min(self.failures - 1, 16))
-        metrics.ANCHOR_FAILURES.labels(self.name).inc()
-        self.problems.report(code, message)
 
 
 class Anchoring:
@@ -162,7 +124,7 @@ class Anchoring:
         self._stopped = bool(found)
 
     def _is_urgent(self, session: Session, size: int) -> bool:
-        """Whether a grant, a revocation or a hold was signed since the last turn."""
+        """Whether a grant or a revocation was signed since the last turn."""
         since, self._looked = self._looked, size
         if since < 0 or since >= size:
             return False
