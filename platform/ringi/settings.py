@@ -83,9 +83,9 @@ class Settings(BaseSettings):
     personal_key_file: Path | None = None
     # Who cosigns the log's checkpoints, and where they are asked (docs/audit.md); unset means nobody.
     witnesses: Path | None = None
-    # A folder in which nothing can be replaced (object lock, a mounted WORM): one new file for each anchored checkpoint; unset means none.
+    # A folder in which nothing can be replaced (object lock, a mounted WORM): one new file for each anchored checkpoint. It must exist; unset means none.
     anchor_dir: Path | None = None
-    # How often the newest checkpoint is anchored and compared with what was anchored; a grant, a revocation and a hold are anchored at once.
+    # How often the newest checkpoint is anchored and compared with what was anchored; a grant and a revocation are anchored at once.
     anchor_every_s: float = Field(default=300.0, gt=0)
     # Every entry is hashed again at each of those times as long as that takes a twentieth of the time at most, and at the latest after this.
     audit_replay_s: float = Field(default=3600.0, gt=0)

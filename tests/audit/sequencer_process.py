@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ringi.audit.ringi_verify import Checkpoint
-from ringi.audit.signing import CheckpointFile, load_signer
+from ringi.audit.signing import CheckpointFile, load_signers
 from ringi.settings import get_settings
 from support.postgres import DatabaseUrls
 
@@ -47,10 +47,10 @@ class SequencerProcess:
 
     def checkpoint(self) -> Checkpoint:
         """The last one that it signed, verified."""
-        key = load_signer(self.data_dir / "keys" / "audit.key", get_settings().audit_origin).verifier
+        key = load_signers(self.data_dir / "keys" / "audit.key", get_settings().audit_origin)[0].verifier
         found = CheckpointFile(self.data_dir / "checkpoints").load(key)
         assert found is not None
         return found
 
     def vkey(self) -> str:
-        return str(load_signer(self.data_dir / "keys" / "audit.key", get_settings().audit_origin).verifier)
+        return str(load_signers(self.data_dir / "keys" / "audit.key", get_settings().audit_origin)[0].verifier)

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from audit.sequencer_process import SequencerProcess
 from audit.votes import Votes
 from ringi.audit import service
+from ringi.audit.anchor_folder import AnchorFolder, AnchorFolderAway
 from ringi.audit.export import is_sealed
 from ringi.audit.note import Signer, sign_checkpoint
 from ringi.audit.published import published
@@ -23,7 +24,7 @@ from ringi.audit.read_only import AuditReadOnly
 from ringi.audit.reading import proof_file
 from ringi.audit.ringi_verify import Checkpoint, Policy, leaf_hash, parse_policy, root_of, verify_bundle, verify_proof
 from ringi.audit.schemas import AuditAction
-from ringi.audit.signing import load_or_create_signer
+from ringi.audit.signing import load_or_create_signers
 from ringi.kit.actor import Actor
 from ringi.settings import get_settings
 from support.postgres import DatabaseUrls, application
@@ -49,13 +50,14 @@ class Anchored:
     def __init__(self, urls: DatabaseUrls, sessions: sessionmaker[Session], folder: Path, actor: Actor) -> None:
         self.urls, self.sessions, self.folder, self.actor = urls, sessions, folder, actor
         self.votes = Votes(sessions, actor)
-        signer = load_or_create_signer(folder / "keys" / "audit.key", ORIGIN)
+        signer = load_or_create_signers(folder / "keys" / "audit.key", ORIGIN)[0]
         self.vkey = str(signer.verifier)
         self.witness = WitnessProcess(folder / "witness", signer.verifier)
         self.policy = folder / "witnesses"
         self.trust = f"log {self.vkey}\nwitness 監査 {self.witness.vkey} {self.witness.url}\nquorum 監査\n"
         self.policy.write_text(self.trust, encoding="utf-8")
         self.anchors = folder / "anchors"
+        self.anchors.mkdir()
         self.sequencer = SequencerProcess(
             urls, folder, RINGI_WITNESSES=str(self.policy), RINGI_ANCHOR_DIR=str(self.anchors), RINGI_ANCHOR_EVERY_S="3600"
         )
@@ -222,6 +224,68 @@ def test_yesterdays_backup_stops_the_platform_and_only_a_person_lets_it_go_on(an
     # The cause is still there, so it does not stay ended.
     until(lambda: anchored.scalar("SELECT count(*) FROM audit_stop") == 2)
     assert anchored.scalar("SELECT count(*) FROM audit_event WHERE action = 'log.resume'") == 1
+    # And between the two nothing was signed: the resumed log was looked at everywhere first.
+    assert anchored.scalar("SELECT max(size) FROM audit_checkpoint") == 1
+
+
+def test_a_damaged_file_of_the_signer_is_an_alarm_and_the_folder_still_knows_of_yesterdays_backup(anchored: Anchored) -> None:
+    anchored.sequencer.start()
+    anchored.votes.cast("賛成")
+    until(lambda: any(anchored.anchors.rglob(f"{1:019}-*")))
+    anchored.back_up()
+    anchored.record(AuditAction.APPROVAL_GRANT)
+    until(lambda: any(anchored.anchors.rglob(f"{2:019}-*")))
+    anchored.sequencer.kill()
+    anchored.restore()
+    (anchored.folder / "checkpoints" / "last-signed").write_text("壊れている")
+    anchored.sequencer.start()
+    until(lambda: anchored.stopped() == "log_shortened")
+    assert "ALARM audit_last_checkpoint_unusable" in anchored.sequencer.log.read_text()
+    assert "anchor folder" in str(anchored.scalar("SELECT message FROM audit_stop"))
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["absent", "unreadable"])
+def test_an_anchor_folder_that_is_away_is_its_own_problem_and_no_folder_takes_its_place(anchored: Anchored, *, broken: bool) -> None:
+    unreadable = anchored.anchors / ORIGIN.replace("/", "_") / f"{1:019}-{'0' * 16}.checkpoint"
+    if broken:
+        unreadable.mkdir(parents=True)
+    else:
+        anchored.anchors.rmdir()
+    anchored.witness.start()
+    anchored.votes.cast("賛成")
+    anchored.sequencer.start()
+    until(anchored.sealed)
+    until(lambda: anchored.cosigned() == 1)
+    until(lambda: "audit_anchor_folder_away" in anchored.sequencer.log.read_text())
+    assert "database_unavailable" not in anchored.sequencer.log.read_text()
+    assert (broken or not anchored.anchors.exists(), anchored.stopped()) == (True, None)
+    if broken:
+        unreadable.rmdir()
+    else:
+        anchored.anchors.mkdir()
+    until(lambda: any(anchored.anchors.rglob(f"{1:019}-*")), timeout_s=60)
+    until(lambda: "recovered from audit_anchor_folder_away" in anchored.sequencer.log.read_text())
+
+
+def test_a_file_that_was_cut_off_covers_nothing_and_is_written_once_more(tmp_path: Path) -> None:
+    signer = Signer.generate(ORIGIN)
+    keys, note, folder = [signer.verifier], _another_tree(signer, 3), AnchorFolder(tmp_path / "anchors", ORIGIN)
+    with pytest.raises(AnchorFolderAway):
+        folder.keep(note)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "anchors").mkdir()
+    assert folder.keep(note)
+    (cut,) = folder.folder.iterdir()
+    cut.chmod(0o644)
+    cut.write_bytes(note[:-20])
+    assert not folder.covers(3, keys)
+    assert folder.keep(note)
+    assert folder.covers(3, keys)
+    assert not folder.keep(note)
+    assert len(list(folder.folder.iterdir())) == 2
+    assert [one.checkpoint.size for one in folder.newest(keys)] == [3]
+    # What another key signed covers nothing either.
+    assert not folder.covers(3, [Signer.generate(ORIGIN).verifier])
 
 
 def test_an_edited_entry_stops_the_platform_and_putting_it_back_lets_it_go_on(anchored: Anchored) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,15 +22,17 @@ from sqlalchemy.orm import Session
 from audit.scene import ADAPTER, Scene, set_up
 from ringi.adapters.schemas import VersionState
 from ringi.approvals.schemas import VoteDecision
-from ringi.audit.note import sign_checkpoint
-from ringi.audit.ringi_verify import Checkpoint, Policy, parse_note
-from ringi.audit.signing import CheckpointFile, load_signer
+from ringi.audit.note import Signer, cosign, sign_checkpoint
+from ringi.audit.ringi_verify import COSIGNATURE, Checkpoint, Policy, parse_note
+from ringi.audit.signing import CheckpointFile, load_signers
 from ringi.identity.schemas import Role
 from ringi.monitor.compare import differences
 from ringi.monitor.log import Log
 from ringi.monitor.replay import Replay
 from ringi.monitor.tables import engine_of, live_rows
+from support.hub_client import free_port
 from support.running_platform import MONITOR_TOKEN, PROJECT, Platform, Processes, new_organization
+from support.waiting import until
 
 
 @dataclass
@@ -285,7 +288,7 @@ def test_a_log_that_forgot_or_forks_is_told_from_the_checkpoint_that_was_kept(wa
     kept = watched.folder / "state" / "last-signed"
     good = kept.read_bytes()
     checkpoint = Checkpoint.parse(parse_note(good)[0])
-    signer = load_signer(Path(watched.platform.processes.environment["RINGI_AUDIT_KEY_FILE"]), checkpoint.origin)
+    signer = load_signers(Path(watched.platform.processes.environment["RINGI_AUDIT_KEY_FILE"]), checkpoint.origin)[0]
     forgeries = {
         "split_view": Checkpoint(checkpoint.origin, checkpoint.size, bytes(32)),
         "log_shortened": Checkpoint(checkpoint.origin, checkpoint.size + 10**6, checkpoint.root),
@@ -298,6 +301,59 @@ def test_a_log_that_forgot_or_forks_is_told_from_the_checkpoint_that_was_kept(wa
         assert [one["code"] for one in watched.look()["findings"]] == ["audit_note_invalid"]
     finally:
         kept.write_bytes(good)
+    assert watched.look()["ok"]
+
+
+@pytest.fixture
+def with_a_quorum(watched: Watched, tmp_path: Path) -> Iterator[str]:
+    """The address of an API whose quorum is a witness that has cosigned once and is away since."""
+    processes, away = watched.platform.processes, Signer.generate("witness.example/away", kind=COSIGNATURE)
+    with psycopg.connect(processes.urls.superuser_url.replace("+psycopg", ""), autocommit=True) as connection:
+        found = connection.execute("SELECT size, note FROM audit_checkpoint ORDER BY size LIMIT 1").fetchone()
+        assert found is not None
+        size, note = found
+        row = (Checkpoint.parse(parse_note(note)[0]).origin, size, f"{away.name}+{away.verifier.id.hex()}", cosign(note, away, at=1))
+        connection.execute("INSERT INTO audit_cosignature (origin, size, witness, line) VALUES (%s, %s, %s, %s)", row)
+    vkey, policy, port = watched.platform.as_("auditor").audit.key().vkey, tmp_path / "witnesses", free_port()
+    policy.write_text(f"log {vkey}\nwitness 監査 {away.verifier} http://127.0.0.1:1\nquorum 監査\n", encoding="utf-8")
+    name, url = "api-with-a-quorum", f"http://127.0.0.1:{port}"
+    process = processes.start(name, "uvicorn", "ringi.api.app:app", "--port", str(port), "--no-access-log", RINGI_WITNESSES=str(policy))
+
+    def answers() -> bool:
+        assert process.poll() is None, processes.log_of(name)
+        try:
+            return httpx.get(f"{url}/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    until(answers)
+    yield url
+    processes.running.pop(name).terminate()
+    process.wait(timeout=30)
+
+
+def test_a_witness_that_is_away_hides_nothing_from_the_monitor(watched: Watched, with_a_quorum: str) -> None:
+    def shown(headers: dict[str, str]) -> int:
+        answer = httpx.get(f"{with_a_quorum}/api/v1/audit/log/checkpoint", headers=headers)
+        assert answer.status_code == 200, answer.text
+        return Checkpoint.parse(parse_note(answer.content)[0]).size
+
+    report = watched.look("--server", with_a_quorum, "--wait", "20")
+    assert (report["findings"], report["unseen"]) == ([], None)
+    auditor = {"Authorization": f"Bearer {watched.platform.tokens['auditor']}"}
+    assert shown(auditor) < report["size"] <= shown({"Authorization": f"Bearer {MONITOR_TOKEN}"})
+
+
+def test_behind_the_tables_it_says_so_and_accuses_no_row(watched: Watched) -> None:
+    processes = watched.platform.processes
+    assert watched.look()["ok"]
+    processes.send("sequencer", signal.SIGSTOP)
+    try:
+        watched.platform.as_("admin").identity.create_user(f"u{uuid4().hex[:8]}")
+        report = watched.look("--wait", "0.5")
+    finally:
+        processes.send("sequencer", signal.SIGCONT)
+    assert ([one["code"] for one in report["findings"]], report["rows"]) == (["log_behind"], {})
     assert watched.look()["ok"]
 
 

@@ -19,7 +19,7 @@ from ringi.audit import service
 from ringi.audit.export import is_sealed
 from ringi.audit.ringi_verify import Checkpoint, leaf_hash, open_checkpoint, root_of, verify_bundle
 from ringi.audit.schemas import AuditAction, Event
-from ringi.audit.signing import load_signer
+from ringi.audit.signing import load_signers
 from ringi.kit.actor import Actor, ActorKind
 from ringi.settings import get_settings
 from support.postgres import DatabaseUrls
@@ -112,7 +112,7 @@ def test_an_event_is_signed_within_a_second_of_its_commit_and_the_export_verifie
                 "ORDER BY c.size DESC, e.id DESC LIMIT 1"
             )
         )
-    assert open_checkpoint(note, load_signer(tmp_path / "keys" / "audit.key", get_settings().audit_origin).verifier).size == 2
+    assert open_checkpoint(note, load_signers(tmp_path / "keys" / "audit.key", get_settings().audit_origin)[0].verifier).size == 2
     print(f"commit to checkpoint {lag:.3f} s")
 
 

@@ -16,32 +16,32 @@ from ringi.audit.signing import (
     AuditLogInconsistent,
     CheckpointFile,
     LastCheckpointUnusable,
-    load_or_create_signer,
-    load_signer,
+    load_or_create_signers,
+    load_signers,
     sign_head,
 )
 
 
 def test_a_key_is_made_once_for_its_owner_alone_and_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "keys" / "audit.key"
-    first = load_or_create_signer(path, "example.org/audit/1")
+    first = load_or_create_signers(path, "example.org/audit/1")
     assert path.stat().st_mode & 0o777 == 0o600
-    assert load_or_create_signer(path, "example.org/audit/1") == first == load_signer(path, "example.org/audit/1")
+    assert load_or_create_signers(path, "example.org/audit/1") == first == load_signers(path, "example.org/audit/1")
     assert [file.name for file in path.parent.iterdir()] == ["audit.key"]
     with pytest.raises(AuditKeyUnusable, match="audit/2"):
-        load_or_create_signer(path, "example.org/audit/2")
+        load_or_create_signers(path, "example.org/audit/2")
     path.chmod(0o644)
     with pytest.raises(AuditKeyUnusable, match="others can read"):
-        load_or_create_signer(path, "example.org/audit/1")
+        load_or_create_signers(path, "example.org/audit/1")
     path.chmod(0o600)
     path.write_text("PRIVATE+KEY+nonsense")
     with pytest.raises(AuditKeyUnusable, match="malformed"):
-        load_or_create_signer(path, "example.org/audit/1")
+        load_or_create_signers(path, "example.org/audit/1")
 
 
 def test_without_a_key_file_a_production_signer_does_not_start(tmp_path: Path) -> None:
     with pytest.raises(AuditKeyUnusable):
-        load_signer(tmp_path / "audit.key", "example.org/audit/1")
+        load_signers(tmp_path / "audit.key", "example.org/audit/1")
 
 
 def test_a_grown_log_is_signed_once_for_each_size(

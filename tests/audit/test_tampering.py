@@ -35,6 +35,7 @@ class Watched:
     ) -> None:
         self.sessions, self.votes, self.seal, self.signer, self.last_signed = sessions, votes, seal, signer, last_signed
         self.folder, self.anchors = folder, AnchorFolder(folder / "anchors", signer.name)
+        (folder / "anchors").mkdir()
 
     def grow(self, count: int) -> None:
         for _ in range(count):

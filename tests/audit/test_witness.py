@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,14 +19,20 @@ from ringi.audit.merkle import consistency_proof
 from ringi.audit.note import Signer, sign_checkpoint, sign_note
 from ringi.audit.ringi_verify import (
     COSIGNATURE,
+    EM_DASH,
     Checkpoint,
     Frontier,
+    LogKey,
     Node,
     VerifierKey,
+    encode_base64,
     leaf_hash,
     open_note,
     parse_policy,
 )
+from ringi.witness.protocol import Witness
+from ringi.witness.serving import Door
+from ringi.witness.state import State
 from support.certificates import make_certificate
 from support.waiting import until
 from support.witness import WitnessProcess, witness
@@ -145,6 +152,28 @@ def test_requests_are_bounded_and_a_client_that_says_nothing_holds_up_nobody(sha
         assert shared.ask(0, [], shared_log.note(0)).status_code == 200
 
 
+@pytest.mark.parametrize("head", [b"", b"POST /add-checkpoint HTTP/1.1\r\nContent-Length: 900\r\n\r\n"], ids=["headers", "body"])
+def test_a_client_that_drips_loses_its_connection_when_the_requests_time_is_over(tmp_path: Path, log: Log, head: bytes) -> None:
+    made = Witness(Signer.generate("witness.example/w1", kind=COSIGNATURE), [LogKey(log.signer.verifier)], State(tmp_path))
+    with Door(("127.0.0.1", 0), made, request_s=1.0) as door:
+        threading.Thread(target=door.serve_forever, kwargs={"poll_interval": 0.05}).start()  # thread: the door of the test's own deadline
+        with socket.create_connection(("127.0.0.1", door.server_address[1])) as dripping:
+            dripping.sendall(head)
+            dripping.settimeout(0.1)
+            begun, ended = time.monotonic(), False
+            while not ended and time.monotonic() < begun + 30:
+                try:
+                    dripping.sendall(b"x")
+                    ended = dripping.recv(1) == b""
+                except TimeoutError:
+                    continue
+                except ConnectionError:
+                    ended = True
+        door.shutdown()
+    assert ended
+    assert time.monotonic() - begun >= 0.9
+
+
 def test_two_logs_under_one_name_are_refused_and_the_contradiction_is_kept(running: WitnessProcess, log: Log) -> None:
     other = Log("別の表", signer=log.signer)
     assert running.ask(0, [], log.note(12)).status_code == 200
@@ -155,6 +184,22 @@ def test_two_logs_under_one_name_are_refused_and_the_contradiction_is_kept(runni
     kept = {path.read_bytes() for path in (running.state / "evidence").iterdir()}
     assert kept == {other.note(12), other.note(30)}
     assert cosigned(running, log.note(30), running.ask(12, log.proof(12, 30), log.note(30)))
+
+
+def test_lines_that_anybody_may_have_appended_are_ignored_and_never_kept(tmp_path: Path, log: Log) -> None:
+    stranger = Signer.generate("witness.example/w2", kind=COSIGNATURE).verifier
+    with witness(tmp_path / "w", log.signer.verifier) as process:
+        for size, key in enumerate((process.signer.verifier, stranger, log.signer.verifier), start=1):
+            garbage = f"{EM_DASH} {key.name} {encode_base64(key.id + bytes(72))}\n".encode()
+            answer = process.ask(size - 1, log.proof(size - 1, size), log.note(size) + garbage)
+            # A wrong line under the log's own key is the log's matter, and refuses.
+            assert answer.status_code == (403 if key == log.signer.verifier else 200)
+            if answer.status_code == 200:
+                (kept,) = process.state.glob("*.checkpoint")
+                assert kept.read_bytes() == log.note(size) + answer.content
+            process.end()
+            process.start()
+        assert cosigned(process, log.note(3), process.ask(2, log.proof(2, 3), log.note(3)))
 
 
 def test_several_logs_each_with_a_memory_of_its_own(tmp_path: Path, log: Log) -> None:
@@ -208,6 +253,8 @@ def test_of_many_clients_at_once_one_wins_each_size_and_it_never_goes_backwards(
         old, done = 0, []
         for size in range(start, 41, 4):
             for _ in range(60):
+                if old >= size:
+                    break
                 answer = running.ask(old, log.proof(old, size) if old else [], log.note(size))
                 if answer.status_code == 200:
                     done.append(size)
@@ -215,8 +262,6 @@ def test_of_many_clients_at_once_one_wins_each_size_and_it_never_goes_backwards(
                     break
                 assert answer.status_code == 409
                 old = int(answer.text)
-                if old >= size:
-                    break
         return done
 
     # thread: four clients at once.

@@ -7,8 +7,6 @@ something was anchored is never a reason to refuse work, and is told by metrics 
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import httpx
 from sqlalchemy import select
@@ -17,66 +15,30 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ringi.audit import stops
-from ringi.audit.anchor_folder import AnchorFolder
+from ringi.audit.anchor_folder import AnchorFolder, AnchorFolderAway
 from ringi.audit.checking import Finding, Known, compare, compare_records, replay
 from ringi.audit.models import AuditCosignature, AuditEvent, AuditLeaf
 from ringi.audit.published import AuditNotSigned, Signed, newest_signed
 from ringi.audit.read_only import open_stop
 from ringi.audit.reading import consistency_hashes
 from ringi.audit.ringi_verify import VerifierKey
-from ringi.audit.signing import CheckpointFile, KeyFile
+from ringi.audit.signing import CheckpointFile, KeyFile, LastCheckpointUnusable
 from ringi.audit.witnesses import ANSWERS_S, Said, Witness, WitnessAway, Witnesses, ask, load_witnesses
 from ringi.db.session import transaction
 from ringi.kit.errors import RingiError
 from ringi.observe import metrics
 from ringi.settings import Settings
+from ringi_workers.anchor_place import Place
 from ringi_workers.problems import Problems
 
 # Actions whose entries are anchored at once, by their last word.
-AT_ONCE = r"\.(grant|revoke|hold)$"
+AT_ONCE = r"\.(grant|revoke)$"
 FOLDER = "folder"
 _TURN_S = 1.0
-_FIRST_RETRY_S = 5.0
 # Comparing every entry may take this part of the time.
 _REPLAY_SHARE = 20
 _QUESTIONS = 4
 logger = logging.getLogger("ringi.sequencer")
-
-
-@dataclass
-class Place:
-    """Somewhere to anchor, and when the next time is due; times are of the monotonic clock."""
-
-    name: str
-    every_s: float
-    anchor: Callable[[Signed], Finding | None]
-    due_at: float = 0.0
-    failures: int = 0
-    problems: Problems = field(default_factory=Problems)
-
-    def __post_init__(self) -> None:
-        anchored_at = time.monotonic()
-        self._age = metrics.ANCHOR_AGE.labels(self.name)
-        self._age.set_function(lambda: time.monotonic() - anchored_at)
-
-    def now(self) -> None:
-        """Do not wait for the next time, unless it is away."""
-        if not self.failures:
-            self.due_at = 0.0
-
-    def done(self) -> None:
-        """It was anchored."""
-        anchored_at = time.monotonic()
-        self._age.set_function(lambda: time.monotonic() - anchored_at)
-        self.failures, self.due_at = 0, anchored_at + self.every_s
-        self.problems.over()
-
-    def failed(self, code: str, message: str) -> None:
-        """It was not, and is tried again after growing pauses."""
-        self.failures += 1
-        self.due_at = time.monotonic() + min(self.every_s, _FIRST_RETRY_S * 2 ** min(self.failures - 1, 16))
-        metrics.ANCHOR_FAILURES.labels(self.name).inc()
-        self.problems.report(code, message)
 
 
 class Anchoring:
@@ -88,11 +50,14 @@ class Anchoring:
         self._folder = AnchorFolder(settings.anchor_dir, settings.audit_origin) if settings.anchor_dir else None
         self._client = httpx.Client(timeout=ANSWERS_S)
         self.places = [self._at_witness(one) for one in (self._witnesses.asked if self._witnesses else ())]
-        if self._folder is not None:
+        self._folder_place = Place(FOLDER, settings.anchor_every_s, self._keep) if self._folder is not None else None
+        if self._folder_place is not None:
             # Last, so that its file holds the cosignatures of this turn.
-            self.places.append(Place(FOLDER, settings.anchor_every_s, self._keep))
-        self._look_at, self._looked, self._stopped = 0.0, -1, False
-        self._replay_at, self._told, self._begun = 0.0, "", False
+            self.places.append(self._folder_place)
+        self._look_at, self._looked = 0.0, -1
+        # `_begun`: the log was compared since this process started. `_stopped`: and has to be again, by the thread, before anything is signed.
+        self._begun, self._stopped = False, False
+        self._replay_at, self._told, self._file_told = 0.0, "", ""
         self._problems = Problems()
 
     def start(self) -> None:
@@ -107,14 +72,18 @@ class Anchoring:
         """Compare at the next turn: something is wrong."""
         self._look_at = 0.0
 
-    def before_signing(self) -> None:
-        """Once, before the process signs for the first time: after a restore nothing must be signed that contradicts what was anchored."""
-        if not self._begun:
+    def may_sign(self) -> bool:
+        """Asked before each signature: after a restore nothing must be signed that contradicts what was anchored.
+
+        A process that starts looks once, by itself. Once the platform was read-only, the thread must have looked again since.
+        """
+        if not self._stopped and not self._begun:
             with transaction() as session:
                 finding = compare(session, self._known())
-            self._begun = True
             if finding is not None:
                 self._stop(finding)
+            self._begun = finding is None
+        return self._begun and not self._stopped
 
     def _run(self) -> None:
         pause = threading.Event()
@@ -142,17 +111,20 @@ class Anchoring:
                 for place in self.places:
                     place.now()
         if self._stopped:
-            # A person has ended the mode: whether the cause is gone is looked at before anything else.
-            self._stopped, self._look_at, self._replay_at = False, 0.0, 0.0
+            # A person has ended the mode: whether the cause is gone is looked at everywhere before anything is signed.
+            self._look_at, self._replay_at = 0.0, 0.0
+            for place in self.places:
+                place.due_at = 0.0
         now = time.monotonic()
         due = [place for place in self.places if now >= place.due_at and newest is not None]
         if (due or now >= self._look_at) and not self._agrees():
             return
-        for place in due:
-            self._anchor(place)
+        # Comparing may have found the folder away; it has its pause then.
+        found = [finding for place in due if now >= place.due_at and (finding := self._anchor(place)) is not None]
+        self._stopped = bool(found)
 
     def _is_urgent(self, session: Session, size: int) -> bool:
-        """Whether a grant, a revocation or a hold was signed since the last turn."""
+        """Whether a grant or a revocation was signed since the last turn."""
         since, self._looked = self._looked, size
         if since < 0 or since >= size:
             return False
@@ -200,11 +172,35 @@ class Anchoring:
         self._told = told
 
     def _known(self) -> list[Known]:
-        """What the log has signed, as it stands outside the database."""
+        """What the log has signed, as it stands outside the database; of what cannot be read the others take the place."""
         keys = self._trusted()
-        last = self._last_signed.load(*keys)
+        try:
+            last = self._last_signed.load(*keys)
+        except LastCheckpointUnusable as error:
+            self._damaged(Finding(error.code, str(error)))
+            last = None
+        else:
+            self._file_told = ""
         known = [Known(last, "the signer's own file")] if last is not None else []
-        return known + (self._folder.newest(keys) if self._folder is not None else [])
+        return known + self._kept(keys)
+
+    def _kept(self, keys: list[VerifierKey]) -> list[Known]:
+        place = self._folder_place
+        if self._folder is None or place is None:
+            return []
+        try:
+            return self._folder.newest(keys)
+        except AnchorFolderAway as error:
+            if not place.failures or time.monotonic() >= place.due_at:
+                place.failed(error.code, str(error))
+            return []
+
+    def _damaged(self, finding: Finding) -> None:
+        """The signer's own file says nothing: an alarm, told once. Nothing is signed without it, and the other places are still compared with."""
+        if self._file_told != finding.message:
+            metrics.AUDIT_FINDINGS.labels(finding.code).inc()
+            logger.critical("ALARM %s: %s", finding.code, finding.message)
+        self._file_told = finding.message
 
     def _trusted(self) -> list[VerifierKey]:
         """The log's keys: those that sign now, and the retired ones of RINGI_WITNESSES."""
@@ -213,26 +209,29 @@ class Anchoring:
         return [*own, *(key for key in listed if key not in own)]
 
     def _stop(self, finding: Finding) -> None:
+        self._stopped = True
         metrics.AUDIT_FINDINGS.labels(finding.code).inc()
         with transaction() as session:
             stops.stop(session, self._settings.audit_origin, finding)
 
-    def _anchor(self, place: Place) -> None:
+    def _anchor(self, place: Place) -> Finding | None:
+        """What the place says against the log; whether it could be asked is told by the place."""
         try:
             with transaction() as session:
                 newest = newest_signed(session)
             finding = place.anchor(newest)
         except (RingiError, OSError) as error:
             place.failed(error.code if isinstance(error, RingiError) else "audit_anchor_failed", f"{place.name}: {error}")
-            return
+            return None
         if finding is not None:
             self._stop(finding)
         else:
             place.done()
+        return finding
 
     def _keep(self, newest: Signed) -> None:
         folder = self._folder
-        if folder is not None and not folder.covers(newest.checkpoint.size):
+        if folder is not None and not folder.covers(newest.checkpoint.size, self._trusted()):
             folder.keep(newest.note)
 
     def _at_witness(self, witness: Witness) -> Place:

@@ -75,9 +75,13 @@ def work(stop: Stop, keys: KeyFile, last_signed: CheckpointFile, problems: Probl
         signs.came_round()
         grew = drain() > 0
         if grew or checked_at is None or time.monotonic() - checked_at >= CHECK_S:
-            checked_at = time.monotonic()
             try:
-                anchoring.before_signing()
+                checked_at = time.monotonic()
+                if not anchoring.may_sign():
+                    # As soon as it may, and not at the next check.
+                    checked_at = None
+                    stop.wait(ROUND_S)
+                    continue
                 sign(keys, last_signed)
             except RingiError as error:
                 problems.report(error.code, str(error))

@@ -40,7 +40,8 @@ FIRST_HEAD = "INSERT INTO audit_head (id, size, frontier) VALUES (1, 0, ''::byte
 ANCHORING_APPEND_ONLY, STOPS = "audit_cosignature", "audit_stop"
 PLATFORM_ROLE = "ringi_platform"
 # What `audit_stop` lets through all the same, by an action's last word: whoever stops something must not be stopped (governance A3.11), and what
-# was read, refused (also by its outcome) or failed changes nothing. `log.` is the log's own life: stopping it, its keys, and going on.
+# was read, refused (also by its outcome) or failed changes nothing. No action is a hold yet. `log.` is the log's own life: stopping it, its keys,
+# and going on.
 LET_THROUGH = r"^log\.|\.(revoke|hold|disable|cordon|cancel|deny|refuse|fail|download|export)$"
 # SQLSTATE of the refusal; class RG is nobody's.
 READ_ONLY_STATE = "RG001"

@@ -29,7 +29,6 @@ def write_once(path: Path, data: bytes, *, mode: int) -> None:
 
     Cut off half-way it stays half-written, which whoever reads it notices: the notes that are kept so carry signatures.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(data)

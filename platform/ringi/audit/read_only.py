@@ -20,7 +20,7 @@ class AuditReadOnly(RingiError):
     def __init__(self, why: str) -> None:
         super().__init__(
             f"The platform is read-only: its audit log does not agree with what was signed before ({why}). Nothing was changed.",
-            next_step="Reading goes on, and revoking, holding and disabling too. Tell the operator; docs/audit.md says what ends this mode.",
+            next_step="Reading goes on, and revoking and disabling too. Tell the operator; docs/audit.md says what ends this mode.",
             details={"why": why},
         )
 

@@ -42,11 +42,6 @@ class LastCheckpointUnusable(RingiError):
     code, status = "audit_last_checkpoint_unusable", 500
 
 
-def load_signer(path: Path, origin: str) -> Signer:
-    """The newest signing key of `path`; raises AuditKeyUnusable."""
-    return load_signers(path, origin)[0]
-
-
 def load_signers(path: Path, origin: str) -> tuple[Signer, ...]:
     """The signing keys of `path`, newest first: one a line, several while a key is being replaced and all of them sign.
 
@@ -80,11 +75,6 @@ def load_or_create_signers(path: Path, origin: str) -> tuple[Signer, ...]:
         with suppress(FileExistsError):
             write_durably(path, f"{key.export()}\n".encode(), mode=SECRET_MODE, replace=False)
     return load_signers(path, origin)
-
-
-def load_or_create_signer(path: Path, origin: str) -> Signer:
-    """The newest of them."""
-    return load_or_create_signers(path, origin)[0]
 
 
 def open_signed(note: bytes, keys: Iterable[VerifierKey]) -> Checkpoint:
@@ -133,14 +123,12 @@ class CheckpointFile:
 
     def load(self, *keys: VerifierKey) -> Checkpoint | None:
         """The checkpoint, verified with one of the signer's own keys; raises LastCheckpointUnusable."""
-        note = self.read()
-        if note is None:
-            return None
         try:
-            return open_signed(note, keys)
-        except NoteInvalid as error:
+            note = self.read()
+            return None if note is None else open_signed(note, keys)
+        except (NoteInvalid, OSError) as error:
             raise LastCheckpointUnusable(
-                f"The last signed checkpoint is damaged: {error.message}",
+                f"The last signed checkpoint is damaged: {getattr(error, 'message', error)}",
                 next_step="Put the newest checkpoint note that you trust into its place.",
             ) from error
 

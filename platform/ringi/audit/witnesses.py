@@ -19,7 +19,8 @@ from ringi.audit.ringi_verify import NoteInvalid, Policy, Refused, VerifierKey, 
 from ringi.kit.errors import RingiError
 
 ANSWERS_S = 10.0
-_URL = re.compile(r"https?://[^\s/]\S*")
+_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
+_LAST_PORT = 65_535
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 _LARGEST_ANSWER = 64 * 1024
 
@@ -88,10 +89,18 @@ def load_witnesses(path: Path) -> Witnesses:
     for line in data.decode("utf-8", "surrogateescape").split("\n"):
         match line.split():
             case ["witness", name, _, url]:
-                if not _URL.fullmatch(url):
+                if not _can_be_asked(url):
                     raise WitnessesUnusable(f"'{url[:80]}' is no URL of a witness.", next_step="Write https://host/prefix.")
                 asked.append(Witness(name, policy.witnesses[name], url.rstrip("/")))
     return Witnesses(policy, tuple(asked))
+
+
+def _can_be_asked(url: str) -> bool:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return _URL.fullmatch(url) is not None and parsed.host != "" and (parsed.port is None or 0 < parsed.port <= _LAST_PORT)
 
 
 def ask(client: httpx.Client, witness: Witness, note: bytes, *, old: int, proof: list[bytes]) -> Answer:
@@ -104,7 +113,7 @@ def ask(client: httpx.Client, witness: Witness, note: bytes, *, old: int, proof:
                 said += piece
                 if len(said) > _LARGEST_ANSWER or time.monotonic() > deadline:
                     raise WitnessAway(witness.name, "its answer is too long, or too slow")
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise WitnessAway(witness.name, f"{type(error).__name__} {error}".strip()) from error
     text = said.decode("utf-8", "replace")
     if response.status_code == httpx.codes.OK:

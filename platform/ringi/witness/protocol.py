@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ringi.audit.note import Signer, cosign
 from ringi.audit.ringi_verify import (
+    EM_DASH,
     EMPTY_ROOT,
     HASH_BYTES,
     Checkpoint,
@@ -20,6 +21,7 @@ from ringi.audit.ringi_verify import (
     NoteInvalid,
     SignatureLine,
     decode_base64,
+    encode_base64,
     parse_note,
     signed_by,
     verify_consistency,
@@ -45,7 +47,6 @@ class Asked(NamedTuple):
 
     old: int
     proof: list[bytes]
-    note: bytes
     text: str
     lines: list[SignatureLine]
     checkpoint: Checkpoint
@@ -65,7 +66,7 @@ def read(body: bytes) -> Asked:
     if len(proof) > MAX_PROOF_LINES or any(len(one) != HASH_BYTES for one in proof):
         raise NoteInvalid(f"A proof has at most {MAX_PROOF_LINES} lines of {HASH_BYTES} bytes.")
     text, lines = parse_note(note)
-    return Asked(int(old[1]), proof, note, text, lines, Checkpoint.parse(text))
+    return Asked(int(old[1]), proof, text, lines, Checkpoint.parse(text))
 
 
 class Witness:
@@ -88,42 +89,52 @@ class Witness:
         keys = [log for log in self.logs if log.key.name == checkpoint.origin]
         if not keys:
             return Answer(HTTPStatus.NOT_FOUND, f"This witness does not know the log '{checkpoint.origin}'.\n")
-        if not _signed(asked, keys):
+        note = _signed(asked, keys)
+        if note is None:
             return Answer(HTTPStatus.FORBIDDEN, f"No trusted key of '{checkpoint.origin}' signed this checkpoint of {checkpoint.size}.\n")
         if asked.old > checkpoint.size:
             return Answer(HTTPStatus.BAD_REQUEST, f"The old size {asked.old} is larger than the checkpoint's, {checkpoint.size}.\n")
         with self._one_at_a_time:
-            return self._extend(asked, self._known(checkpoint.origin))
+            return self._extend(asked, note, self._known(checkpoint.origin))
 
     def _known(self, origin: str) -> Checkpoint:
         keys = [self.signer.verifier, *(log.key for log in self.logs if log.key.name == origin)]
         return self._state.load(origin, keys) or Checkpoint(origin, 0, EMPTY_ROOT)
 
-    def _extend(self, asked: Asked, known: Checkpoint) -> Answer:
+    def _extend(self, asked: Asked, note: bytes, known: Checkpoint) -> Answer:
         new = asked.checkpoint
         if asked.old != known.size:
             return Answer(HTTPStatus.CONFLICT, f"{known.size}\n", SIZE)
         if new.size == known.size and new.root != known.root:
-            self._contradicted(asked, f"the log '{new.origin}' signed two roots for {new.size} entries: a split view")
+            self._contradicted(note, f"the log '{new.origin}' signed two roots for {new.size} entries: a split view")
             return Answer(HTTPStatus.CONFLICT, f"{known.size}\n", SIZE)
         if not verify_consistency(known.size, new.size, known.root, new.root, asked.proof):
-            self._contradicted(asked, f"'{new.origin}': no proof that the tree of {new.size} extends the one of {known.size}")
+            self._contradicted(note, f"'{new.origin}': no proof that the tree of {new.size} extends the one of {known.size}")
             return Answer(HTTPStatus.UNPROCESSABLE_ENTITY, f"The proof does not lead from {known.size} to {new.size} entries.\n")
-        line = cosign(asked.note, self.signer, at=int(self._now()))
-        self._state.store(new.origin, asked.note + line)
+        line = cosign(note, self.signer, at=int(self._now()))
+        self._state.store(new.origin, note + line)
         log.info("cosigned %s at %d entries", new.origin, new.size)
         return Answer(HTTPStatus.OK, line.decode())
 
-    def _contradicted(self, asked: Asked, what: str) -> None:
+    def _contradicted(self, note: bytes, what: str) -> None:
         """Tell it. A wrong proof may be a client's mistake; the note itself is evidence only together with the one remembered."""
-        kept = self._state.keep_evidence(asked.note)
+        kept = self._state.keep_evidence(note)
         log.error("REFUSED: %s%s", what, f"; the signed checkpoint is kept as {kept}" if kept else "")
 
 
-def _signed(asked: Asked, keys: list[LogKey]) -> bool:
-    """Whether a key of the log signed it that may sign this size. A wrong signature under a known key refuses, as signed-note asks."""
+def _signed(asked: Asked, keys: list[LogKey]) -> bytes | None:
+    """The checkpoint with the lines of the log's keys, all verified; None unless one of them may sign this size.
+
+    A wrong signature under a known key refuses, as signed-note asks. Lines of other keys are ignored, as tlog-witness asks, and so never kept:
+    anybody may have written them, also under this witness's own name.
+    """
     try:
         signers = [key for key in keys if signed_by(asked.text, asked.lines, key.key)]
     except NoteInvalid:
-        return False
-    return any(key.first <= asked.checkpoint.size <= key.last for key in signers)
+        return None
+    if not any(key.first <= asked.checkpoint.size <= key.last for key in signers):
+        return None
+    verified = {(key.key.name, key.key.id) for key in signers}
+    lines = dict.fromkeys(line for line in asked.lines if (line.name, line.key_id) in verified)
+    kept = [f"{EM_DASH} {line.name} {encode_base64(line.key_id + line.signature)}" for line in lines]
+    return "\n".join([asked.text, *kept, ""]).encode()

@@ -1,12 +1,14 @@
 """The witness's door: `POST <prefix>/add-checkpoint` and `GET /healthz`, over HTTP/1.1, with or without TLS.
 
-Every request is bounded: bytes, seconds, and connections at once. Nobody logs in; a checkpoint's signature is what counts.
+Every request is bounded: bytes, seconds from the first to the last of them, and connections at once. Nobody logs in; a checkpoint's signature is what counts.
 """
 
+import io
 import logging
 import ssl
 import sys
 import threading
+import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,8 +29,10 @@ class Door(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], witness: Witness, *, certificate: tuple[Path, Path] | None = None) -> None:
-        self.witness = witness
+    def __init__(
+        self, address: tuple[str, int], witness: Witness, *, certificate: tuple[Path, Path] | None = None, request_s: float = TIMEOUT_S
+    ) -> None:  # fmt: skip
+        self.witness, self.request_s = witness, request_s
         self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__(address, Handler)
         if certificate is not None:
@@ -56,12 +60,41 @@ class Door(ThreadingHTTPServer):
         log.debug("the connection of %s broke: %r", client_address, sys.exc_info()[1])
 
 
+class Timely(io.RawIOBase):
+    """A socket that is read until `deadline`, of the monotonic clock; then TimeoutError. A socket's own timeout begins anew with each byte."""
+
+    def __init__(self, connection: socket) -> None:
+        self._connection, self.deadline = connection, 0.0
+
+    def readable(self) -> bool:
+        """It is for reading only."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Some bytes; 0 at the end."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the request took too long")
+        self._connection.settimeout(left)
+        return self._connection.recv_into(buffer)
+
+
 class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
     server: Door
     protocol_version = "HTTP/1.1"
-    timeout = TIMEOUT_S
+
+    def setup(self) -> None:
+        """Read under a deadline, the handshake of TLS included."""
+        super().setup()
+        self._timely = Timely(self.connection)
+        self.rfile = io.BufferedReader(self._timely)
+
+    def handle_one_request(self) -> None:
+        """One request, and waiting for it, in `request_s`; whoever needs longer loses the connection."""
+        self._timely.deadline = time.monotonic() + self.server.request_s
+        super().handle_one_request()
 
     def do_GET(self) -> None:
         """`/healthz` says that the process answers."""
@@ -105,6 +138,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, answer: Answer) -> None:
         body = answer.body.encode()
+        self.connection.settimeout(self.server.request_s)
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type or PLAIN)
         self.send_header("Content-Length", str(len(body)))
