@@ -142,8 +142,7 @@ def test_an_erased_person_is_nowhere_in_the_database_and_every_proof_holds(two_v
     assert found_in(url, NAME) == {"events.data", "subscriptions.disabled_reason", "users.name", kept}
 
     # By a token that may do nothing else: it cannot see the votes, which are noted all the same.
-    narrow = admin.issue_token("admin", scopes=["identity:manage"]).token
-    with RingiClient(platform.server, narrow) as eraser:
+    with RingiClient(platform.server, admin.issue_token("admin", scopes=["identity:manage"]).token) as eraser:
         erased = eraser.identity.erase_user(NAME, WHY)
 
     assert (erased.display_name, erased.subject, erased.disabled_at is None, erased.erased_at is None) == ("", None, False, False)

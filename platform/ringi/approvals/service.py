@@ -266,10 +266,9 @@ def withdraw(session: Session, actor: Actor, *, request_id: UUID, reason: str) -
 
 
 def _note_denial(actor: Actor, request_id: UUID, refusal: refusals.VoteRefused) -> None:
-    """The refused attempt is an event (A3.17), and a request whose subject moved or whose time ran out says so from now on."""
+    """The refused attempt is an event (A3.17), and a request whose subject moved or whose time ran out says so, unless nothing may change."""
     with get_sessionmaker().begin() as session:
         subject = find(session, actor, request_id, lock=True)
-        # While the platform is read-only the request keeps its state, and the attempt is recorded all the same.
         if refusal.ends_as is not None and subject.state == RequestState.IN_REVIEW and not session.scalar(select(is_stopped())):
             subject.state = refusal.ends_as
             _note_end(session, actor, subject, AuditAction.APPROVAL_LAPSE)
