@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from ringi.audit import stops
 from ringi.audit.anchor_folder import AnchorFolder
 from ringi.audit.checking import Finding, Known, compare, compare_records, replay
+from ringi.audit.generations import GROWING, must_be
 from ringi.audit.models import AuditCosignature, AuditEvent, AuditLeaf
 from ringi.audit.published import AuditNotSigned, Signed, newest_signed
 from ringi.audit.read_only import open_stop
@@ -111,6 +112,7 @@ class Anchoring:
         """Once, before the process signs for the first time: after a restore nothing must be signed that contradicts what was anchored."""
         if not self._begun:
             with transaction() as session:
+                must_be(session, self._settings.audit_origin)
                 finding = compare(session, self._known())
             self._begun = True
             if finding is not None:
@@ -137,6 +139,7 @@ class Anchoring:
             if open_stop(session) is not None:
                 self._stopped = True
                 return
+            must_be(session, self._settings.audit_origin)
             newest = _newest(session)
             if newest is not None and self._is_urgent(session, newest.checkpoint.size):
                 for place in self.places:
@@ -157,7 +160,12 @@ class Anchoring:
         if since < 0 or since >= size:
             return False
         entries = select(AuditLeaf.leaf_index).join(AuditEvent, AuditEvent.id == AuditLeaf.event_id)
-        among = entries.where(AuditLeaf.leaf_index >= since, AuditLeaf.leaf_index < size, AuditEvent.action.regexp_match(AT_ONCE))
+        among = entries.where(
+            AuditLeaf.generation == GROWING,
+            AuditLeaf.leaf_index >= since,
+            AuditLeaf.leaf_index < size,
+            AuditEvent.action.regexp_match(AT_ONCE),
+        )
         return session.scalar(among.limit(1)) is not None
 
     def _agrees(self) -> bool:

@@ -35,15 +35,19 @@ class AnchorFolder:
             return True
         return False
 
+    def notes(self) -> list[bytes]:
+        """The newest notes, largest first, whoever signed them."""
+        return [(self.folder / name).read_bytes() for name in self._newest_names()]
+
+    def _newest_names(self) -> list[str]:
+        if not self.folder.is_dir():
+            return []
+        return sorted((path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)[:_LOOKED_AT]
+
     def newest(self, keys: Sequence[VerifierKey]) -> list[Known]:
         """The newest checkpoints that a key of the log signed, largest first; two of one size can contradict each other."""
-        names = (
-            sorted((path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
-            if self.folder.is_dir()
-            else []
-        )
         found = []
-        for name in names[:_LOOKED_AT]:
+        for name in self._newest_names():
             with suppress(NoteInvalid):
                 found.append(Known(open_signed((self.folder / name).read_bytes(), keys), f"the anchor folder's {name}"))
         return found
