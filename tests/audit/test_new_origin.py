@@ -102,6 +102,15 @@ class Lost:
         lines = f"log {self.anchored.vkey}\n#sizes 0-{self.signed}\nlog {key}\n{admins}"
         self.trust.write_text(f"{lines}quorum none\n")
 
+    def ask_the_witness(self) -> None:
+        """From the sequencer's next start on; the witness must be told of the new log."""
+        one = self.anchored
+        keys = [line for line in self.trust.read_text().splitlines() if line.startswith("log ")]
+        one.witness.know(*(key.removeprefix("log ") for key in keys))
+        one.witness.start()
+        one.policy.write_text("\n".join([*keys, f"witness 監査 {one.witness.vkey} {one.witness.url}", "quorum 監査", ""]))
+        one.sequencer.environment["RINGI_WITNESSES"] = str(one.policy)
+
     @staticmethod
     def vkey(path: Path) -> str:
         """The public half of an administrator's key."""
@@ -146,6 +155,7 @@ def lost(database: DatabaseUrls, tmp_path: Path, actor: Actor) -> Iterator[Lost]
         made.sequencer.environment.pop("RINGI_WITNESSES")
         yield Lost(made, tmp_path)
         made.sequencer.kill()
+        made.witness.end()
 
 
 @pytest.fixture
@@ -181,12 +191,13 @@ def test_after_a_restore_two_administrators_open_the_next_log_and_both_logs_veri
     one.sequencer.environment["RINGI_AUDIT_ORIGIN"] = NEXT
     renamed.setenv("RINGI_AUDIT_ORIGIN", NEXT)
     get_settings.cache_clear()
+    lost.ask_the_witness()
     one.sequencer.start()
     changed = next(iter(one.votes.rows))
     one.votes.cast("反対", vote=changed)
     one.votes.cast("賛成")
     until(one.sealed)
-    # Entries of the new log alone, and where they are anchored.
+    until(lambda: one.scalar(f"SELECT count(*) FROM audit_cosignature WHERE origin = '{NEXT}'") != 0)
     until(lambda: any((one.anchors / NEXT.replace("/", "_")).glob("*.checkpoint")))
     new = one.votes.export(lost.folder / "new.zip")
     report = lost.verify(new)

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, literal, select
+from sqlalchemy import ColumnElement, Connection, literal, select
 from sqlalchemy.orm import Session
 
 from ringi.audit.models import AuditCheckpoint, AuditHead, AuditOrigin
@@ -39,7 +39,7 @@ def of(generation: int | None) -> ColumnElement[int]:
     return GROWING if generation is None else literal(generation)
 
 
-def logs(session: Session) -> list[Log]:
+def logs(session: Session | Connection) -> list[Log]:
     """Every log of the database, oldest first; none before the first checkpoint."""
     rows = session.execute(select(AuditOrigin.generation, AuditOrigin.origin, AuditOrigin.vkey).order_by(AuditOrigin.generation))
     found = [Log(*row) for row in rows]
@@ -49,7 +49,7 @@ def logs(session: Session) -> list[Log]:
     return [] if note is None else [Log(1, Checkpoint.parse(parse_note(note)[0]).origin, None)]
 
 
-def must_be(session: Session, origin: str) -> None:
+def must_be(session: Session | Connection, origin: str) -> None:
     """Raises AuditOriginDiffers unless the log that grows has this name, or none yet."""
     found = logs(session)
     if found and found[-1].origin != origin:

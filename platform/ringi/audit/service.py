@@ -105,16 +105,15 @@ def record(
 
     `record` is the JSON document of the state row as an auditor will see it in an export; `after` becomes its digest. `details` holds short
     technical strings, integers and booleans, nothing personal and no floats; `payload` is free text, stored apart encrypted under the actor's data
-    key, and only committed to. `origin` is RINGI_AUDIT_ORIGIN unless a log is begun. `organization_id` defaults to the actor's. Call it after the
-    row lock of the change is held, so that two events of one object stand in the log in the order of the changes. Raises AuditEntryInvalid,
-    AuditEntryTooLarge, PersonErased, AuditReadOnly, AuditOriginDiffers.
+    key, and only committed to. `origin` is RINGI_AUDIT_ORIGIN unless a log is begun, `organization_id` the actor's unless given. Call it after the
+    row lock of the change is held, so that two events of one object stand in the log in the order of the changes.
+    Raises AuditEntryInvalid, AuditEntryTooLarge, PersonErased, AuditReadOnly, AuditOriginDiffers.
     """
     if record is not None and after is not None:
         raise AuditEntryInvalid("Both `record` and `after` were given.", next_step="Pass the document or its digest, not both.")
     must_write(session)
     salt = secrets.token_bytes(SALT_BYTES)
-    event_id, now = uuid7(), _database_time(session)
-    organization = organization_id or actor.organization_id
+    event_id, now, organization = uuid7(), _database_time(session), organization_id or actor.organization_id
     try:
         event = Event(
             origin=origin or get_settings().audit_origin,
