@@ -34,6 +34,7 @@ def audit_template(postgres_server: PostgresHandle) -> str:
         ddl.install(lambda statement: connection.execute(text(statement)))
         connection.execute(text(f"GRANT SELECT, INSERT, UPDATE ON audit_person_key TO {ddl.APPLICATION_ROLE}"))
         ddl.install_anchoring(lambda statement: connection.execute(text(statement)))
+        ddl.install_origins(lambda statement: connection.execute(text(statement)))
     engine.dispose()
     return made.name
 

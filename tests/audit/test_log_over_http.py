@@ -120,6 +120,21 @@ def test_an_auditor_gets_all_hashes_and_only_the_entries_of_their_own_organisati
     assert "試験".encode() not in seen
 
 
+def test_a_database_of_one_log_serves_it_under_its_number_and_exports_it_by_its_name(world: World, tmp_path: Path) -> None:
+    auditor = world.platform.as_("auditor").audit
+    (only,) = auditor.logs()
+    assert (only.number, only.origin, only.vkey) == (1, auditor.key().origin, None)
+    for path in ("tile/0/000", "tile/entries/000"):
+        numbered = world.monitor(f"../logs/1/{path}")
+        assert (numbered.status_code, numbered.content) == (200, world.monitor(path).content)
+    assert world.platform.call("auditor", "GET", "/audit/logs/2/checkpoint").status_code == 409
+    bundle = tmp_path / "log.zip"
+    with bundle.open("wb") as out:
+        auditor.export(out, origin=only.origin)
+    assert verify_bundle(bundle, auditor.key().vkey).ok
+    assert world.platform.call("auditor", "POST", "/audit/export?origin=other.example/audit/1").status_code == 404
+
+
 def test_nobody_else_reads_the_log(world: World) -> None:
     for path in ("checkpoint", "tile/0/000", "tile/entries/000"):
         assert world.monitor(path).status_code == 200

@@ -139,7 +139,8 @@ def test_a_leaf_hash_that_is_not_of_the_body_cannot_be_stored(sessions: sessionm
 def test_removing_the_triggers_and_installing_them_again_works(urls: DatabaseUrls) -> None:
     engine = create_engine(urls.owner_url)
     with engine.begin() as connection:
-        for step in (ddl.remove_anchoring, ddl.remove, ddl.install, ddl.install_anchoring):
+        steps = (ddl.remove_origins, ddl.remove_anchoring, ddl.remove, ddl.install, ddl.install_anchoring, ddl.install_origins)
+        for step in steps:
             step(lambda statement: connection.execute(text(statement)))
     with engine.begin() as connection:
         assert connection.execute(text("SELECT size FROM audit_head")).scalar_one() == 0

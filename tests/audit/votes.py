@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from ringi.audit import service
 from ringi.audit.export import RecordRow, write_bundle
+from ringi.audit.generations import Log
 from ringi.audit.schemas import AuditAction
 from ringi.kit.actor import Actor
 
@@ -37,8 +38,8 @@ class Votes:
     def _records(self, _: Session) -> list[RecordRow]:
         return [RecordRow("approval_vote", *row) for row in self.rows.items()]
 
-    def export(self, path: Path, *, organization_id: UUID | None = None) -> Path:
-        """Write the bundle of the log, or of one organisation's part of it, and these votes to `path`."""
+    def export(self, path: Path, *, organization_id: UUID | None = None, log: Log | None = None) -> Path:
+        """Write the bundle of the log (one that has ended, with `log`), or of one organisation's part of it, and these votes to `path`."""
         with self._sessions() as session:
-            write_bundle(session, path, self._records, organization_id=organization_id, record_types=["approval_vote"])
+            write_bundle(session, path, self._records, organization_id=organization_id, record_types=["approval_vote"], log=log)
         return path

@@ -37,6 +37,7 @@ OF_NO_TENANT = {
     "audit_head": "one number and hashes",
     "audit_leaf": "hashes of entries, which hold random ids and so tell nothing",
     "audit_node": "hashes of hashes",
+    "audit_origin": "the names of the logs of this database, which are made to be shown",
     "audit_pending": "numbers of entries that have no leaf yet",
     "audit_stop": "why the platform is read-only, which everybody is told who tries to change something",
     "blobs": "digests and sizes of bytes that are stored once, whoever sent them; who did stands in `uploads`",

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from ringi.audit import stops
 from ringi.audit.anchor_folder import AnchorFolder, AnchorFolderAway
 from ringi.audit.checking import Finding, Known, compare, compare_records, replay
+from ringi.audit.generations import GROWING, must_be
 from ringi.audit.models import AuditCosignature, AuditEvent, AuditLeaf
 from ringi.audit.published import AuditNotSigned, Signed, newest_signed
 from ringi.audit.read_only import open_stop
@@ -79,6 +80,7 @@ class Anchoring:
         """
         if not self._stopped and not self._begun:
             with transaction() as session:
+                must_be(session, self._settings.audit_origin)
                 finding = compare(session, self._known())
             if finding is not None:
                 self._stop(finding)
@@ -106,6 +108,7 @@ class Anchoring:
             if open_stop(session) is not None:
                 self._stopped = True
                 return
+            must_be(session, self._settings.audit_origin)
             newest = _newest(session)
             if newest is not None and self._is_urgent(session, newest.checkpoint.size):
                 for place in self.places:
@@ -129,7 +132,12 @@ class Anchoring:
         if since < 0 or since >= size:
             return False
         entries = select(AuditLeaf.leaf_index).join(AuditEvent, AuditEvent.id == AuditLeaf.event_id)
-        among = entries.where(AuditLeaf.leaf_index >= since, AuditLeaf.leaf_index < size, AuditEvent.action.regexp_match(AT_ONCE))
+        among = entries.where(
+            AuditLeaf.generation == GROWING,
+            AuditLeaf.leaf_index >= since,
+            AuditLeaf.leaf_index < size,
+            AuditEvent.action.regexp_match(AT_ONCE),
+        )
         return session.scalar(among.limit(1)) is not None
 
     def _agrees(self) -> bool:

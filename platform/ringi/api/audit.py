@@ -28,6 +28,7 @@ from ringi.api.live_records import RECORD_TYPES, live_records
 from ringi.approvals.models import ApprovalGrant, ApprovalRequest, ApprovalVote
 from ringi.audit import export, personal, sampling, signing
 from ringi.audit import service as audit
+from ringi.audit.generations import Log, log_named
 from ringi.audit.models import AuditEvent, AuditLeaf
 from ringi.audit.published import AuditNotSigned, published
 from ringi.audit.schemas import AuditAction
@@ -153,6 +154,14 @@ def checkpoint(session: SessionDep, actor: Annotated[Actor, allowed(Permission.O
     return published(session).note.decode()
 
 
+def _vkey(actor: Actor, log: Log | None) -> str | None:
+    if log is not None and log.origin != get_settings().audit_origin:
+        return log.vkey
+    # While a key is being replaced an auditor may know either: the bundle names none.
+    key = audit_key(actor)
+    return None if key.also else key.vkey
+
+
 ZIP: dict[int | str, dict[str, Any]] = {200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}}
 
 
@@ -164,6 +173,7 @@ def export_log(
     until: Annotated[str | None, Query(alias="to", max_length=40, description="Only entries before this time.")] = None,
     project: Annotated[str | None, Query(max_length=64, description="With `adapter`: only what belongs to it.")] = None,
     adapter: Annotated[str | None, Query(max_length=64)] = None,
+    origin: Annotated[str | None, Query(max_length=512, description="Of a log that has ended; else the one that grows.")] = None,
 ) -> FileResponse:
     """The organisation's entries and state rows with the signed checkpoint of the whole log, as one file that verifies offline.
 
@@ -176,29 +186,34 @@ def export_log(
     if actor.organization_id is None:
         raise Forbidden(Permission.AUDIT_EXPORT, where="this organisation")
     records = partial(live_records, organization_id=actor.organization_id)
+    log = log_named(session, origin) if origin is not None else None
+    generation = log.generation if log is not None else None
     chosen = None
     if project is not None and adapter is not None:
         place = identity.find_project(session, actor, project)
-        chosen = audit_parts.of_adapter(adapters.find(session, actor, project=place, name=adapter))
+        chosen = audit_parts.of_adapter(adapters.find(session, actor, project=place, name=adapter), generation)
     elif begin or end:
-        chosen = export.period(sampling.written(begin), sampling.written(end), actor.organization_id)
+        chosen = export.period(sampling.written(begin), sampling.written(end), actor.organization_id, generation)
     # Built on disk first: a bundle that fails half-way must not look like a download that ended well.
     with tempfile.NamedTemporaryFile(prefix="ringi-audit-", suffix=".zip", delete=False) as out:
         path = Path(out.name)
         try:
-            # While a key is being replaced an auditor may know either: the bundle names none.
-            key = audit_key(actor)
             # A session of its own: an export reads one consistent snapshot, which must begin before anything else was read. It sees the whole log:
             # what is withheld is told from what is missing.
             with platform_transaction() as snapshot:
                 export.write_bundle(
                     snapshot, path, records, organization_id=actor.organization_id, record_types=RECORD_TYPES,
-                    vkey=None if key.also else key.vkey, chosen=chosen,
+                    vkey=_vkey(actor, log), chosen=chosen, log=log,
                 )  # fmt: skip
         except BaseException:
             path.unlink()
             raise
-    part = {"from": sampling.written(begin), "to": sampling.written(end), "adapter": chosen and adapter and f"{project}/{adapter}"}
+    part = {
+        "origin": origin,
+        "from": sampling.written(begin),
+        "to": sampling.written(end),
+        "adapter": chosen and adapter and f"{project}/{adapter}",
+    }
     audit.record(
         session, actor, AuditAction.AUDIT_EXPORT, object_type="audit_log", object_id=get_settings().audit_origin,
         details={name: value for name, value in part.items() if value} or None,

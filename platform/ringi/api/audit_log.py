@@ -15,8 +15,8 @@ from fastapi.responses import PlainTextResponse
 
 from ringi.api.audit import Auditor, entries_out
 from ringi.api.audit_parts import BadTime, read_bound
-from ringi.api.audit_schemas import ConsistencyOut, SampleOut
-from ringi.audit import reading, sampling
+from ringi.api.audit_schemas import AuditLogOut, ConsistencyOut, SampleOut
+from ringi.audit import generations, reading, sampling
 from ringi.audit.published import AuditNotSigned, newest_signed, published
 from ringi.audit.ringi_verify import encode_base64
 from ringi.audit.schemas import AuditAction
@@ -76,17 +76,44 @@ def log_tile(session: SessionDep, actor: LogReader, path: Annotated[str, Path(ma
 
     N is written as x001/x234/067. Of other organisations' entries an auditor gets the length 0; the monitor gets all.
     """
+    return _tile(session, actor, path, None)
+
+
+def _tile(session: SessionDep, actor: Actor, path: str, number: int | None) -> Response:
     tile = parse_tile(path)
-    if tile is None or tile.leaves > newest_signed(session).checkpoint.size:
+    if tile is None or tile.leaves > newest_signed(session, number).checkpoint.size:
         raise NotFound("tile", path)
     if tile.level is not None:
-        content = reading.hash_tile(session, tile)
+        content = reading.hash_tile(session, tile, number)
     else:
         # Of the whole log: what is withheld is told from what is missing.
         with platform_transaction() as everyone:
-            content = reading.entry_tile(everyone, tile, everyones=actor.kind is ActorKind.SYSTEM, organization_id=actor.organization_id)
+            content = reading.entry_tile(
+                everyone, tile, everyones=actor.kind is ActorKind.SYSTEM, organization_id=actor.organization_id, generation=number
+            )
     # A partial tile never changes either, but a full one takes its place.
     return Bytes(content, headers=FOR_EVER if tile.width == TILE_WIDTH else FRESH)
+
+
+@router.get("/audit/logs")
+def list_logs(session: SessionDep, actor: LogReader) -> list[AuditLogOut]:  # noqa: ARG001  # the declared permission
+    """The logs of this database, oldest first: the last one grows, and each before it ended when entries of it were lost."""
+    return [AuditLogOut(number=one.generation, origin=one.origin, vkey=one.vkey) for one in generations.logs(session)]
+
+
+Number = Annotated[int, Path(ge=1, le=32767, description="Of a log, as /audit/logs has it.")]
+
+
+@router.get("/audit/logs/{number}/checkpoint", response_class=PlainTextResponse)
+def ended_checkpoint(session: SessionDep, actor: LogReader, number: Number) -> PlainTextResponse:  # noqa: ARG001  # the declared permission
+    """The newest checkpoint of one of the logs, as /audit/log/checkpoint has it of the one that grows."""
+    return PlainTextResponse(published(session, number).note, headers=FRESH)
+
+
+@router.get("/audit/logs/{number}/tile/{path:path}", response_class=Bytes)
+def ended_tile(session: SessionDep, actor: LogReader, number: Number, path: Annotated[str, Path(max_length=60)]) -> Response:
+    """A tile of one of the logs, as /audit/log/tile has it of the one that grows."""
+    return _tile(session, actor, path, number)
 
 
 @router.get("/audit/events/{event_id}/proof", response_class=PlainTextResponse, responses=responses(reading.AuditNotSealed))

@@ -2,12 +2,13 @@
 
 from datetime import datetime
 
-from sqlalchemy import String, cast, func, select, union_all
+from sqlalchemy import String, and_, case, cast, func, select, union_all
 from sqlalchemy.orm import Session
 
 from ringi.adapters.models import Adapter, AdapterVersion
 from ringi.approvals.models import ApprovalGrant, ApprovalRequest, ApprovalVote
 from ringi.audit.export import Chosen, Part
+from ringi.audit.generations import of
 from ringi.audit.models import AuditEvent, AuditLeaf
 from ringi.base_models.models import BaseModel, BaseRevision
 from ringi.compatibility.models import CompatibilityAssessment
@@ -59,7 +60,7 @@ def check(*, since: datetime | None, until: datetime | None, project: str | None
         raise NoSuchPart("the period ends before it begins")
 
 
-def of_adapter(adapter: Adapter) -> Chosen:
+def of_adapter(adapter: Adapter, generation: int | None = None) -> Chosen:
     """Its versions with their lineage (base, data, runs, origins), evaluations, approvals with votes and policies, and releases."""
     adapter_id, base_id = adapter.id, adapter.base_model_id
 
@@ -90,10 +91,12 @@ def of_adapter(adapter: Adapter) -> Chosen:
             select(Channel.id).where(Channel.id.in_(select(releases.c.channel_id))),
         )
         ids = union_all(*(select(cast(part.subquery().c[0], String)) for part in parts)).subquery()
-        # What came after the checkpoint is left to a later export; what no entry tells of at all stays named, and is refused.
-        leaf = func.min(func.coalesce(AuditLeaf.leaf_index, size))
+        # What came after the checkpoint, or stands in another log, is left to another export; what no entry tells of at all stays named, and is
+        # refused.
+        here = and_(AuditLeaf.generation == of(generation), AuditLeaf.leaf_index < size)
         told = select(AuditEvent.object_id).outerjoin(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
-        later = told.where(AuditEvent.object_id.in_(select(ids.c[0]))).group_by(AuditEvent.object_id).having(leaf >= size)
+        later = told.where(AuditEvent.object_id.in_(select(ids.c[0]))).group_by(AuditEvent.object_id)
+        later = later.having(func.max(case((here, 1), else_=0)) == 0)
         objects = sorted(set(session.scalars(select(ids.c[0]))) - set(session.scalars(later)))
         return Part({"from": None, "to": None, "adapter": str(adapter_id), "objects": objects}, AuditEvent.object_id.in_(select(ids.c[0])))
 

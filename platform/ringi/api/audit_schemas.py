@@ -35,6 +35,14 @@ class AuditKeyOut(Schema):
     also: list[str]
 
 
+class AuditLogOut(Schema):
+    """One of the logs of this database; all but the last have ended. `vkey`: the key it began with; null as long as nothing has followed it."""
+
+    number: int
+    origin: str
+    vkey: str | None
+
+
 class ConsistencyOut(Schema):
     """That a log of `old` entries is the beginning of that of `new`: hashes in base64, and the checkpoint of `new` where one was signed."""
 

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from ringi.audit.generations import GROWING
 from ringi.audit.models import AuditCheckpoint, AuditEvent, AuditHead, AuditPending
 from ringi.audit.read_only import open_stop
 from ringi.evaluation.models import Evaluation
@@ -136,6 +137,7 @@ def _audit(connection: Connection) -> Answered:
     size = connection.scalar(select(AuditHead.size)) or 0
     last = connection.execute(
         select(AuditCheckpoint.size, func.extract("epoch", _now() - AuditCheckpoint.created_at))
+        .where(AuditCheckpoint.generation == GROWING)
         .order_by(AuditCheckpoint.size.desc())
         .limit(1)
     ).one_or_none()

@@ -10,13 +10,16 @@ from collections.abc import Mapping
 from typing import Literal
 
 from fastapi import APIRouter, Response
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from ringi.api.health_schemas import Dependency, Health, Readiness
+from ringi.audit.generations import AuditOriginDiffers, must_be
 from ringi.audit.read_only import open_stop
 from ringi.kit.errors import RingiError
 from ringi.observe import probes, signs
 from ringi.observe.probes import Found
+from ringi.settings import get_settings
 from ringi.storage.blobs import get_store
 
 log = logging.getLogger("ringi.health")
@@ -50,14 +53,19 @@ def _in_database() -> Mapping[str, Found]:
             found = {"database": probes.database(connection), "migrations": probes.migrations(connection)}
             if found["migrations"].state == "unavailable":
                 return unknown | found
-            found["audit_log"] = _audit_log(open_stop(connection))
+            found["audit_log"] = _audit_log(connection)
             ages = signs.seconds_since(connection)
     except SQLAlchemyError as error:
         return {"database": Found("unavailable", probes.reason(error)), **unknown}
     return found | {role: _alive(ages.get(role)) for role in signs.ROLES}
 
 
-def _audit_log(why: str | None) -> Found:
+def _audit_log(connection: Connection) -> Found:
+    try:
+        must_be(connection, get_settings().audit_origin)
+    except AuditOriginDiffers as error:
+        return Found("unavailable", f"origin: {error.message}")
+    why = open_stop(connection)
     return Found("ok") if why is None else Found("unavailable", f"read-only: {why}")
 
 

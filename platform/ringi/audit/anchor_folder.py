@@ -59,6 +59,11 @@ class AnchorFolder:
                     return True
         raise AnchorFolderAway(self._place, f"{_LOOKED_AT} files of {size} entries were cut off")
 
+    def notes(self) -> list[bytes]:
+        """The newest notes, largest first, whoever signed them."""
+        with self._there():
+            return [(self.folder / name).read_bytes() for name in sorted(self._names(), reverse=True)[:_LOOKED_AT]]
+
     def newest(self, keys: Sequence[VerifierKey]) -> list[Known]:
         """The newest checkpoints that a key of the log signed, largest first; two of one size can contradict each other."""
         with self._there():

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from ringi.audit.export import RecordRow
+from ringi.audit.generations import GROWING
 from ringi.audit.models import AuditEvent, AuditLeaf, AuditNode
 from ringi.audit.reading import root_at
 from ringi.audit.ringi_verify import Checkpoint, Frontier
@@ -68,11 +69,14 @@ def replay(session: Session, known: Iterable[Known]) -> Finding | None:
 _LEAVES = (
     select(AuditLeaf.leaf_index, AuditLeaf.leaf_hash, func.sha256(func.decode("00", "hex").op("||")(AuditEvent.body)).label("found"))
     .outerjoin(AuditEvent, AuditEvent.id == AuditLeaf.event_id)
+    .where(AuditLeaf.generation == GROWING)
     .order_by(AuditLeaf.leaf_index)
 )
 # In the order in which appending completes them.
 _COMPLETED_AT = (AuditNode.idx + 1).op("<<")(AuditNode.level)
-_NODES = select(AuditNode.level, AuditNode.idx, AuditNode.hash).order_by(_COMPLETED_AT, AuditNode.level)
+_NODES = (
+    select(AuditNode.level, AuditNode.idx, AuditNode.hash).where(AuditNode.generation == GROWING).order_by(_COMPLETED_AT, AuditNode.level)
+)
 
 
 def _replayed(session: Session, leaves: Iterator[Any], nodes: Iterator[Any], roots: dict[int, Known]) -> Finding | None:

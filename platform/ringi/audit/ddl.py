@@ -63,7 +63,7 @@ $$
 
 
 def _triggers(table: str) -> list[str]:
-    guarded = "UPDATE OR DELETE" if table in (*APPEND_ONLY_TABLES, ANCHORING_APPEND_ONLY) else "DELETE"
+    guarded = "UPDATE OR DELETE" if table in (*APPEND_ONLY_TABLES, ANCHORING_APPEND_ONLY, ORIGINS) else "DELETE"
     return [
         f"CREATE TRIGGER {table}_no_change BEFORE {guarded} ON {table} FOR EACH ROW EXECUTE FUNCTION ringi_audit_refuse()",
         f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION ringi_audit_refuse()",
@@ -116,3 +116,68 @@ def remove_anchoring(execute: Callable[[str], object]) -> None:
     for table in (ANCHORING_APPEND_ONLY, STOPS):
         execute(f"DROP TRIGGER IF EXISTS {table}_no_change ON {table}")
         execute(f"DROP TRIGGER IF EXISTS {table}_no_truncate ON {table}")
+
+
+# Several logs in one database, which came with revision 0021.
+ORIGINS, GENERATIONS = "audit_origin", ("audit_leaf", "audit_node", "audit_checkpoint")
+# SQLSTATE of what is written for another log than the one that grows.
+OTHER_ORIGIN_STATE = "RG002"
+GROWING_FUNCTION = """
+CREATE OR REPLACE FUNCTION ringi_audit_growing() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.generation IS DISTINCT FROM (SELECT generation FROM audit_head WHERE id = 1) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'restrict_violation',
+            MESSAGE = 'log ' || NEW.generation || ' is closed: nothing is added to ' || TG_TABLE_NAME;
+    END IF;
+    RETURN NEW;
+END
+$$
+"""
+# An event names its log in its bytes, so a process with another RINGI_AUDIT_ORIGIN than the database's writes nothing. The first log has its name from
+# its first checkpoint.
+ORIGIN_FUNCTION = f"""
+CREATE OR REPLACE FUNCTION ringi_audit_origin() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    expected text;
+BEGIN
+    SELECT origin INTO expected FROM audit_origin ORDER BY generation DESC LIMIT 1;
+    IF NOT FOUND THEN
+        SELECT split_part(convert_from(note, 'UTF8'), chr(10), 1) INTO expected FROM audit_checkpoint ORDER BY generation DESC, size DESC LIMIT 1;
+    END IF;
+    IF expected IS NOT NULL AND position(convert_to('"origin":' || CAST(to_json(expected) AS text), 'UTF8') IN NEW.body) = 0 THEN
+        RAISE EXCEPTION USING ERRCODE = '{OTHER_ORIGIN_STATE}', MESSAGE = 'the log of this database is ' || expected, DETAIL = expected;
+    END IF;
+    RETURN NEW;
+END
+$$
+"""  # noqa: S608  # of constants of this file
+
+
+def install_origins(execute: Callable[[str], object], *, role: str = APPLICATION_ROLE) -> None:
+    """After `install_anchoring`: a log that has ended cannot grow again, and every event is written for the one that grows."""
+    for statement in _triggers(ORIGINS):
+        execute(statement)
+    execute(f"REVOKE ALL ON {ORIGINS} FROM PUBLIC, {role}")
+    execute(f"GRANT SELECT ON {ORIGINS} TO {role}")
+    execute(f"REVOKE UPDATE ON audit_head FROM {role}")
+    execute(f"GRANT UPDATE (size, frontier) ON audit_head TO {role}")
+    execute(GROWING_FUNCTION)
+    execute(ORIGIN_FUNCTION)
+    for table in GENERATIONS:
+        execute(f"CREATE TRIGGER {table}_growing BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION ringi_audit_growing()")
+        execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_growing")
+    execute("CREATE TRIGGER audit_event_origin BEFORE INSERT ON audit_event FOR EACH ROW EXECUTE FUNCTION ringi_audit_origin()")
+    execute("ALTER TABLE audit_event ENABLE ALWAYS TRIGGER audit_event_origin")
+
+
+def remove_origins(execute: Callable[[str], object], *, role: str = APPLICATION_ROLE) -> None:
+    """Undo `install_origins`."""
+    for table in GENERATIONS:
+        execute(f"DROP TRIGGER IF EXISTS {table}_growing ON {table}")
+    execute("DROP TRIGGER IF EXISTS audit_event_origin ON audit_event")
+    execute("DROP FUNCTION IF EXISTS ringi_audit_growing()")
+    execute("DROP FUNCTION IF EXISTS ringi_audit_origin()")
+    execute(f"GRANT UPDATE ON audit_head TO {role}")
+    for suffix in ("change", "truncate"):
+        execute(f"DROP TRIGGER IF EXISTS {ORIGINS}_no_{suffix} ON {ORIGINS}")

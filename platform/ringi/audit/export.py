@@ -22,14 +22,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import and_, case, func, not_, select, true
+from sqlalchemy import and_, case, func, not_, or_, select, true
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from ringi.audit.container import BundleWriter, MemberStream
-from ringi.audit.models import AuditCheckpoint, AuditEvent, AuditLeaf, AuditNode, AuditPending
+from ringi.audit.generations import GROWING, Log, of
+from ringi.audit.models import AuditCheckpoint, AuditEvent, AuditHead, AuditLeaf, AuditNode, AuditPending
 from ringi.audit.published import published
-from ringi.audit.ringi_verify import FORMAT, HASH_BYTES
+from ringi.audit.ringi_verify import FORMAT, HASH_BYTES, OPENING
 from ringi.kit.digests import canonical_json
 
 _ROWS = 2000
@@ -63,11 +64,11 @@ class Part(NamedTuple):
 Chosen = Callable[[Session, int], Part]
 
 
-def period(since: str | None, until: str | None, organization_id: UUID | None) -> Chosen:
+def period(since: str | None, until: str | None, organization_id: UUID | None, generation: int | None = None) -> Chosen:
     """What the organisation wrote at or after `since` and before `until` (as events write times), with one entry more on either side."""
 
     def chosen(session: Session, size: int) -> Part:
-        leaf, own = AuditLeaf.leaf_index, (_own(organization_id), AuditLeaf.leaf_index < size)
+        leaf, own = AuditLeaf.leaf_index, (_own(organization_id), AuditLeaf.generation == of(generation), AuditLeaf.leaf_index < size)
         joined = AuditEvent.id == AuditLeaf.event_id
 
         def one(what: ColumnElement[int | None], *where: ColumnElement[bool]) -> int | None:
@@ -85,9 +86,9 @@ def period(since: str | None, until: str | None, organization_id: UUID | None) -
 
 def is_sealed(session: Session) -> bool:
     """Whether the newest checkpoint covers every committed event, so that an export leaves nothing out."""
-    newest = session.scalar(select(func.max(AuditCheckpoint.size))) or 0
+    newest = session.scalar(select(func.max(AuditCheckpoint.size)).where(AuditCheckpoint.generation == GROWING)) or 0
     waiting = session.scalar(select(AuditPending.event_id).limit(1))
-    return waiting is None and newest == session.scalar(select(func.count()).select_from(AuditLeaf))
+    return waiting is None and newest == session.scalar(select(func.count()).select_from(AuditLeaf).where(AuditLeaf.generation == GROWING))
 
 
 def completed_nodes(size: int) -> Iterator[tuple[int, int]]:
@@ -109,28 +110,31 @@ def write_bundle(
     record_types: Collection[str],
     vkey: str | None = None,
     chosen: Chosen | None = None,
+    log: Log | None = None,
 ) -> ExportSummary:
     """Stream the bundle to `out`; memory does not grow with the log, but for the ranges of what is withheld.
 
-    `chosen` is the part of the log that is shown; without it all of it is. `organization_id` None exports the whole log, for the operator; otherwise `records` must yield rows of that organisation only.
+    `chosen` is the part of the log that is shown; without it all of it is. `log` is one that has ended, else it is the one that grows. `organization_id` None exports the whole log, for the operator; otherwise `records` must yield rows of that organisation only.
     `session` must be fresh: everything is read in one REPEATABLE READ snapshot, `records` too. `record_types` are the object types of which
     `records` yields every row; for them each event's `after` must be the digest of a RecordRow. Raises AuditNotSigned.
     """
     session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-    checkpoint, note = published(session)
+    generation = log.generation if log is not None else session.scalars(select(AuditHead.generation)).one()
+    checkpoint, note = published(session, generation)
     part = chosen(session, checkpoint.size) if chosen is not None else None
     with out.open("wb") if isinstance(out, Path) else nullcontext(out) as stream:
         writer = BundleWriter(stream)
         with writer.member("checkpoint") as member:
             member.write(note)
         with writer.member("entries.bin") as member:
-            seen, withheld, outside = _write_entries(session, member, checkpoint.size, organization_id, part)
+            seen, withheld, outside = _write_entries(session, member, checkpoint.size, organization_id, part, generation)
         with writer.member("leaves.bin") as member:
-            _write_leaves(session, member, checkpoint.size)
+            _write_leaves(session, member, checkpoint.size, generation)
         with writer.member("nodes.bin") as member:
-            _write_nodes(session, member, checkpoint.size)
+            _write_nodes(session, member, checkpoint.size, generation)
         with writer.member("records.jsonl") as member:
-            written, unsealed = _write_records(session, member, records(session), checkpoint.size, organization_id, part)
+            found = _Records(session, checkpoint.size, generation, organization_id, part)
+            written, unsealed = found.write(member, records(session))
         description = {
             "format": FORMAT,
             "origin": checkpoint.origin,
@@ -154,19 +158,21 @@ def _own(organization_id: UUID | None) -> ColumnElement[bool]:
 
 
 def _write_entries(
-    session: Session, member: MemberStream, size: int, organization_id: UUID | None, part: Part | None
+    session: Session, member: MemberStream, size: int, organization_id: UUID | None, part: Part | None, generation: int
 ) -> tuple[set[str], list[list[int]], list[list[int]]]:
     """Entries 0..size-1; returns the object types that have an `after` in a shown entry, and the ranges of the withheld ones and of those
     outside of the part.
     """
-    own, covered = _own(organization_id), part.covers if part is not None else true()
+    # Leaf 0 of a log that follows another is for everybody: it says what was lost, and who approved.
+    first = and_(AuditLeaf.leaf_index == 0, AuditEvent.action == OPENING)
+    own, covered = or_(first, _own(organization_id)), or_(first, part.covers) if part is not None else true()
     # An event that is gone is nobody's: it stays an undeclared hole.
     there = AuditEvent.id.is_not(None)
     foreign, beyond = and_(there, not_(own)), and_(there, own, not_(covered))
     query = (
         select(AuditLeaf.leaf_index, case((and_(own, covered), AuditEvent.body)), foreign.label("is_foreign"), beyond.label("is_beyond"))
         .outerjoin(AuditEvent, AuditEvent.id == AuditLeaf.event_id)
-        .where(AuditLeaf.leaf_index < size)
+        .where(AuditLeaf.generation == generation, AuditLeaf.leaf_index < size)
         .order_by(AuditLeaf.leaf_index)
     )
     seen: set[str] = set()
@@ -206,8 +212,9 @@ def _object_type(entry: bytes) -> Iterator[str]:
         return
 
 
-def _write_leaves(session: Session, member: MemberStream, size: int) -> None:
-    query = select(AuditLeaf.leaf_index, AuditLeaf.leaf_hash).where(AuditLeaf.leaf_index < size).order_by(AuditLeaf.leaf_index)
+def _write_leaves(session: Session, member: MemberStream, size: int, generation: int) -> None:
+    of_log = AuditLeaf.generation == generation
+    query = select(AuditLeaf.leaf_index, AuditLeaf.leaf_hash).where(of_log, AuditLeaf.leaf_index < size).order_by(AuditLeaf.leaf_index)
     at = 0
     for index, digest in session.execute(query, execution_options={"yield_per": _ROWS}):
         member.write(_HOLE * (index - at) + digest)
@@ -215,9 +222,10 @@ def _write_leaves(session: Session, member: MemberStream, size: int) -> None:
     member.write(_HOLE * (size - at))
 
 
-def _write_nodes(session: Session, member: MemberStream, size: int) -> None:
+def _write_nodes(session: Session, member: MemberStream, size: int, generation: int) -> None:
     completed_at = (AuditNode.idx + 1).op("<<")(AuditNode.level)
-    query = select(AuditNode.level, AuditNode.idx, AuditNode.hash).where(completed_at <= size).order_by(completed_at, AuditNode.level)
+    of_log = select(AuditNode.level, AuditNode.idx, AuditNode.hash).where(AuditNode.generation == generation, completed_at <= size)
+    query = of_log.order_by(completed_at, AuditNode.level)
     rows = iter(session.execute(query, execution_options={"yield_per": _ROWS}))
     row = next(rows, None)
     for level, index in completed_nodes(size):
@@ -228,28 +236,47 @@ def _write_nodes(session: Session, member: MemberStream, size: int) -> None:
             member.write(_HOLE)
 
 
-def _write_records(
-    session: Session, member: MemberStream, records: Iterable[RecordRow], size: int, organization_id: UUID | None, part: Part | None
-) -> tuple[int, list[dict[str, str]]]:
-    """One canonical line a row, tied to its object's newest event under the checkpoint; of a part, the rows of which it shows an entry."""
-    written, unsealed = 0, []
-    for row in records:
+class _Records:
+    """State rows, each tied to its object's newest event under the checkpoint; of a part, the rows of which it shows an entry.
+
+    A row whose newest entry is in another log than this one is left to that log's export: excused here where that log came later and this one
+    speaks of the row, and otherwise not missing, as this one says nothing of it.
+    """
+
+    def __init__(self, session: Session, size: int, generation: int, organization_id: UUID | None, part: Part | None) -> None:
+        self._session, self._size, self._generation, self._organization_id, self._part = session, size, generation, organization_id, part
+        self._unsealed: list[dict[str, str]] = []
+
+    def write(self, member: MemberStream, rows: Iterable[RecordRow]) -> tuple[int, list[dict[str, str]]]:
+        """One canonical line a row; returns how many, and those that changed after the checkpoint."""
+        written = 0
+        for row in rows:
+            line = self._line(row)
+            if line is not None:
+                member.write(line + b"\n")
+                written += 1
+        return written, self._unsealed
+
+    def _line(self, row: RecordRow) -> bytes | None:
+        own, part, index = AuditLeaf.generation == self._generation, self._part, AuditLeaf.leaf_index
         events = (
-            select(AuditEvent.event_id, AuditLeaf.leaf_index)
+            select(AuditEvent.event_id, index)
             .outerjoin(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
             .where(AuditEvent.object_type == row.type, AuditEvent.object_id == row.id, AuditEvent.after_digest.is_not(None))
-            .where(_own(organization_id))
+            .where(_own(self._organization_id))
         )
-        covered = events.where(AuditLeaf.leaf_index < size, part.covers if part is not None else true())
-        sealed = session.execute(covered.order_by(AuditLeaf.leaf_index.desc()).limit(1)).one_or_none()
+        covered = events.where(own, index < self._size, part.covers if part is not None else true())
+        sealed = self._session.execute(covered.order_by(index.desc()).limit(1)).one_or_none()
         if part is not None and sealed is None:
-            continue
-        known = sealed.leaf_index if part is not None and sealed is not None else size - 1
-        newer = session.execute(events.where(func.coalesce(AuditLeaf.leaf_index, size) > known).limit(1)).one_or_none()
-        if newer is None:
-            event_id = str(sealed.event_id) if sealed else None
-            member.write(canonical_json({"event_id": event_id, "type": row.type, "id": row.id, "record": row.record}) + b"\n")
-            written += 1
-        elif sealed is not None:
-            unsealed.append({"type": row.type, "id": row.id})
-    return written, unsealed
+            return None
+        known = sealed.leaf_index if part is not None and sealed is not None else self._size - 1
+        later = or_(index.is_(None), AuditLeaf.generation > self._generation, and_(own, index > known))
+        if self._session.execute(events.where(later).limit(1)).one_or_none() is not None:
+            if sealed is not None:
+                self._unsealed.append({"type": row.type, "id": row.id})
+            return None
+        earlier = events.where(AuditLeaf.generation < self._generation)
+        if sealed is None and self._session.execute(earlier.limit(1)).one_or_none() is not None:
+            return None
+        event_id = str(sealed.event_id) if sealed else None
+        return canonical_json({"event_id": event_id, "type": row.type, "id": row.id, "record": row.record})

@@ -6,7 +6,21 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Integer, LargeBinary, String, Text, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Text,
+    func,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ringi.audit.schemas import MAX_ENTRY_BYTES
@@ -82,32 +96,58 @@ class AuditLeaf(Base):
     """An event's place in the log."""
 
     __tablename__ = "audit_leaf"
-    __table_args__ = (CheckConstraint("leaf_index >= 0 AND octet_length(leaf_hash) = 32", name="leaf"),)
+    __table_args__ = (
+        PrimaryKeyConstraint("generation", "leaf_index"),
+        CheckConstraint("leaf_index >= 0 AND octet_length(leaf_hash) = 32", name="leaf"),
+    )
 
     leaf_index: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     event_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("audit_event.id"), unique=True)
     leaf_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    # Which of the logs of this database it belongs to (`AuditOrigin`).
+    generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False, server_default="1")
 
 
 class AuditNode(Base):
     """A complete subtree's root, level 1 and above; level 0 is `audit_leaf`."""
 
     __tablename__ = "audit_node"
-    __table_args__ = (CheckConstraint("level >= 1 AND idx >= 0 AND octet_length(hash) = 32", name="node"),)
+    __table_args__ = (
+        PrimaryKeyConstraint("generation", "level", "idx"),
+        CheckConstraint("level >= 1 AND idx >= 0 AND octet_length(hash) = 32", name="node"),
+    )
 
     level: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     idx: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     hash: Mapped[bytes] = mapped_column(LargeBinary)
+    # Which of the logs of this database it belongs to (`AuditOrigin`).
+    generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False, server_default="1")
 
 
 class AuditCheckpoint(Base):
     """A signed note over the first `size` leaves."""
 
     __tablename__ = "audit_checkpoint"
+    __table_args__ = (PrimaryKeyConstraint("generation", "size"),)
 
     size: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     note: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    # Which of the logs of this database it belongs to (`AuditOrigin`).
+    generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False, server_default="1")
+
+
+class AuditOrigin(Base):
+    """The logs of this database in their order, the newest of which grows. There are no rows before a second one was opened (origins.py)."""
+
+    __tablename__ = "audit_origin"
+    __table_args__ = (CheckConstraint("generation >= 1", name="from_one"),)
+
+    generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    origin: Mapped[str] = mapped_column(String(512), unique=True)
+    # The key under which it was begun, as a vkey.
+    vkey: Mapped[str] = mapped_column(Text)
+    opened_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
 class AuditCosignature(Base):
@@ -140,7 +180,7 @@ class AuditStop(Base):
 
 
 class AuditHead(Base):
-    """The one row that the sequencer moves: the tree's size and its frontier (`merkle.Frontier.to_bytes`)."""
+    """The one row that the sequencer moves: the growing tree's size and its frontier (`merkle.Frontier.to_bytes`)."""
 
     __tablename__ = "audit_head"
     __table_args__ = (
@@ -151,3 +191,5 @@ class AuditHead(Base):
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     size: Mapped[int] = mapped_column(BigInteger)
     frontier: Mapped[bytes] = mapped_column(LargeBinary)
+    # The log that grows; only the owner of the tables changes it.
+    generation: Mapped[int] = mapped_column(SmallInteger, server_default="1")

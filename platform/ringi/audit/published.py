@@ -16,6 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from ringi.audit.generations import of
 from ringi.audit.models import AuditCheckpoint, AuditCosignature
 from ringi.audit.ringi_verify import Checkpoint, NoteInvalid, Policy, parse_note
 from ringi.audit.witnesses import load_witnesses
@@ -47,27 +48,28 @@ def _signed(session: Session, note: bytes) -> Signed:
     return Signed(checkpoint, note + b"".join(session.scalars(lines.order_by(AuditCosignature.witness))))
 
 
-def newest_signed(session: Session) -> Signed:
-    """Raises AuditNotSigned before the first signature."""
-    note = session.scalar(select(AuditCheckpoint.note).order_by(AuditCheckpoint.size.desc()).limit(1))
+def newest_signed(session: Session, generation: int | None = None) -> Signed:
+    """Of the log that grows, or of another. Raises AuditNotSigned before the first signature."""
+    of_log = select(AuditCheckpoint.note).where(AuditCheckpoint.generation == of(generation))
+    note = session.scalar(of_log.order_by(AuditCheckpoint.size.desc()).limit(1))
     if note is None:
         raise AuditNotSigned
     return _signed(session, note)
 
 
-def signed_at(session: Session, size: int) -> bytes | None:
+def signed_at(session: Session, size: int, generation: int | None = None) -> bytes | None:
     """The note of exactly `size` entries, None where none was signed."""
-    note = session.scalar(select(AuditCheckpoint.note).where(AuditCheckpoint.size == size))
+    note = session.scalar(select(AuditCheckpoint.note).where(AuditCheckpoint.generation == of(generation), AuditCheckpoint.size == size))
     return None if note is None else _signed(session, note).note
 
 
-def published(session: Session) -> Signed:
+def published(session: Session, generation: int | None = None) -> Signed:
     """What is shown to others: the newest checkpoint that fulfils the quorum of RINGI_WITNESSES; the newest one where there is none.
 
     Raises AuditNotSigned, WitnessesUnusable.
     """
     path = get_settings().witnesses
-    newest = newest_signed(session)
+    newest = newest_signed(session, generation)
     quorum = _quorum(path, _written_at(path)) if path is not None else None
     if quorum is None or quorum.policy.quorum is None:
         return newest
@@ -78,7 +80,7 @@ def published(session: Session) -> Signed:
     # The remembered one comes last, and is not there any more after a restore.
     remembered = quorum.reached.pop(origin, 0)
     for one in [*_cosigned_sizes(session, quorum.policy, origin, above=remembered, below=size), remembered]:
-        note = signed_at(session, one)
+        note = signed_at(session, one, generation)
         if note is not None and _accepted(quorum.policy, note):
             quorum.reached[origin] = one
             return Signed(Checkpoint.parse(parse_note(note)[0]), note)

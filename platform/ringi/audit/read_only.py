@@ -7,9 +7,11 @@ from sqlalchemy import Connection, Exists, exists, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from ringi.audit.ddl import READ_ONLY_STATE
+from ringi.audit.ddl import OTHER_ORIGIN_STATE, READ_ONLY_STATE
+from ringi.audit.generations import AuditOriginDiffers
 from ringi.audit.models import AuditStop
 from ringi.kit.errors import RingiError
+from ringi.settings import get_settings
 
 
 class AuditReadOnly(RingiError):
@@ -25,11 +27,14 @@ class AuditReadOnly(RingiError):
         )
 
 
-def raise_if_read_only(error: DBAPIError) -> None:
-    """Raise AuditReadOnly when it was the trigger that refused; otherwise return."""
-    if getattr(error.orig, "sqlstate", None) == READ_ONLY_STATE:
-        diagnosed = getattr(error.orig, "diag", None)
-        raise AuditReadOnly(getattr(diagnosed, "message_detail", None) or "unknown") from error
+def raise_if_refused(error: DBAPIError) -> None:
+    """Raise AuditReadOnly or AuditOriginDiffers when it was one of the triggers that refused; otherwise return."""
+    state, diagnosed = getattr(error.orig, "sqlstate", None), getattr(error.orig, "diag", None)
+    detail = getattr(diagnosed, "message_detail", None) or "unknown"
+    if state == READ_ONLY_STATE:
+        raise AuditReadOnly(detail) from error
+    if state == OTHER_ORIGIN_STATE:
+        raise AuditOriginDiffers(get_settings().audit_origin, detail) from error
 
 
 def is_stopped() -> Exists:

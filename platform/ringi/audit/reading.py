@@ -9,6 +9,7 @@ from sqlalchemy import column as sql_column
 from sqlalchemy import types as sql_types
 from sqlalchemy.orm import Session
 
+from ringi.audit.generations import of
 from ringi.audit.merkle import NodeReader, consistency_proof, inclusion_proof, range_root
 from ringi.audit.models import AuditEvent, AuditLeaf, AuditNode
 from ringi.audit.published import newest_signed, published, signed_at
@@ -48,21 +49,22 @@ class Consistency(NamedTuple):
     note: bytes | None
 
 
-def _stored_nodes(session: Session, wanted: list[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+def _stored_nodes(session: Session, wanted: list[tuple[int, int]], generation: int | None) -> dict[tuple[int, int], bytes]:
     """Several stored nodes in one statement, which is one moment too."""
     asked = (
         values(sql_column("level", sql_types.Integer), sql_column("place", sql_types.BigInteger), name="asked").data(wanted).cte("asked")
     )
     leaves = select(asked.c.level, asked.c.place, AuditLeaf.leaf_hash).join(
-        AuditLeaf, (asked.c.level == 0) & (AuditLeaf.leaf_index == asked.c.place)
+        AuditLeaf, (AuditLeaf.generation == of(generation)) & (asked.c.level == 0) & (AuditLeaf.leaf_index == asked.c.place)
     )
     nodes = select(asked.c.level, asked.c.place, AuditNode.hash).join(
-        AuditNode, tuple_(AuditNode.level, AuditNode.idx) == tuple_(asked.c.level, asked.c.place)
+        AuditNode,
+        (AuditNode.generation == of(generation)) & (tuple_(AuditNode.level, AuditNode.idx) == tuple_(asked.c.level, asked.c.place)),
     )
     return {(level, place): found for level, place, found in session.execute(union_all(leaves, nodes))}
 
 
-def _proof_of(session: Session, prove: Callable[[NodeReader], list[bytes]]) -> list[bytes]:
+def _proof_of(session: Session, prove: Callable[[NodeReader], list[bytes]], generation: int | None = None) -> list[bytes]:
     """Ask for all nodes of a proof at once: the first pass only notes which ones it needs."""
     wanted: list[tuple[int, int]] = []
 
@@ -71,7 +73,7 @@ def _proof_of(session: Session, prove: Callable[[NodeReader], list[bytes]]) -> l
         return bytes(HASH_BYTES)
 
     prove(note)
-    found = _stored_nodes(session, wanted) if wanted else {}
+    found = _stored_nodes(session, wanted, generation) if wanted else {}
 
     def read(level: int, place: int) -> bytes:
         if (level, place) not in found:
@@ -81,9 +83,9 @@ def _proof_of(session: Session, prove: Callable[[NodeReader], list[bytes]]) -> l
     return prove(read)
 
 
-def inclusion(session: Session, index: int, size: int) -> list[bytes]:
+def inclusion(session: Session, index: int, size: int, generation: int | None = None) -> list[bytes]:
     """The proof that leaf `index` is in the tree of `size` leaves."""
-    return _proof_of(session, lambda read: inclusion_proof(index, size, read))
+    return _proof_of(session, lambda read: inclusion_proof(index, size, read), generation)
 
 
 def consistency(session: Session, old: int, new: int | None = None) -> Consistency:
@@ -113,34 +115,34 @@ def proof_file(session: Session, event_id: UUID, organization_id: UUID | None) -
 
     It stands under a checkpoint that enough witnesses have cosigned, or, as long as none of those covers the event, under the newest.
     """
-    signed = published(session)
     row = session.execute(
-        select(AuditEvent.body, AuditLeaf.leaf_index)
+        select(AuditEvent.body, AuditLeaf.leaf_index, AuditLeaf.generation)
         .outerjoin(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
         .where(AuditEvent.event_id == event_id, AuditEvent.organization_id == organization_id)
     ).one_or_none()
     if row is None:
         raise NotFound("audit entry", event_id)
+    signed = published(session, row.generation)
     if row.leaf_index is not None and row.leaf_index >= signed.checkpoint.size:
-        signed = newest_signed(session)
+        signed = newest_signed(session, row.generation)
     if row.leaf_index is None or row.leaf_index >= signed.checkpoint.size:
         raise AuditNotSealed(event_id)
-    hashes = inclusion(session, row.leaf_index, signed.checkpoint.size)
+    hashes = inclusion(session, row.leaf_index, signed.checkpoint.size, row.generation)
     return write_proof(row.leaf_index, hashes, signed.note, extra=row.body)
 
 
-def hash_tile(session: Session, tile: Tile) -> bytes:
+def hash_tile(session: Session, tile: Tile, generation: int | None = None) -> bytes:
     """`tile.width` hashes of 32 bytes. Raises AuditHeadInvalid where one is missing."""
     last = tile.start + tile.width
     if tile.level == 0:
         query = (
             select(AuditLeaf.leaf_hash)
-            .where(AuditLeaf.leaf_index >= tile.start, AuditLeaf.leaf_index < last)
+            .where(AuditLeaf.generation == of(generation), AuditLeaf.leaf_index >= tile.start, AuditLeaf.leaf_index < last)
             .order_by(AuditLeaf.leaf_index)
         )
     else:
         height = TILE_HEIGHT * (tile.level or 0)
-        within = (AuditNode.level == height, AuditNode.idx >= tile.start, AuditNode.idx < last)
+        within = (AuditNode.generation == of(generation), AuditNode.level == height, AuditNode.idx >= tile.start, AuditNode.idx < last)
         query = select(AuditNode.hash).where(*within).order_by(AuditNode.idx)
     hashes = session.scalars(query).all()
     if len(hashes) != tile.width:
@@ -148,7 +150,7 @@ def hash_tile(session: Session, tile: Tile) -> bytes:
     return b"".join(hashes)
 
 
-def entry_tile(session: Session, tile: Tile, *, everyones: bool, organization_id: UUID | None) -> bytes:
+def entry_tile(session: Session, tile: Tile, *, everyones: bool, organization_id: UUID | None, generation: int | None = None) -> bytes:
     """The tile's entries: all with `everyones`, else the organisation's, and every other one with the length 0.
 
     Raises AuditHeadInvalid where an entry is gone, rather than show the hole as another's entry.
@@ -158,6 +160,7 @@ def entry_tile(session: Session, tile: Tile, *, everyones: bool, organization_id
         select(AuditEvent.id, case((shown, AuditEvent.body)).label("body"))
         .select_from(AuditLeaf)
         .outerjoin(AuditEvent, AuditEvent.id == AuditLeaf.event_id)
+        .where(AuditLeaf.generation == of(generation))
         .where(AuditLeaf.leaf_index >= tile.start, AuditLeaf.leaf_index < tile.start + tile.width)
         .order_by(AuditLeaf.leaf_index)
     ).all()

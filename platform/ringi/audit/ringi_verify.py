@@ -86,6 +86,12 @@ class ProofInvalid(Refused):
     code = "audit_proof_invalid"
 
 
+class OpeningInvalid(Refused):
+    """The first entry of a log that follows another does not say so properly, or too few trusted administrators approved it."""
+
+    code = "opening_invalid"
+
+
 class BundleInvalid(Refused):
     """The file is not an audit export as the platform writes it: other bytes, truncated, or with something added."""
 
@@ -489,6 +495,7 @@ class Policy:
     witnesses: Mapping[str, VerifierKey] = field(default_factory=dict)
     groups: Mapping[str, Group] = field(default_factory=dict)
     quorum: str | None = None
+    admins: tuple[VerifierKey, ...] = ()
 
     @classmethod
     def of_log(cls, vkey: str) -> "Policy":
@@ -524,6 +531,7 @@ class Policy:
 
 
 _SIZES = re.compile(r"#sizes (0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})")
+_ADMIN = re.compile(r"#admin[ \t]+(\S+)")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 _PREDEFINED = "none"
 
@@ -537,11 +545,15 @@ class _PolicyReader:
         self.groups: dict[str, Group] = {}
         self.members: set[str] = set()
         self.quorums: list[str] = []
+        self.admins: list[VerifierKey] = []
 
     def take(self, line: str) -> None:
         bounds = _SIZES.fullmatch(line.strip(" \t"))
         if bounds and self.logs:
             self.logs[-1] = self.logs[-1]._replace(first=int(bounds[1]), last=int(bounds[2]))
+            return
+        if admin := _ADMIN.fullmatch(line.strip(" \t")):
+            self.admins.append(self._new(VerifierKey.parse(admin[1]), self.admins))
             return
         match [word for word in re.split("[ \t]+", line) if word]:
             case []:
@@ -565,7 +577,7 @@ class _PolicyReader:
         if not self.logs:
             raise PolicyInvalid("The trust file names no log.", next_step="Add 'log <vkey>'.")
         quorum = None if self.quorums[0] == _PREDEFINED else self.quorums[0]
-        return Policy(tuple(self.logs), self.witnesses, self.groups, quorum)
+        return Policy(tuple(self.logs), self.witnesses, self.groups, quorum, tuple(self.admins))
 
     def _new(self, key: VerifierKey, others: Iterable[VerifierKey]) -> VerifierKey:
         if any(key.public_key == other.public_key for other in others):
@@ -598,7 +610,8 @@ class _PolicyReader:
 def parse_policy(data: bytes) -> Policy:
     """Read a trust file (C2SP tlog-policy); raises PolicyInvalid, or NoteInvalid for a key.
 
-    One addition, a comment to other readers: `#sizes FIRST-LAST` behind a log's line bounds the sizes that a retired key may have signed.
+    Two additions, comments to other readers: `#sizes FIRST-LAST` behind a log's line bounds the sizes that a retired key may have signed, and
+    `#admin VKEY` names the key of an administrator, two of whom must approve that a log ends and another follows it.
     """
     if _CONTROL.search(data):
         raise PolicyInvalid("The trust file holds a control character (lines end in a single newline, never CRLF).")
@@ -622,6 +635,93 @@ def trusted_vkey(argument: str) -> str:
         except (OSError, UnicodeDecodeError) as error:
             raise NoteInvalid(f"The key file cannot be read: {error}.", next_step="Pass the key line or a file that holds it.") from error
     return str(VerifierKey.parse(argument))
+
+
+# --- A log that follows another -----------------------------------------------------------------------------------------------------
+
+# The action of leaf 0 of a log that was begun because the one before it had lost entries.
+OPENING = "log.origin.open"
+STATEMENT_HEADER = "ringi-audit-origin/1"
+APPROVALS = ("approval_1", "approval_2")
+# What the administrators sign; the entry's details hold it under the same names.
+STATEMENT = ("old_origin", "old_key", "last_size", "last_root", "last_signature", "held_size", "held_root", "lost", "new_origin", "new_key",
+             "reason", "proposed_at")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Opening:
+    """That a log follows `old_origin`, of which a checkpoint of `last` was signed and the database still held the entries up to `held`.
+
+    `administrators`: the names of the trusted keys that approved it. `carried`: entries of the old log that no checkpoint of it covers, or that the
+    database had not signed for, which stand behind leaf 0 and name the old log.
+    """
+
+    origin: str
+    old_origin: str
+    last: Checkpoint
+    held: Checkpoint
+    lost: int
+    new_key: str
+    reason: str
+    proposed_at: str
+    carried: int
+    administrators: tuple[str, ...]
+
+
+def statement_text(fields: Mapping[str, str | int]) -> str:
+    """The note's text that administrators sign: a header, and the canonical JSON of the fields."""
+    return f"{STATEMENT_HEADER}\n{canonical_json(dict(fields)).decode()}\n"
+
+
+def parse_statement(text: str) -> dict[str, Any]:
+    """The fields of a statement; raises OpeningInvalid."""
+    header, _, document = text.removesuffix("\n").partition("\n")
+    try:
+        fields = canonical_object(document.encode(), "The statement")
+    except BundleInvalid as error:
+        raise OpeningInvalid(error.message) from error
+    numbers = ("last_size", "held_size", "lost")
+    if header != STATEMENT_HEADER or fields.keys() != set(STATEMENT) or any(
+        type(fields[name]) is not (int if name in numbers else str) for name in STATEMENT
+    ):  # fmt: skip
+        raise OpeningInvalid(f"This is not a statement of the form '{STATEMENT_HEADER}'.")
+    if fields["lost"] != fields["last_size"] - fields["held_size"] or fields["lost"] < 1 or fields["held_size"] < 0:
+        raise OpeningInvalid("The statement's sizes do not fit each other.")
+    return fields
+
+
+def approvals_of(note: bytes, admins: Iterable[VerifierKey]) -> list[str]:
+    """The names of the administrators whose keys signed a statement's note. Raises NoteInvalid for a wrong signature."""
+    text, lines = parse_note(note)
+    return sorted({admin.name for admin in admins if signed_by(text, lines, admin)})
+
+
+def read_opening(entry: bytes, policy: Policy) -> Opening:
+    """What leaf 0 says, after its approvals and the old log's checkpoint were verified with the trusted keys. Raises OpeningInvalid, NoteInvalid."""
+    try:
+        event = json.loads(entry)
+        details = dict(event["details"])
+        carried, lines = details.pop("carried"), [str(details.pop(name)) for name in APPROVALS]
+    except (ValueError, KeyError, TypeError) as error:
+        raise OpeningInvalid("The entry does not hold a statement and its approvals.") from error
+    text = statement_text(details)
+    fields = parse_statement(text)
+    if type(carried) is not int or carried < 0 or event["origin"] != fields["new_origin"]:
+        raise OpeningInvalid("The statement is for another log.")
+    approved = approvals_of("\n".join([text, *lines, ""]).encode(), policy.admins)
+    if len(approved) < len(APPROVALS):
+        raise OpeningInvalid(
+            f"Approved by {', '.join(approved) or 'no trusted administrator'}; two must have: list their keys with '#admin VKEY'."
+        )
+    last = Checkpoint(fields["old_origin"], fields["last_size"], decode_base64(fields["last_root"]))
+    policy.open(f"{last.text}\n{fields['last_signature']}\n".encode(), cosigned=False)
+    held = Checkpoint(fields["old_origin"], fields["held_size"], decode_base64(fields["held_root"]))
+    if fields["new_key"] not in [str(log.key) for log in policy.logs]:
+        raise OpeningInvalid("The administrators approved another key of the new log than those that are trusted.")
+    return Opening(
+        fields["new_origin"], fields["old_origin"], last, held, fields["lost"], fields["new_key"], fields["reason"], fields["proposed_at"],
+        carried, tuple(approved),
+    )  # fmt: skip
 
 
 # --- The container ------------------------------------------------------------------------------------------------------------------
@@ -809,7 +909,8 @@ class VerifyReport:
     the bundle declares as not of its organisation's; each counts with its stored leaf hash only. `unsealed`: records that changed after the
     checkpoint and come with a later export. `erased`: records that are here without the words of a person who was erased. `not_included`: how
     many objects of each type the log speaks of and this bundle brings no records for. `scope`: which part of the log the bundle shows, None for
-    all of it; `outside`: entries that it leaves out as not of that part, each with its hash. `sample`: what was asked to be drawn.
+    all of it; `outside`: entries that it leaves out as not of that part, each with its hash. `opened`: which log this one follows, what was lost and
+    who approved; then a row whose newest entry is in that log is not in this bundle, and is proven by an export of that one. `sample`: what was asked to be drawn.
     `problem_count` goes on counting after `problems` is full.
     """
 
@@ -825,6 +926,7 @@ class VerifyReport:
     unsealed: int = 0
     erased: int = 0
     not_included: dict[str, int] = field(default_factory=dict)
+    opened: "Opening | None" = None
     sample: "Drawn | None" = None
     problems: list[Problem] = field(default_factory=list)
     problem_count: int = 0
@@ -1114,8 +1216,8 @@ class _Misfit(NamedTuple):
 class _Replay:
     """Steps 3 and 4: every entry once, in the order of the log."""
 
-    def __init__(self, checkpoint: Checkpoint, description: Description, report: VerifyReport) -> None:
-        self._checkpoint, self._description, self._report = checkpoint, description, report
+    def __init__(self, checkpoint: Checkpoint, description: Description, report: VerifyReport, policy: Policy) -> None:
+        self._checkpoint, self._description, self._report, self._policy = checkpoint, description, report, policy
         self._ids: set[str] = set()
         self._misfits: list[_Misfit] = []
         # In leaf order: the claims of all entries that carry an `after`, and the leaves of a population.
@@ -1142,8 +1244,12 @@ class _Replay:
                     part.leave_out(index, foreign=foreign)
                     next_absent, foreign = next(absent, (None, False))
                 else:
+                    if index == 0 and claim.action == OPENING:
+                        self._open(entry, claim)
+                        part.is_successor = True
                     self._check_entry(claim, entry, stored)
-                    part.show(claim, entry)
+                    if not self._is_opening(claim):
+                        part.show(claim, entry)
                 tree.append(stored, claim, previous)
                 if claim.after is not None:
                     self.claims.append(claim)
@@ -1158,6 +1264,19 @@ class _Replay:
         self._explain(bundle)
         if tree.frontier.size == size:
             self._check_root(tree.frontier.root())
+
+    def _is_opening(self, claim: Claim) -> bool:
+        return claim.leaf == 0 and claim.action == OPENING
+
+    def _open(self, entry: bytes, claim: Claim) -> None:
+        try:
+            self._report.opened = read_opening(entry, self._policy)
+        except (OpeningInvalid, NoteInvalid) as error:
+            self._report.add("opening_invalid", error.message, claim=claim)
+
+    def _was_carried(self, claim: Claim) -> bool:
+        opened = self._report.opened
+        return opened is not None and claim.origin == opened.old_origin and 1 <= (claim.leaf or 0) <= opened.carried
 
     def _check_absent(self, claim: Claim, entry: bytes, *, foreign: bool) -> None:
         if entry:
@@ -1176,9 +1295,9 @@ class _Replay:
             self._report.add("entry_malformed", f"Entry {claim.leaf} is not an event in its canonical spelling.", claim=claim)
         elif claim.event_id in self._ids:
             self._report.add("entry_duplicated", f"Entry {claim.leaf} repeats the event id of an earlier one.", claim=claim)
-        elif claim.origin != self._checkpoint.origin:
+        elif claim.origin != self._checkpoint.origin and not self._was_carried(claim):
             self._report.add("entry_foreign", f"Entry {claim.leaf} was written for the log '{claim.origin}'.", claim=claim)
-        elif self._description.organization not in {None, claim.organization}:
+        elif self._description.organization not in {None, claim.organization} and not self._is_opening(claim):
             message = f"Entry {claim.leaf} belongs to another organisation than the bundle's, '{self._description.organization}'."
             self._report.add("entry_of_other_organization", message, claim=claim)
         else:
@@ -1234,6 +1353,8 @@ class _Part:
 
     def __init__(self, description: Description, report: VerifyReport) -> None:
         self._scope, self._report = description.scope, report
+        # Then what an entry refers to may stand in the log before.
+        self.is_successor = False
         self._first: Claim | None = None
         self._last: Claim | None = None
         # Whether anything is left out as lying outside, and the first such leaf behind the last entry that is shown.
@@ -1278,7 +1399,7 @@ class _Part:
             self._votes[str(details.get("request"))] += 1
         elif isinstance(details.get("votes"), int):
             shown = self._votes[str(details.get("request", claim.id))]
-            if shown != details["votes"]:
+            if shown > details["votes"] or (shown < details["votes"] and not self.is_successor):
                 self._left_out(f"Entry {claim.leaf} says that {details['votes']} votes were cast; {shown} of them are shown.", claim)
 
     def finish(self) -> None:
@@ -1298,7 +1419,7 @@ class _Part:
         for name in sorted(objects - self._spoken_of):
             self._left_out(f"'{name}' is said to belong to {self._scope}, and no entry about it is shown.", None)
         for name, claim in self._referred.items():
-            if name not in objects:
+            if name not in objects and not self.is_successor:
                 self._left_out(f"Entry {claim.leaf} refers to '{name}', of which nothing is shown.", claim)
 
     def _left_out(self, message: str, claim: Claim | None) -> None:
@@ -1371,10 +1492,13 @@ def verify_bundle(path: Path, trust: Policy | str, *, against: Path | None = Non
         report.signers, report.witnesses = trusted.signers, trusted.witnesses
         description = _read_description(bundle, policy, checkpoint, report)
         older = _older_checkpoint(against, policy, checkpoint, report) if against is not None else None
-        replay = _Replay(checkpoint, description, report)
-        replay.run(bundle, older=older, rule=rule)
+        follows = older is not None and older.origin != checkpoint.origin
+        replay = _Replay(checkpoint, description, report, policy)
+        replay.run(bundle, older=None if follows else older, rule=rule)
         _check_records(bundle, description, replay.claims, report)
-        if against is not None and _is_bundle(against):
+        if against is not None and older is not None and follows:
+            _compare_predecessor(checkpoint, older, against, policy, report)
+        elif against is not None and _is_bundle(against):
             _compare(bundle, description, against, policy, report)
         if rule is not None and description.scope is not None:
             report.add("sample_of_part", "A sample is drawn from a whole export; this one shows a part of the log.")
@@ -1401,18 +1525,51 @@ def _older_checkpoint(against: Path, policy: Policy, checkpoint: Checkpoint, rep
         code = "older_bundle_invalid" if isinstance(error, BundleInvalid) else "older_checkpoint_invalid"
         report.add(code, f"What it was to be compared with proves nothing: {getattr(error, 'message', error)}")
         return None
-    if older.origin != checkpoint.origin:
-        report.add("older_checkpoint_invalid", f"The older checkpoint is of '{older.origin}', this one of '{checkpoint.origin}'.")
-        return None
-    if older.size > checkpoint.size:
+    if older.origin == checkpoint.origin and older.size > checkpoint.size:
         report.add("log_shortened", f"The older log has {older.size} entries, this one {checkpoint.size}.", index=checkpoint.size)
     return older
 
 
+def _compare_predecessor(checkpoint: Checkpoint, older: Checkpoint, against: Path, policy: Policy, report: VerifyReport) -> None:
+    """Step 6 for the log that this one follows: what leaf 0 says of it must be so, and no more may have been lost than it says."""
+    opened = report.opened
+    if opened is None or opened.old_origin != older.origin:
+        message = f"The older checkpoint is of '{older.origin}', this one of '{checkpoint.origin}', which does not say that it follows it."
+        report.add("older_checkpoint_invalid", message)
+        return
+    if older.size > opened.last.size:
+        message = f"The older log had {older.size} signed entries; this one admits {opened.last.size}: more was lost than it says."
+        report.add("loss_understated", message, index=0)
+    compared = [(one.size, one.root) for one in (opened.held, opened.last)]
+    if _is_bundle(against):
+        before = verify_bundle(against, replace(policy, quorum=None))
+        if not before.ok:
+            report.add("older_bundle_invalid", f"The older export has {before.problem_count} problems of its own; it proves nothing.")
+            return
+        roots = _roots(BundleFile(against), {size for size, _ in compared})
+    else:
+        roots = {older.size: older.root}
+    if not roots:
+        message = f"An older log of {older.size} entries does not show the {opened.held.size} that were kept: take a newer export of it."
+        report.add("older_checkpoint_invalid", message)
+    for size, root in compared:
+        if size in roots and roots[size] != root:
+            report.add("split_view", f"The older log's first {size} entries are not those that this one says it follows.", index=0)
+
+
+def _roots(bundle: BundleFile, sizes: set[int]) -> dict[int, bytes]:
+    """The roots of a good bundle's log at the sizes that it reaches."""
+    frontier, found = Frontier(), {0: EMPTY_ROOT} if 0 in sizes else {}
+    for _, stored in _leaves(bundle):
+        frontier.append(stored)
+        if frontier.size in sizes:
+            found[frontier.size] = frontier.root()
+    return found
+
+
 def _compare(bundle: BundleFile, description: Description, against: Path, policy: Policy, report: VerifyReport) -> None:
     """Step 6, entry by entry: the older export must be good by itself, and this one begin with all its entries, withheld ones by hash."""
-    earlier = Policy(policy.logs, policy.witnesses, policy.groups)
-    older = verify_bundle(against, earlier)
+    older = verify_bundle(against, replace(policy, quorum=None))
     if not older.ok or older.size is None:
         report.add("older_bundle_invalid", f"The older export has {older.problem_count} problems of its own; it proves nothing.")
         return
@@ -1502,7 +1659,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ringi-verify", description=about)
     parser.add_argument("bundle", nargs="?", type=Path, help="an exported bundle")
     parser.add_argument("--trust", type=Path, required=True, metavar="FILE", help="whom to trust (C2SP tlog-policy): log, witness, quorum")
-    parser.add_argument("--against", type=Path, metavar="FILE", help="an older bundle or checkpoint of the same log")
+    parser.add_argument(
+        "--against", type=Path, metavar="FILE", help="an older bundle or checkpoint of the same log, or of the one that it follows"
+    )
     parser.add_argument("--proof", type=Path, metavar="FILE", help="the proof of one entry (tlog-proof) in the place of a bundle")
     parser.add_argument("--entry", type=Path, metavar="FILE", help="the entry's bytes, where the proof does not bring them")
     parser.add_argument("--sample", type=int, metavar="N", help="draw N entries again, as /audit/sample did")
@@ -1535,10 +1694,18 @@ _PROVES = {
 }
 
 
+_FOLLOWS = "rows that did not change since are proven by an export of that log, and not by this one"
+
+
 def report_document(report: VerifyReport) -> dict[str, Any]:
     """The report as JSON has it."""
     scope = report.scope and {name: getattr(report.scope, name) for name in ("since", "until", "adapter")}
-    return {**asdict(replace(report, scope=None)), "scope": scope, "ok": report.ok}
+    opened = report.opened and {
+        "old_origin": report.opened.old_origin, "last_size": report.opened.last.size, "held_size": report.opened.held.size,
+        "lost": report.opened.lost, "carried": report.opened.carried, "reason": report.opened.reason,
+        "administrators": list(report.opened.administrators),
+    }  # fmt: skip
+    return {**asdict(replace(report, scope=None, opened=None)), "scope": scope, "opened": opened, "ok": report.ok}
 
 
 def _said(report: VerifyReport, *, as_json: bool) -> int:
@@ -1557,6 +1724,10 @@ def _said(report: VerifyReport, *, as_json: bool) -> int:
     _say(f"log {report.origin}, {report.size} entries ({report.withheld} withheld), root {report.root}")
     if report.scope is not None:
         _say(f"PART: {report.scope}; {report.outside} entries outside of it are there as hashes. {_PROVES[report.scope.objects is None]}")
+    if report.opened is not None:
+        log = report.opened
+        _say(f"FOLLOWS {log.old_origin}, which had {log.last.size} signed entries and lost {log.lost}: {log.reason}")
+        _say(f"approved by {', '.join(log.administrators)}; {log.carried} entries that it had not signed for are in this log; {_FOLLOWS}")
     _say(f"signed by {', '.join(report.signers) or 'nobody'}; cosigned by {', '.join(report.witnesses) or 'nobody'}")
     erased = f", {report.erased} of them with erased text" if report.erased else ""
     records = f"{report.records} records{erased}, {report.unsealed} changed after the checkpoint"

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import String, Text, cast, func, select
 from sqlalchemy.orm import Session
 
+from ringi.audit.generations import GROWING
 from ringi.audit.models import AuditEvent, AuditLeaf
 from ringi.audit.published import Signed, published
 from ringi.audit.ringi_verify import Drawn, SampleRule, sample_prefix
@@ -36,7 +37,11 @@ def sample(
 ) -> Sample:  # fmt: skip
     """Draw `size` of the organisation's signed entries, of `action`, at or after `since` and before `until`. Raises AuditNotSigned."""
     signed = published(session)
-    covered = [AuditEvent.organization_id == organization_id, AuditLeaf.leaf_index < signed.checkpoint.size]
+    covered = [
+        AuditEvent.organization_id == organization_id,
+        AuditLeaf.generation == GROWING,
+        AuditLeaf.leaf_index < signed.checkpoint.size,
+    ]
     covered += [AuditEvent.action == action.value] if action is not None else []
     covered += [AuditEvent.ts >= since] if since is not None else []
     covered += [AuditEvent.ts < until] if until is not None else []

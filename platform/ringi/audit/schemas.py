@@ -90,6 +90,7 @@ class AuditAction(StrEnum):
     AUDIT_EXPORT = "audit.export"
     LOG_STOP = "log.stop"
     LOG_RESUME = "log.resume"
+    LOG_ORIGIN_OPEN = "log.origin.open"
     LOG_KEY_ADDED = "log.key.added"
     LOG_KEY_RETIRED = "log.key.retired"
     ACCESS_DENY = "access.deny"

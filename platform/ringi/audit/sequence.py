@@ -4,9 +4,12 @@ If T1 committed before T2 began, T1's event has the smaller id and any snapshot 
 real order. Overlapping transactions may land either way; a late commit simply gets a later index.
 """
 
+from collections.abc import Sequence
+
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from ringi.audit.generations import GROWING
 from ringi.audit.models import AuditEvent, AuditHead, AuditLeaf, AuditNode, AuditPending
 from ringi.audit.ringi_verify import Frontier
 from ringi.kit.errors import RingiError
@@ -35,11 +38,13 @@ def read_head(session: Session, *, for_update: bool = False) -> Frontier:
 
 
 def node_reader(session: Session, level: int, index: int) -> bytes:
-    """One stored complete node; raises AuditHeadInvalid when it is not there."""
+    """One stored complete node of the log that grows; raises AuditHeadInvalid when it is not there."""
     if level == 0:
-        found = session.scalar(select(AuditLeaf.leaf_hash).where(AuditLeaf.leaf_index == index))
+        found = session.scalar(select(AuditLeaf.leaf_hash).where(AuditLeaf.generation == GROWING, AuditLeaf.leaf_index == index))
     else:
-        found = session.scalar(select(AuditNode.hash).where(AuditNode.level == level, AuditNode.idx == index))
+        found = session.scalar(
+            select(AuditNode.hash).where(AuditNode.generation == GROWING, AuditNode.level == level, AuditNode.idx == index)
+        )
     if found is None:
         raise AuditHeadInvalid(f"Node ({level}, {index}) of the audit log is missing.", next_step="Verify the last export.")
     return found
@@ -60,14 +65,21 @@ def sequence_once(session: Session, batch: int = 5000) -> int:
     ).all()
     if not pending:
         return 0
+    place(session, [(event.id, event.leaf_hash) for event in pending])
+    return len(pending)
+
+
+def place(session: Session, events: Sequence[tuple[int, bytes]]) -> None:
+    """Append events, each an id and its leaf hash, to the log that grows, and take them from the queue. Under the lock of the sequencer."""
     frontier = read_head(session, for_update=True)
+    generation = session.scalars(select(AuditHead.generation).where(AuditHead.id == 1)).one()
     leaves, nodes = [], []
-    for event in pending:
-        leaves.append({"leaf_index": frontier.size, "event_id": event.id, "leaf_hash": event.leaf_hash})
-        nodes += [{"level": node.level, "idx": node.place, "hash": node.hash} for node in frontier.append(event.leaf_hash)]
+    for event_id, leaf_hash in events:
+        leaves.append({"generation": generation, "leaf_index": frontier.size, "event_id": event_id, "leaf_hash": leaf_hash})
+        completed = frontier.append(leaf_hash)
+        nodes += [{"generation": generation, "level": node.level, "idx": node.place, "hash": node.hash} for node in completed]
     session.execute(insert(AuditLeaf), leaves)
     if nodes:
         session.execute(insert(AuditNode), nodes)
-    session.execute(delete(AuditPending).where(AuditPending.event_id == func.any([event.id for event in pending])))
+    session.execute(delete(AuditPending).where(AuditPending.event_id == func.any([event_id for event_id, _ in events])))
     session.execute(update(AuditHead).where(AuditHead.id == 1).values(size=frontier.size, frontier=frontier.to_bytes()))
-    return len(pending)

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from ringi.audit import personal
 from ringi.audit.models import AuditEvent, AuditPayload, AuditPending
-from ringi.audit.read_only import raise_if_read_only
+from ringi.audit.read_only import raise_if_refused
 from ringi.audit.ringi_verify import leaf_hash
 from ringi.audit.schemas import MAX_ENTRY_BYTES, AuditAction, Event, EventActor, EventAuth, EventObject, Outcome
 from ringi.db.session import must_write
@@ -99,24 +99,24 @@ def record(
     policy: Digest | None = None,
     details: Mapping[str, str | int | bool | None] | None = None,
     payload: str | None = None,
+    origin: str | None = None,
 ) -> UUID:
     """Add the event to `session`'s transaction; returns its id (UUID v7).
 
-    `record` is the JSON document of the state row as an auditor will see it in an export; `after` becomes its digest.
-    `details` holds short technical strings, integers and booleans, nothing personal and no floats; `payload` is free text, stored apart
-    encrypted under the actor's data key, and only committed to. `organization_id` defaults to the actor's. Call it after the row lock of the
-    change is held, so that two events of one object stand in the log in the order of the changes. Raises AuditEntryInvalid,
-    AuditEntryTooLarge, PersonErased, AuditReadOnly.
+    `record` is the JSON document of the state row as an auditor will see it in an export; `after` becomes its digest. `details` holds short
+    technical strings, integers and booleans, nothing personal and no floats; `payload` is free text, stored apart encrypted under the actor's data
+    key, and only committed to. `origin` is RINGI_AUDIT_ORIGIN unless a log is begun, `organization_id` the actor's unless given. Call it after the
+    row lock of the change is held, so that two events of one object stand in the log in the order of the changes.
+    Raises AuditEntryInvalid, AuditEntryTooLarge, PersonErased, AuditReadOnly, AuditOriginDiffers.
     """
     if record is not None and after is not None:
         raise AuditEntryInvalid("Both `record` and `after` were given.", next_step="Pass the document or its digest, not both.")
     must_write(session)
     salt = secrets.token_bytes(SALT_BYTES)
-    event_id, now = uuid7(), _database_time(session)
-    organization = organization_id or actor.organization_id
+    event_id, now, organization = uuid7(), _database_time(session), organization_id or actor.organization_id
     try:
         event = Event(
-            origin=get_settings().audit_origin,
+            origin=origin or get_settings().audit_origin,
             id=str(event_id),
             ts=now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             actor=_event_actor(actor),
@@ -147,7 +147,7 @@ def record(
 def _insert(
     session: Session, event: Event, body: bytes, *, event_id: UUID, ts: datetime, organization_id: UUID | None, project_id: UUID | None
 ) -> int:
-    """Event and queue row in one statement. Raises AuditReadOnly."""
+    """Event and queue row in one statement. Raises AuditReadOnly, AuditOriginDiffers."""
     row = (
         insert(AuditEvent)
         .values(
@@ -172,7 +172,7 @@ def _insert(
     try:
         return session.execute(queued).scalar_one()
     except DBAPIError as error:
-        raise_if_read_only(error)
+        raise_if_refused(error)
         raise
 
 

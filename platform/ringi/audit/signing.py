@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from ringi.audit.durable import write_durably
+from ringi.audit.generations import GROWING, must_be
 from ringi.audit.merkle import consistency_proof
 from ringi.audit.models import AuditCheckpoint
 from ringi.audit.note import Signer, sign_checkpoint
@@ -141,7 +142,7 @@ def _check_extends(session: Session, last: Checkpoint, size: int, root: bytes) -
     if size < last.size:
         raise AuditLogInconsistent(
             f"The audit log has {size} leaves; {last.size} were already signed for.",
-            next_step="Nothing is signed until the lost entries are back. After a restore, open a new origin (see the runbook).",
+            next_step="Nothing is signed until the lost entries are back. After a restore, open a new origin (docs/audit.md).",
             details={"size": size, "signed_size": last.size},
         )
     try:
@@ -149,7 +150,7 @@ def _check_extends(session: Session, last: Checkpoint, size: int, root: bytes) -
     except AuditHeadInvalid as error:
         raise AuditLogInconsistent(
             f"The audit log cannot show that it extends what was signed: {error.message}",
-            next_step="Nothing is signed until the lost entries are back. After a restore, open a new origin (see the runbook).",
+            next_step="Nothing is signed until the lost entries are back. After a restore, open a new origin (docs/audit.md).",
         ) from error
     if not verify_consistency(last.size, size, last.root, root, proof):
         raise AuditLogInconsistent(
@@ -165,12 +166,13 @@ def sign_head(session: Session, signer: Signer, last_signed: CheckpointFile, *, 
     `also` are the older keys that sign beside it while a key is being replaced.
 
     The file is on disk before the row is committed, so after a crash in between the row is written from the file. Raises
-    AuditLogInconsistent or LastCheckpointUnusable, at every call until a person has acted.
+    AuditLogInconsistent, LastCheckpointUnusable or AuditOriginDiffers, at every call until a person has acted.
     """
     if not session.scalar(select(func.pg_try_advisory_xact_lock(SIGN_LOCK))):
         return None
+    must_be(session, signer.name)
     last = last_signed.load(*(one.verifier for one in (signer, *also)))
-    newest = session.scalar(select(func.max(AuditCheckpoint.size)))
+    newest = session.scalar(select(func.max(AuditCheckpoint.size)).where(AuditCheckpoint.generation == GROWING))
     if newest is not None and (last is None or last.size < newest):
         raise LastCheckpointUnusable(
             f"The database holds a checkpoint of size {newest}, the signer's own file {'none' if last is None else f'one of {last.size}'}.",
@@ -185,5 +187,5 @@ def sign_head(session: Session, signer: Signer, last_signed: CheckpointFile, *, 
     note = sign_checkpoint(checkpoint, signer, *also)
     if last != checkpoint:
         last_signed.store(note)
-    session.execute(insert(AuditCheckpoint).values(size=checkpoint.size, note=note).on_conflict_do_nothing())
+    session.execute(insert(AuditCheckpoint).values(generation=GROWING, size=checkpoint.size, note=note).on_conflict_do_nothing())
     return checkpoint

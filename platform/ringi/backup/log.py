@@ -30,15 +30,30 @@ class LogState(NamedTuple):
 
 
 def check_log(connection: psycopg.Connection) -> LogState:
-    """Replay the whole log. Raises LogBroken at the first entry that is missing or changed, or when the checkpoint is of another log."""
-    row = connection.execute("SELECT size, note FROM audit_checkpoint ORDER BY size DESC LIMIT 1").fetchone()
+    """Replay the logs whole, those that have ended too; returns the state of the one that grows.
+
+    Raises LogBroken at the first entry that is missing or changed, or when the checkpoint is of another log.
+    """
+    growing = (connection.execute("SELECT generation FROM audit_head WHERE id = 1").fetchone() or (1,))[0]
+    for generation in range(1, growing):
+        _check_one(connection, generation)
+    return _check_one(connection, growing)
+
+
+def _check_one(connection: psycopg.Connection, generation: int) -> LogState:
+    row = connection.execute(
+        "SELECT size, note FROM audit_checkpoint WHERE generation = %s ORDER BY size DESC LIMIT 1", (generation,)
+    ).fetchone()
     size, note = (row[0], bytes(row[1])) if row else (0, None)
     signed = Checkpoint.parse(parse_note(note)[0]) if note else None
     frontier = Frontier()
-    query = "SELECT l.leaf_index, l.leaf_hash, e.body FROM audit_leaf l LEFT JOIN audit_event e ON e.id = l.event_id ORDER BY l.leaf_index"
+    query = (
+        "SELECT l.leaf_index, l.leaf_hash, e.body FROM audit_leaf l LEFT JOIN audit_event e ON e.id = l.event_id"
+        " WHERE l.generation = %s ORDER BY l.leaf_index"
+    )
     with connection.cursor(name="ringi_log") as cursor:
         cursor.itersize = _ROWS
-        for index, stored, body in cursor.execute(query):
+        for index, stored, body in cursor.execute(query, (generation,)):
             if index != frontier.size or body is None:
                 raise LogBroken(f"entry {frontier.size} is missing")
             if leaf_hash(bytes(body)) != bytes(stored):

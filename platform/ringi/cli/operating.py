@@ -14,11 +14,11 @@ from ringi.cli.errors import ApiError
 from ringi.embedded.environment import environment_for
 
 
-def operate(data_dir: Path, *arguments: str) -> dict[str, Any]:
-    """The document that `python -m ringi.audit.operating` prints. Raises ApiError with its words."""
+def operate(data_dir: Path, *arguments: str, program: str = "ringi.audit.operating") -> dict[str, Any]:
+    """The document that `python -m` the program prints. Raises ApiError with its words."""
     environ = dict(os.environ) if os.environ.get("RINGI_DATABASE_URL") else {**os.environ, **environment_for(data_dir)}
     done = subprocess.run(
-        [sys.executable, "-m", "ringi.audit.operating", *arguments],
+        [sys.executable, "-m", program, *arguments],
         env=environ,
         capture_output=True,
         text=True,

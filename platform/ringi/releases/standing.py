@@ -3,12 +3,13 @@
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from ringi.adapters.models import AdapterVersion
 from ringi.adapters.schemas import VersionState
 from ringi.approvals.models import ApprovalGrant
+from ringi.audit.generations import GROWING
 from ringi.audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
 from ringi.base_models.models import BaseRevision
 from ringi.base_models.schemas import RevisionState
@@ -30,8 +31,10 @@ class Judged(NamedTuple):
 def gates_of(session: Session, version: AdapterVersion, *, environment: str) -> Judged:
     """Judge `version` (with its adapter and base revision loaded) for `environment` by the database's time."""
     # unscoped: the caller holds the version already.
+    # What a log held that has ended since was signed, all of it.
+    leaf_index = case((AuditLeaf.generation < GROWING, -1), else_=AuditLeaf.leaf_index)
     rows = session.execute(
-        select(ApprovalGrant, AuditLeaf.leaf_index)
+        select(ApprovalGrant, leaf_index)
         .join(AuditEvent, AuditEvent.event_id == ApprovalGrant.audit_event_id)
         .outerjoin(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
         .where(ApprovalGrant.version_id == version.id, ApprovalGrant.environment == environment)
@@ -42,7 +45,8 @@ def gates_of(session: Session, version: AdapterVersion, *, environment: str) -> 
         manifest_digest=version.manifest_digest, base_parts={part: version.base_revision.parts[part] for part in ("F1", "F2")},
         environment=environment, evaluations=len(evidence_of(session, version)),
         grants=tuple(GrantFact(grant.manifest_digest, dict(grant.base_parts), grant.environment, grant.expires_at, leaf) for grant, leaf in rows),
-        signed_size=session.scalar(select(func.max(AuditCheckpoint.size))) or 0, now=session.scalars(select(func.clock_timestamp())).one(),
+        signed_size=session.scalar(select(func.max(AuditCheckpoint.size)).where(AuditCheckpoint.generation == GROWING)) or 0,
+        now=session.scalars(select(func.clock_timestamp())).one(),
     )  # fmt: skip
     verdicts = gates.check(facts)
     # The release names a grant that passes every gate itself, the one that is good for longest.

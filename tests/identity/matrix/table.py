@@ -108,6 +108,9 @@ GET /api/v1/audit/as-of                                               1111111 33
 GET /api/v1/audit/as-of/approvals                                     1111111 333333333 333+ 33 333+
 GET /api/v1/audit/log/checkpoint                                      1111111 333333333 333+ 33 333+
 GET /api/v1/audit/log/tile/{path:path}                                1111111 333333333 333+ 33 333+
+GET /api/v1/audit/logs                                                1111111 333333333 333+ 33 333+
+GET /api/v1/audit/logs/{number}/checkpoint                            1111111 333333333 333+ 33 333+
+GET /api/v1/audit/logs/{number}/tile/{path:path}                      1111111 333333333 333+ 33 333+
 GET /api/v1/audit/key                                                 1111111 +++++++++ ++++ +3 +33+
 GET /api/v1/audit/checkpoint                                          1111111 +++++++++ ++++ +3 +33+
 POST /api/v1/audit/export                                             1111111 333333333 333+ 33 333+

@@ -187,6 +187,7 @@ class _Maker:
             "project": "risk", "user": "viewer", "queue": "cpu", "dataset": "faq", "selector": "v1", "base": "tiny", "adapter": "bot",
             "environment": "production", "channel": "production", "kind": "adapter", "key": "team", "subscription": "told", "worker": worker.name,
             "namespace": "risk", "name": "bot", "rest:path": "main/README.md", "path:path": "0/000.p/1", "anything:path": "api/telemetry",
+            "number": "1",
         }  # fmt: skip
 
     def approved(self, version: AdapterVersion) -> UUID:

@@ -4,7 +4,7 @@ from typing import BinaryIO, Unpack
 from uuid import UUID
 
 from ringi.api.as_of_schemas import ApprovedOut, LiveThenOut
-from ringi.api.audit_schemas import AuditEntryOut, AuditKeyOut, ConsistencyOut, SampleOut
+from ringi.api.audit_schemas import AuditEntryOut, AuditKeyOut, AuditLogOut, ConsistencyOut, SampleOut
 from ringi.cli.asked import Asked
 from ringi.cli.connection import Connection, route
 from ringi.cli.listed import Listed
@@ -35,10 +35,19 @@ class AuditCalls:
         return self._http.get_text("/audit/checkpoint")
 
     def export(
-        self, out: BinaryIO, *, since: str | None = None, until: str | None = None, project: str | None = None, adapter: str | None = None
-    ) -> int:
-        """Write the bundle that `ringi audit verify` checks to `out`; returns its size in bytes. Of all, of a period, or of an adapter."""
-        return self._http.download("/audit/export", out, query={"from": since, "to": until, "project": project, "adapter": adapter})
+        self, out: BinaryIO, *, since: str | None = None, until: str | None = None, project: str | None = None, adapter: str | None = None,
+        origin: str | None = None,
+    ) -> int:  # fmt: skip
+        """Write the bundle that `ringi audit verify` checks to `out`; returns its size in bytes. Of all, of a period, or of an adapter.
+
+        `origin` names a log that has ended; without it the one that grows is meant.
+        """
+        query = {"from": since, "to": until, "project": project, "adapter": adapter, "origin": origin}
+        return self._http.download("/audit/export", out, query=query)
+
+    def logs(self) -> list[AuditLogOut]:
+        """The logs of the database, oldest first; the last one grows."""
+        return self._http.get_list("/audit/logs", AuditLogOut)
 
     def log_checkpoint(self) -> str:
         """The same, as a tool for tlog-tiles asks for it."""

@@ -12,6 +12,7 @@ from ringi.audit.ringi_verify import Policy, Refused, parse_policy, report_docum
 from ringi.audit.schemas import Outcome
 from ringi.cli import audit_tables as drawn
 from ringi.cli.asked import Asked
+from ringi.cli.commands import audit_origin
 from ringi.cli.commands.embedded import DEFAULT_DATA_DIR, DataDir
 from ringi.cli.errors import REFUSED, Usage
 from ringi.cli.invocation import Commands, connect
@@ -155,10 +156,13 @@ def export(
     since: Since = None,
     until: Until = None,
     adapter: Annotated[str | None, typer.Option(metavar="PROJECT/NAME", help="Only what belongs to it.", show_default=False)] = None,
+    origin: Annotated[
+        str | None, typer.Option(help="Of a log that has ended; the one that grows unless given.", show_default=False)
+    ] = None,
 ) -> None:
     """Export the organisation's entries and state rows, the hashes of all others and the checkpoint: one file that verifies offline."""
     wanted = parse_adapter(adapter) if adapter else None
-    part = {"since": since, "until": until, "project": wanted and wanted.project, "adapter": wanted and wanted.name}
+    part = {"since": since, "until": until, "project": wanted and wanted.project, "adapter": wanted and wanted.name, "origin": origin}
     aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     with connect() as client:
         try:
@@ -224,6 +228,9 @@ def resume(
     """End the read-only mode as the owner of the tables; while its cause is there, the platform stops again at the next check."""
     done = operate(data_dir, "resume", "--reason", reason)
     emit(done, lambda: f"ended: {', '.join(done['ended'])}")
+
+
+audit_origin.add_to(app)
 
 
 def _trusted(key: str | None, trust: Path | None) -> Policy:
