@@ -8,9 +8,9 @@ import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from ringi.db.session import get_engine
+from ringi.kit.stopping import Stop
 from ringi.observe.signs import Signs
 from ringi.settings import get_settings
-from ringi_workers.stopping import Stop
 
 # What is due later is looked for so often; a notification ends the wait at once.
 SWEEP_S = 1.0

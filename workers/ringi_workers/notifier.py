@@ -20,12 +20,12 @@ from ringi.events import deliveries, signing, targets
 from ringi.events.deliveries import Attempt, Claimed
 from ringi.events.emission import CHANNEL
 from ringi.events.schemas import AttemptOutcome, Channel, DeliveryState
+from ringi.kit.stopping import Stop
 from ringi.observe import logs, serving
 from ringi.observe.signs import NOTIFIER, Signs
 from ringi.settings import Settings, get_settings
 from ringi_workers.listening import keep_up, listen, wait
 from ringi_workers.notifications import mail, message, webhook
-from ringi_workers.stopping import Stop
 
 SLOTS, SLOTS_PER_HOST = 16, 4
 # A lease outlives the longest attempt, look-up of the name included, so that only a dead notifier loses one.

@@ -12,13 +12,13 @@ from kombu.exceptions import OperationalError as BrokerAway
 from ringi.db.session import transaction, work_for_all
 from ringi.events.models import OutboxMessage
 from ringi.events.outbox import CHANNEL, deliver_due
+from ringi.kit.stopping import Stop
 from ringi.observe import logs, serving
 from ringi.observe.signs import RELAY, Signs
 from ringi.settings import get_settings
 from ringi_workers import housekeeping
 from ringi_workers.app import RUN_JOB, app
 from ringi_workers.listening import keep_up, listen, wait
-from ringi_workers.stopping import Stop
 
 _BROKER_ANSWERS_S = 5.0
 _BATCH = 100

@@ -19,12 +19,12 @@ from ringi.audit.sequence import sequence_once
 from ringi.audit.signing import CheckpointFile, KeyFile, load_or_create_signers, sign_head
 from ringi.db.session import get_engine, transaction, work_for_all
 from ringi.kit.errors import RingiError
+from ringi.kit.stopping import Stop
 from ringi.observe import logs, metrics, serving
 from ringi.observe.signs import SEQUENCER, Signs
 from ringi.settings import Settings, get_settings
 from ringi_workers.anchoring import Anchoring
 from ringi_workers.problems import Problems
-from ringi_workers.stopping import Stop
 
 ROUND_S = 0.2
 CHECK_S = 10.0

@@ -10,9 +10,7 @@ is no assurance either. docs/audit.md says what it sees and what it does not.
 import argparse
 import json
 import os
-import signal
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -26,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ringi.audit.ringi_verify import Policy, Refused, parse_policy
 from ringi.audit.signing import CheckpointFile
+from ringi.kit.stopping import Stop
 from ringi.monitor.compare import Finding, differences
 from ringi.monitor.log import Entry, Log, LogAway, LogFault
 from ringi.monitor.replay import Replay
@@ -63,7 +62,7 @@ class Monitor:
     """
 
     def __init__(
-        self, client: httpx.Client, engine: Engine, policy: Policy, kept: CheckpointFile, *, wait_s: float, stop: threading.Event,
+        self, client: httpx.Client, engine: Engine, policy: Policy, kept: CheckpointFile, *, wait_s: float, stop: Stop,
         anew_after: int = 12,
     ) -> None:  # fmt: skip
         self._client, self._engine, self._policy, self._kept, self._wait_s = client, engine, policy, kept, wait_s
@@ -128,7 +127,8 @@ class Monitor:
             if time.monotonic() > deadline:
                 what = f"{len(waiting)} waiting entries and {max(0, live.head - self._log.size)} leaves"
                 return [Finding("log_behind", f"No signed checkpoint covers {what} that the database has had for {self._wait_s:g} s.")]
-            if self._stop.wait(_PAUSE_S):
+            self._stop.wait(_PAUSE_S)
+            if self._stop.asked:
                 raise LogAway("it was stopped")
 
 
@@ -188,9 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Refused, OSError) as error:
         sys.stderr.write(f"ringi-monitor: unusable: {getattr(error, 'message', error)}\n")
         return BLIND
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = Stop()
     headers = {"Authorization": f"Bearer {os.environ[_TOKEN]}"}
     engine = engine_of(os.environ[_DATABASE])
     with httpx.Client(base_url=given.server, headers=headers) as client:
@@ -202,5 +200,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _write_metrics(given.metrics, report)
             if given.watch is None:
                 return report.code
-            if stop.wait(given.watch):
+            stop.wait(given.watch)
+            if stop.asked:
                 return report.code
