@@ -20,6 +20,7 @@ NAMED = {
     "platform/ringi/backup/take.py:_filled": "a backup says when it was taken",
     "platform/ringi/cli/commands/members.py:list_roles": "`--ending-within 30` counts from now on the caller's machine",
     "platform/ringi/monitor/main.py:_write_metrics": "its figures say when it looked last",
+    "platform/ringi/succession/__main__.py:propose": "a proposal says when it was made, beside what the database says",
     "platform/ringi/witness/protocol.py:__init__": "a cosignature holds the time of the witness (C2SP tlog-cosignature)",
     "platform/ringi/cli/commands/logs.py:parse_since": "`--since 10m` counts back from now on the caller's machine",
     "workers/ringi_workers/notifications/webhook.py:_wait_s": "a receiver's Retry-After may be a date; it is granted for a day at most",

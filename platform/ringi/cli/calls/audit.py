@@ -57,6 +57,14 @@ class AuditCalls:
         """Write a tile (`0/x001/234`) or a bundle of entries (`entries/000.p/7`) to `out`; returns its size in bytes."""
         return self._http.download(route("audit", "log", "tile", *path.split("/")), out, method="GET")
 
+    def checkpoint_of(self, number: int) -> str:
+        """The newest checkpoint of the log of that number, also of one that has ended."""
+        return self._http.get_text(route("audit", "logs", str(number), "checkpoint"))
+
+    def tile_of(self, number: int, path: str, out: BinaryIO) -> int:
+        """The same as `tile` of the log of that number, also of one that has ended."""
+        return self._http.download(route("audit", "logs", str(number), "tile", *path.split("/")), out, method="GET")
+
     def proof(self, event_id: UUID) -> str:
         """The proof that an entry is in the log (C2SP tlog-proof), which `ringi-verify --proof` checks."""
         return self._http.get_text(route("audit", "events", str(event_id), "proof"))
