@@ -139,6 +139,21 @@ class Settings(BaseSettings):
     smtp_from: str = Field(default="ringi@localhost", pattern=r"^[^@\s<>,;:\"()]+@[A-Za-z0-9.-]+$")
 
     @property
+    def audit_key_path(self) -> Path:
+        """Where the log's signing key lies."""
+        return self.audit_key_file or self.data_dir / "keys" / "audit.key"
+
+    @property
+    def audit_checkpoint_path(self) -> Path:
+        """The folder in which the signer keeps its last word, outside the database."""
+        return self.audit_checkpoint_dir or self.data_dir / "checkpoints"
+
+    @property
+    def personal_key_path(self) -> Path:
+        """Where the key lies that the data keys of people are wrapped under."""
+        return self.personal_key_file or self.data_dir / "keys" / "personal.key"
+
+    @property
     def blob_dir(self) -> Path:
         """The folder of the local blob store."""
         return self.data_dir / "blobs"

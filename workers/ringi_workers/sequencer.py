@@ -37,7 +37,7 @@ logger = logging.getLogger("ringi.sequencer")
 
 def open_keys(settings: Settings) -> KeyFile:
     """The log's keys; only the embedded profile makes one by itself."""
-    path = settings.audit_key_file or settings.data_dir / "keys" / "audit.key"
+    path = settings.audit_key_path
     if settings.profile != "production":
         load_or_create_signers(path, settings.audit_origin)
     return KeyFile(path, settings.audit_origin)
@@ -45,7 +45,7 @@ def open_keys(settings: Settings) -> KeyFile:
 
 def open_checkpoint_file(settings: Settings) -> CheckpointFile:
     """Where the signer keeps its last word, outside the database."""
-    return CheckpointFile(settings.audit_checkpoint_dir or settings.data_dir / "checkpoints")
+    return CheckpointFile(settings.audit_checkpoint_path)
 
 
 def drain() -> int:

@@ -138,14 +138,8 @@ def adapter_trail(
 def audit_key(actor: Annotated[Actor, allowed(Permission.ORGANIZATION_READ)]) -> AuditKeyOut:  # noqa: ARG001  # the declared permission
     """The verifier key. Pin it once, over another way than this server."""
     settings = get_settings()
-    newest, *older = signing.load_signers(key_file(), settings.audit_origin)
+    newest, *older = signing.load_signers(settings.audit_key_path, settings.audit_origin)
     return AuditKeyOut(origin=settings.audit_origin, vkey=str(newest.verifier), also=[str(one.verifier) for one in older])
-
-
-def key_file() -> Path:
-    """Where the log's signing key lies."""
-    settings = get_settings()
-    return settings.audit_key_file or settings.data_dir / "keys" / "audit.key"
 
 
 @router.get("/audit/checkpoint", response_class=PlainTextResponse)

@@ -43,13 +43,9 @@ class KeyRotation(Conflict):
     code = "audit_key_rotation"
 
 
-def _key_file(settings: Settings) -> Path:
-    return settings.audit_key_file or settings.data_dir / "keys" / "audit.key"
-
-
 def _keys(settings: Settings) -> tuple[Path, tuple[Signer, ...]]:
     """The key file, which is replaced as a whole and so must be this user's, and what is in it."""
-    path = _key_file(settings)
+    path = settings.audit_key_path
     signers = load_signers(path, settings.audit_origin)
     if path.stat().st_uid != os.geteuid():
         raise KeyRotation(
@@ -77,7 +73,7 @@ def finish_rotation(settings: Settings) -> dict[str, Any]:
     if len(signers) == 1:
         raise KeyRotation("One key signs; none is being replaced.", next_step="Begin: ringi audit rotate-key.")
     new, *retired = signers
-    last_signed = CheckpointFile(settings.audit_checkpoint_dir or settings.data_dir / "checkpoints")
+    last_signed = CheckpointFile(settings.audit_checkpoint_path)
     last, note = last_signed.load(*(one.verifier for one in signers)), last_signed.read() or b""
     if last is None or not _signed_by(note, new):
         raise KeyRotation(

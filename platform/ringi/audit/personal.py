@@ -11,7 +11,6 @@ from binascii import Error as NotBase64
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
@@ -58,16 +57,10 @@ class Sealed(NamedTuple):
     person_id: UUID | None
 
 
-def key_file() -> Path:
-    """Where the deployment's key lies."""
-    settings = get_settings()
-    return settings.personal_key_file or settings.data_dir / "keys" / "personal.key"
-
-
 @cache
 def deployment_key() -> bytes:
     """The 32 bytes of the key file; the embedded profile makes it at the first start. Raises PersonalKeyUnusable."""
-    path = key_file()
+    path = get_settings().personal_key_path
     if get_settings().profile == "embedded" and not path.exists():
         # Two processes that start at once agree on one key.
         drawn = f"{_PREFIX}{b64encode(secrets.token_bytes(KEY_BYTES)).decode()}\n"

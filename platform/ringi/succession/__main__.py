@@ -26,7 +26,7 @@ from ringi.db.session import work_for_all
 from ringi.kit.errors import RingiError
 from ringi.settings import Settings, get_settings
 from ringi.succession.opening import OriginOpened, fields_of, open_origin
-from ringi.succession.state import checkpoint_file, gather, key_file
+from ringi.succession.state import checkpoint_file, gather
 from ringi.succession.statement import LONGEST_REASON, next_origin
 
 
@@ -43,7 +43,7 @@ def _owner(settings: Settings) -> Iterator[Session]:
 
 
 def _next_key(settings: Settings) -> Path:
-    path = key_file(settings)
+    path = settings.audit_key_path
     return path.with_name(f"{path.name}.next")
 
 
@@ -89,8 +89,8 @@ def _put_in_place(settings: Settings, old_origin: str) -> None:
     if last.exists():
         last.rename(last.with_name(f"{last.name}-of-{re.sub(r'[^A-Za-z0-9.-]', '_', old_origin)}"))
         sync_folder(last.parent)
-    _next_key(settings).replace(key_file(settings))
-    sync_folder(key_file(settings).parent)
+    _next_key(settings).replace(settings.audit_key_path)
+    sync_folder(settings.audit_key_path.parent)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import func, select
@@ -49,14 +48,9 @@ class State(NamedTuple):
     held: Checkpoint
 
 
-def key_file(settings: Settings) -> Path:
-    """Where the log's key lies."""
-    return settings.audit_key_file or settings.data_dir / "keys" / "audit.key"
-
-
 def checkpoint_file(settings: Settings) -> CheckpointFile:
     """Where the signer keeps its last word."""
-    return CheckpointFile(settings.audit_checkpoint_dir or settings.data_dir / "checkpoints")
+    return CheckpointFile(settings.audit_checkpoint_path)
 
 
 def gather(session: Session, settings: Settings, notes: Sequence[bytes]) -> State:
@@ -67,7 +61,7 @@ def gather(session: Session, settings: Settings, notes: Sequence[bytes]) -> Stat
     must_be(session, settings.audit_origin)
     if open_stop(session) is None:
         raise NotStopped
-    keys = [signer.verifier for signer in load_signers(key_file(settings), settings.audit_origin)]
+    keys = [signer.verifier for signer in load_signers(settings.audit_key_path, settings.audit_origin)]
     if settings.witnesses is not None:
         listed = [log.key for log in load_witnesses(settings.witnesses).policy.logs]
         keys += [key for key in listed if key.name == settings.audit_origin and key not in keys]
