@@ -26,8 +26,8 @@ from ringi.audit.note import Signer, cosign, sign_checkpoint
 from ringi.audit.ringi_verify import COSIGNATURE, Checkpoint, Policy, parse_note
 from ringi.audit.signing import CheckpointFile, load_signers
 from ringi.identity.schemas import Role
+from ringi.monitor.chain import Logs
 from ringi.monitor.compare import differences
-from ringi.monitor.log import Log
 from ringi.monitor.replay import Replay
 from ringi.monitor.tables import engine_of, live_rows
 from support.hub_client import free_port
@@ -225,7 +225,7 @@ def replay(watched: Watched, tmp_path: Path) -> Replay:
     assert watched.look()["ok"]
     policy, made = Policy.of_log(watched.platform.as_("auditor").audit.key().vkey), Replay()
     with httpx.Client(base_url=watched.platform.server, headers={"Authorization": f"Bearer {MONITOR_TOKEN}"}) as client:
-        Log(client, policy, CheckpointFile(tmp_path)).grow(lambda entry: made.apply([entry]))
+        Logs(client, policy, CheckpointFile(tmp_path)).grow(lambda entry: made.apply([entry]))
     return made
 
 

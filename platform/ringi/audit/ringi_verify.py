@@ -702,9 +702,9 @@ def read_opening(entry: bytes, policy: Policy) -> Opening:
         event = json.loads(entry)
         details = dict(event["details"])
         carried, lines = details.pop("carried"), [str(details.pop(name)) for name in APPROVALS]
+        text = statement_text(details)
     except (ValueError, KeyError, TypeError) as error:
         raise OpeningInvalid("The entry does not hold a statement and its approvals.") from error
-    text = statement_text(details)
     fields = parse_statement(text)
     if type(carried) is not int or carried < 0 or event["origin"] != fields["new_origin"]:
         raise OpeningInvalid("The statement is for another log.")
