@@ -142,7 +142,9 @@ class Logs:
         details = json.loads(first)["details"]
         told = details if isinstance(details, dict) else {}
         try:
-            keys = (*self._policy.logs, LogKey(VerifierKey.parse(str(told.get("new_key")))))
+            # The administrators signed for both keys: these are good for saying what to add, and for nothing else.
+            named = [VerifierKey.parse(str(told.get(name))) for name in ("old_key", "new_key")]
+            keys = (*self._policy.logs, *(LogKey(key) for key in named if not self._lists(key.name)))
             widened = replace(self._policy, logs=keys)
             opened = opening_of(first, widened)
             # Of this name there is no other key, so that the approved one signed it.
