@@ -131,8 +131,26 @@ class Followed:
         copies = [f"CREATE TABLE backup{self._backups}.{table} AS TABLE {table}" for table in TABLES]
         self.superuser(f"CREATE SCHEMA backup{self._backups}", *copies)
 
+    @contextmanager
+    def put_back(self) -> Iterator[None]:
+        """Whatever is done meanwhile was never done."""
+        last = self.note()
+        self.back_up()
+        try:
+            yield
+        finally:
+            self._restore()
+            CheckpointFile(self.settings.audit_checkpoint_path).store(last)
+
     def restore(self) -> None:
         """The last backup in the place of everything; then the platform notices."""
+        self._restore()
+        with self.sessions.begin() as session:
+            finding = compare(session, [Known(Checkpoint.parse(parse_note(self.note())[0]), "the signer's file")])
+            assert finding is not None
+            assert stop(session, self.origin, finding)
+
+    def _restore(self) -> None:
         copies = [
             statement
             for table in TABLES
@@ -142,10 +160,6 @@ class Followed:
             )
         ]
         self.superuser(*copies)
-        with self.sessions.begin() as session:
-            finding = compare(session, [Known(Checkpoint.parse(parse_note(self.note())[0]), "the signer's file")])
-            assert finding is not None
-            assert stop(session, self.origin, finding)
 
     def succeed(self, reason: str) -> dict[str, Any]:
         """Two administrators approve that another log follows; everybody works with that one afterwards."""

@@ -333,15 +333,16 @@ def with_a_quorum(watched: Watched, tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_witness_that_is_away_hides_nothing_from_the_monitor(watched: Watched, with_a_quorum: str) -> None:
-    def shown(headers: dict[str, str]) -> int:
-        answer = httpx.get(f"{with_a_quorum}/api/v1/audit/log/checkpoint", headers=headers)
+    def shown(headers: dict[str, str], log: str = "log") -> int:
+        answer = httpx.get(f"{with_a_quorum}/api/v1/audit/{log}/checkpoint", headers=headers)
         assert answer.status_code == 200, answer.text
         return Checkpoint.parse(parse_note(answer.content)[0]).size
 
     report = watched.look("--server", with_a_quorum, "--wait", "20")
     assert (report["findings"], report["unseen"]) == ([], None)
     auditor = {"Authorization": f"Bearer {watched.platform.tokens['auditor']}"}
-    assert shown(auditor) < report["size"] <= shown({"Authorization": f"Bearer {MONITOR_TOKEN}"})
+    for log in ("log", "logs/1"):
+        assert shown(auditor, log) < report["size"] <= shown({"Authorization": f"Bearer {MONITOR_TOKEN}"}, log)
 
 
 def test_behind_the_tables_it_says_so_and_accuses_no_row(watched: Watched) -> None:
