@@ -192,8 +192,10 @@ class Followed:
         engine = engine_of(self.urls.superuser_url)
         headers = {"Authorization": f"Bearer {MONITOR_TOKEN}"}
         with httpx.Client(base_url=self.processes.server, headers=headers) as client:
-            yield Monitor(client, engine, policy, CheckpointFile(state), wait_s=20, stop=self._never)
-        engine.dispose()
+            try:
+                yield Monitor(client, engine, policy, CheckpointFile(state), wait_s=20, stop=self._never)
+            finally:
+                engine.dispose()
 
     def look(self, state: Path, *, trust: str | None = None) -> Report:
         """What a monitor that starts now says."""

@@ -171,7 +171,7 @@ def test_a_row_that_only_an_ended_log_speaks_of_is_watched_too(story: Story, tmp
     assert logs.look(tmp_path).code == 0
 
 
-def attacks(earlier: bytes) -> dict[str, tuple[str, list[str]]]:
+def attacks(ends: dict[str, bytes]) -> dict[str, tuple[str, list[str]]]:
     """What is done to the first log after it has ended, and what the monitor says."""
     body = "(SELECT event_id FROM audit_leaf WHERE generation = 1 AND leaf_index = 3)"
     other = "convert_to(replace(convert_from(body, 'UTF8'), 'human', 'robot'), 'UTF8')"
@@ -194,16 +194,20 @@ def attacks(earlier: bytes) -> dict[str, tuple[str, list[str]]]:
                 "UPDATE audit_leaf SET leaf_index = 4 WHERE generation = 1 AND leaf_index = 1000",
             ],
         ),
-        "an earlier end": ("log_shortened", [f"UPDATE audit_checkpoint SET note = '\\x{earlier.hex()}'::bytea WHERE generation = 1"]),
-    }
+    } | {
+        f"another end: {code}": (code, [f"UPDATE audit_checkpoint SET note = '\\x{note.hex()}'::bytea WHERE generation = 1"])
+        for code, note in ends.items()
+    }  # fmt: skip
 
 
 def test_what_is_done_to_a_log_after_it_has_ended_is_found(story: Story, tmp_path: Path) -> None:
     logs, wrong = story.logs, {}
     state = story.kept_of("second", tmp_path)
     assert logs.look(state).code == 0
-    earlier = sign_checkpoint(Checkpoint(story.origins[0], 2, bytes(32)), logs.signers[0])
-    for name, (code, statements) in attacks(earlier).items():
+    # Signed by the old key: what it says must be what the newer log's first entry says of it.
+    ends = {"log_shortened": story.ends[0].size - 1, "split_view": story.ends[0].size}
+    notes = {code: sign_checkpoint(Checkpoint(story.origins[0], size, bytes(32)), logs.signers[0]) for code, size in ends.items()}
+    for name, (code, statements) in attacks(notes).items():
         with logs.put_back():
             logs.superuser(*statements)
             report = logs.look(state)
