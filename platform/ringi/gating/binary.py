@@ -58,7 +58,7 @@ def fewest_for(margin: float, level: float) -> int:
 
 def finest_margin(n: int, level: float) -> float:
     """The smallest margin that `n` items without a flip could support."""
-    return 1 - level ** (1 / n)
+    return 1 - math.pow(level, 1 / n)
 
 
 def items_for(margin: float, flips: float, level: float, *, power: float = 0.9, loss: float = 0.0) -> int | None:
