@@ -117,7 +117,7 @@ def _of_part(part: Part, worse_p: float, tests: int) -> Iterator[Reason]:
         else:
             yield reasons.not_shown(part)
     elif part.blocks and (needed := part.unseen(tests)) is not None:
-        yield reasons.unseen(part, needed)
+        yield reasons.unseen(part, needed, doubtful=part.doubtful)
     else:
         yield reasons.no_harm(part)
 

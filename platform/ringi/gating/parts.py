@@ -18,6 +18,8 @@ FEWEST_CLUSTERS = 20
 SEEN_LOSS, SEEN_POWER = 0.75, 0.8
 # One slice among many whose own p-value is below this share of the level is not passed over in silence.
 SUSPECT = 0.2
+# In a slice too small for any test: two lost items, or a p-value that one coin in four gives.
+_SOME_LOST, _DOUBT = 2, 0.25
 _MOST_ITEMS = 100_000
 
 
@@ -73,6 +75,12 @@ class Part:
         if self.pairs.binary:
             return binary.mcnemar(self.lost, self.won)
         return graded.sign_flip(self.clusters, self._seed("worse"))
+
+    @property
+    def doubtful(self) -> bool:
+        """Where too few items are there to tell: some were lost, more than were won."""
+        some = self.lost >= _SOME_LOST if self.pairs.binary else self.worse_p <= _DOUBT
+        return some and self.loss >= self.margin
 
     @cached_property
     def fewest(self) -> int:

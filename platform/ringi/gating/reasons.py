@@ -134,10 +134,13 @@ def not_shown(part: Part) -> Reason:
     return _of_part(part, "not_shown", Verdict.INCONCLUSIVE, text, fewest if part.not_worse_p is None else needed)
 
 
-def unseen(part: Part, needed: int) -> Reason:
-    """So few items that losing most of them would not be noticed."""
-    text = f"{part.n} items are too few to notice that most are lost; {needed} would do, or list them under must_pass, or make it advisory."
-    return _of_part(part, "too_few_to_see", Verdict.INCONCLUSIVE, text, needed)
+def unseen(part: Part, needed: int, *, doubtful: bool) -> Reason:
+    """So few items that losing most of them could not be told from chance: a remark, unless some are lost indeed."""
+    way = f"{needed} items would do, or list them under must_pass, or make it critical or advisory"
+    if doubtful:
+        text = f"perhaps worse, and too few items to tell: {_change(part)}, {part.lost} lost, {part.won} won; {way}."
+        return _of_part(part, "too_few_to_tell", Verdict.INCONCLUSIVE, text, needed)
+    return _of_part(part, "too_few_to_see", Verdict.GO, f"{part.n} items are too few to notice if most were lost; {way}.", needed)
 
 
 def no_harm(part: Part) -> Reason:
