@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from benchmarks import peers
 from ringi.gating.binary import tango
-from ringi.gating.decision import decide
+from ringi.gating.decision import LEVEL, decide
 from ringi.gating.futility import Futility
 from ringi.gating.schemas import Arm, Measured, Requirement, Tier, Verdict
 
@@ -232,7 +232,7 @@ def sweep_row(runs: int, loss: float, *, flips: float, n: int = 1000, margin: fl
             if stop.see(differences[start : start + 16].tolist()):
                 at = min(n, start + 16)
                 break
-        good = tango(int((differences < 0).sum()), int((differences > 0).sum()), n, margin) < 0.05  # noqa: PLR2004  # the level
+        good = tango(int((differences < 0).sum()), int((differences > 0).sum()), n, margin) < LEVEL
         kept, with_stop, items = kept + good, with_stop + (good and at == n), items + at
     row = Kept(kept / runs, with_stop / runs, items / runs)
     print(
@@ -253,8 +253,8 @@ def exact_size(n: int, margin: float, flips: float) -> float:
         outer = chance(worse, n, lost)
         if outer > 1e-12:  # noqa: PLR2004  # what is less likely adds nothing that is printed
             inner = (
-                chance(better, n - worse, won / (1 - lost)) for better in range(n - worse + 1) if tango(worse, better, n, margin) < 0.05
-            )  # noqa: PLR2004
+                chance(better, n - worse, won / (1 - lost)) for better in range(n - worse + 1) if tango(worse, better, n, margin) < LEVEL
+            )
             total += outer * sum(inner)
     return total
 
