@@ -2,17 +2,28 @@
 
 import numpy as np
 import pytest
-from scipy import stats  # type: ignore[import-untyped]  # the platform itself does without
+from scipy import optimize, special, stats  # type: ignore[import-untyped]  # the platform itself does without
 
 from ringi.gating import binary, graded
 from ringi.gating.futility import Futility
 from ringi.gating.many import false_discovery, holm
 
 
-def test_tango_gives_the_numbers_of_its_paper() -> None:
-    # Tango 1998, section 5: 43 crossover patients, discordant cells 0 and 1 of "cold cure": here its table of 44 with (a, b, c, d) = (43, 0, 1, 0).
-    assert binary.tango(0, 1, 44, 0.1) == pytest.approx(0.004, abs=0.001)
-    # compatibility of a new base, worked by hand: without a flip 133 items show less than 2 points, and 132 do not.
+@pytest.mark.parametrize(("lost", "won", "n", "margin"), [(12, 5, 300, 0.03), (0, 3, 80, 0.1), (40, 10, 500, 0.02), (1, 0, 60, 0.05)])
+def test_tango_is_the_score_test_at_the_restricted_maximum_of_the_likelihood(lost: int, won: int, n: int, margin: float) -> None:
+    def unlikely(rare: float) -> float:
+        return -float(special.xlogy(lost, rare + margin) + special.xlogy(won, rare) + special.xlogy(n - lost - won, 1 - 2 * rare - margin))
+
+    rare = optimize.minimize_scalar(unlikely, bounds=(0, (1 - margin) / 2), method="bounded", options={"xatol": 1e-12}).x
+    score = (lost - won - n * margin) / (n * (2 * rare + margin - margin**2)) ** 0.5
+    assert binary.tango(lost, won, n, margin) == pytest.approx(stats.norm.cdf(score), rel=1e-4)
+
+
+def test_without_a_margin_tango_is_mcnemars_normal_test() -> None:
+    assert binary.tango(30, 50, 400, 0.0) == pytest.approx(stats.norm.cdf((30 - 50) / 80**0.5), rel=1e-9)
+
+
+def test_without_a_flip_133_items_show_a_loss_below_two_points() -> None:
     assert binary.tango(0, 0, 133, 0.02) < 0.05 <= binary.tango(0, 0, 132, 0.02)
 
 
