@@ -1,0 +1,125 @@
+"""The words of a suite that workers and platform share: tasks, items, how an item is answered, and what an answer was.
+
+Which scores suffice is the platform's to say (`ringi.gating`); nothing of it is here.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, FiniteFloat, StringConstraints
+
+from ringi.jobs.contracts.parts import Part
+from ringi.kit.digests import Digest
+
+Word = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
+class Answering(StrEnum):
+    """How an item is answered.
+
+    `choice`: the log-likelihood of each of its choices. `generate`: text. `exact`: one teacher-forced pass says whether greedy decoding would
+    give the first reference. `likelihood`: of the first reference.
+    """
+
+    CHOICE = "choice"
+    GENERATE = "generate"
+    EXACT = "exact"
+    LIKELIHOOD = "likelihood"
+
+
+class Message(Part):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Item(Part):
+    """One question: a `prompt` or `messages`, and what is right.
+
+    `choices` stand in for those of the task; `answer` is the place of the right one. `references` are accepted texts. `tags` make slices;
+    items of one `source` are no independent witnesses. Lines of a task's blob are these, as JSON.
+    """
+
+    id: Word
+    prompt: str | None = None
+    messages: tuple[Message, ...] = ()
+    choices: tuple[str, ...] = ()
+    answer: int | None = None
+    references: tuple[str, ...] = ()
+    tags: Mapping[str, str] = {}
+    source: str | None = None
+
+
+class Decoding(Part):
+    """How text is generated. At temperature 0 it is greedy, and `repeats` is 1; else repeat r of item i has a seed of its own.
+
+    Generation ends at the model's own end tokens, at any of `stop` (which is cut off) and after `max_new_tokens`.
+    """
+
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
+    stop: tuple[str, ...] = ()
+    temperature: Annotated[FiniteFloat, Field(ge=0, le=2)] = 0.0
+    top_p: Annotated[FiniteFloat, Field(gt=0, le=1)] = 1.0
+    repeats: Annotated[int, Field(ge=1, le=64)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+class ScorerSpec(Part):
+    """A scorer by its name, with its parameters. Its scores are called `name`, or `label` where there is one."""
+
+    name: Word
+    label: Word | None = None
+    parameters: Mapping[str, Any] = {}
+
+    @property
+    def metric(self) -> str:
+        """What its scores are called."""
+        return self.label or self.name
+
+
+class Task(Part):
+    """Items of one kind. `items` is the digest of their JSON lines, `count` how many there are.
+
+    `render`: `chat` through the base's chat template (with `system` before it, where it is given), `raw` as the text stands. `choices` are those of
+    every item that has none of its own. At most `max_length` tokens are read; an item beyond it gets no score, and says so.
+    """
+
+    name: Word
+    answering: Answering
+    items: Digest
+    count: Annotated[int, Field(ge=1)]
+    render: Literal["chat", "raw"] = "chat"
+    system: str | None = None
+    choices: tuple[str, ...] = ()
+    scorers: tuple[ScorerSpec, ...]
+    decoding: Decoding = Decoding()
+    max_length: Annotated[int, Field(ge=8, le=1_000_000)] = 2048
+
+
+class Answer(Part):
+    """What one arm said to one item, and its scores; the unit of pairing.
+
+    `asked`: digest of what the model was asked (the item and how it was rendered, without tags), so that a change of either is noticed. `output`: the generated text,
+    or the chosen choice. `outputs` are those of all repeats where there are several. `logprobs[k]` is the sum over choice k's tokens,
+    in nats, and `choice_tokens[k]` their number. `nll`: of the reference, per token. A score that is None was not measured; `problem` is the stable
+    code that says why. `seconds` is this item's share of its batch.
+    """
+
+    item: Word
+    asked: Digest
+    tags: Mapping[str, str] = {}
+    source: str | None = None
+    output: str | None = None
+    outputs: tuple[str, ...] = ()
+    choice: int | None = None
+    logprobs: tuple[FiniteFloat, ...] = ()
+    choice_tokens: tuple[int, ...] = ()
+    nll: FiniteFloat | None = None
+    exact: bool | None = None
+    scores: Mapping[str, FiniteFloat | None] = {}
+    problem: str | None = None
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    seconds: FiniteFloat | None = None
