@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload
 
 from ringi.audit import service as audit
-from ringi.audit.read_only import is_stopped
+from ringi.audit.read_only import AuditReadOnly, is_stopped
 from ringi.audit.schemas import AuditAction
 from ringi.events import outbox
 from ringi.events.schemas import Topic
@@ -176,6 +176,8 @@ def finish(session: Session, job_id: UUID, *, owner: str, attempt: int, result: 
 def fail(session: Session, job_id: UUID, *, owner: str, attempt: int, error: RingiError, secrets: Collection[str] = ()) -> Job:
     """End the attempt: again later when the error may pass and attempts are left, failed otherwise. Raises LeaseLost.
 
+    An attempt whose result was refused because the platform is read-only does not count: the job waits until the mode has ended (`claim`).
+
     The error is stored without `secrets` (the worker's own) and what looks like one: people, events and mails repeat it.
     """
     # unscoped: the worker holds the lease.
@@ -185,6 +187,8 @@ def fail(session: Session, job_id: UUID, *, owner: str, attempt: int, error: Rin
     told = {"code": error.code, "message": error.message, "next_step": error.next_step, "details": error.details}
     job.error = clean_document(told, secrets=secrets)
     elsewhere = error.code == placement.OUT_OF_MEMORY and placement.move_after_out_of_memory(session, job)
+    if isinstance(error, AuditReadOnly):
+        job.max_attempts += 1
     if (error.retryable or elsewhere) and job.attempt < job.max_attempts and job.cancel_requested_at is None:
         requeue(session, job)
     else:
