@@ -9,6 +9,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from audit.new_origin import lost
+from audit.test_anchoring import anchored
 from audit.votes import Votes
 from ringi.audit import ddl
 from ringi.audit.note import Signer
@@ -22,7 +23,7 @@ from ringi.settings import get_settings
 from support.postgres import DatabaseUrls, drop_database, empty_database, fresh_database
 from support.seeds import drawn_seed, kept_seed
 
-__all__ = ["lost"]
+__all__ = ["anchored", "lost"]
 
 
 @pytest.fixture(scope="session")

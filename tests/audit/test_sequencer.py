@@ -151,3 +151,25 @@ def test_a_refused_signature_is_logged_and_sequencing_goes_on(
         assert session.scalar(text("SELECT count(*) FROM audit_leaf")) == 4
     assert sequencer.checkpoint() == signed
     assert sequencer.end(signal.SIGTERM) == 0
+
+
+def test_a_last_word_that_cannot_be_written_is_said_as_that_and_signing_goes_on_once_it_can(
+    sequencer: SequencerProcess, votes: Votes, sessions: sessionmaker[Session]
+) -> None:
+    folder = sequencer.data_dir / "checkpoints"
+    # Nobody can make a file there, whatever rights this user has.
+    folder.symlink_to("/proc")
+    votes.cast()
+    sequencer.start()
+    until(lambda: "audit_last_checkpoint_not_written: " in sequencer.log.read_text())
+    assert "database_unavailable" not in sequencer.log.read_text()
+    # Entries get their places meanwhile, and no signature.
+    votes.cast()
+    with sessions() as session:
+        until(lambda: session.scalar(text("SELECT size FROM audit_head")) == 2 or session.rollback())
+        assert session.scalar(text("SELECT count(*) FROM audit_checkpoint")) == 0
+    folder.unlink()
+    votes.cast()
+    until(sealed(sessions))
+    assert sequencer.checkpoint().size == 3
+    until(lambda: "recovered from audit_last_checkpoint_not_written" in sequencer.log.read_text())
