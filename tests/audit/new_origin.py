@@ -30,7 +30,7 @@ from ringi.succession.statement import approve, new_admin_key
 from support.postgres import DatabaseUrls, application
 from support.waiting import until
 
-STEM = ORIGIN.removesuffix("1")
+FIRST, STEM = ORIGIN, ORIGIN.removesuffix("1")
 NEXT, THIRD = f"{STEM}2", f"{STEM}3"
 REASON = "ディスク障害でバックアップから復元した"
 
@@ -151,9 +151,8 @@ class Lost:
 
     def settings(self) -> Settings:
         """Those of the operator's programs."""
-        told = {name.removeprefix("RINGI_").lower(): value for name, value in self.anchored.sequencer.environment.items()}
-        mine = {name: value for name, value in told.items() if name in Settings.model_fields}
-        return Settings(**mine | {"owner_database_url": self.anchored.urls.owner_url})
+        told = {name.removeprefix("RINGI_").lower(): value for name, value in self.environ().items() if name.startswith("RINGI_")}
+        return Settings.model_validate({name: value for name, value in told.items() if name in Settings.model_fields})
 
     def propose(self, *checkpoints: bytes, origin: str | None = None) -> str:
         """Write statement and trust file; returns the code of a refusal."""

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from audit.new_origin import NEXT, ORIGIN, REASON, Lost, codes
+from audit.new_origin import FIRST, NEXT, REASON, Lost, codes
 from ringi.audit.generations import AuditOriginDiffers, logs
 from ringi.audit.published import newest_signed
 from ringi.audit.reading import proof_file
@@ -77,20 +77,20 @@ def test_after_a_restore_two_administrators_open_the_next_log_and_both_logs_veri
     assert (report.opened.lost, report.opened.carried, report.opened.reason) == (2, unsigned, REASON)
     assert len(report.opened.administrators) == 2
     # Each row is proven by the log that its last change stands in.
-    ended = lost.export("ended", origin=ORIGIN)
+    ended = lost.export("ended", origin=FIRST)
     before = lost.verify(ended)
     assert before.ok, before.problems
-    assert (before.origin, before.size, before.records, before.unsealed) == (ORIGIN, lost.kept, 2, 1)
+    assert (before.origin, before.size, before.records, before.unsealed) == (FIRST, lost.kept, 2, 1)
     assert lost.verify(new, against=ended).ok
     # An export from before the loss agrees too: nothing more was lost than leaf 0 says.
     assert lost.verify(new, against=lost.before).ok
     old_event = lost.event_of(1, "leaf_index = 0")
     assert lost.event_of(2, f"object_id = '{lost.revoked}'")
     with one.sessions() as session:
-        assert [found.origin for found in logs(session)] == [ORIGIN, NEXT]
+        assert [found.origin for found in logs(session)] == [FIRST, NEXT]
         assert newest_signed(session, 1).checkpoint.size == lost.kept
         proven = verify_proof(proof_file(session, old_event, one.actor.organization_id), parse_policy(lost.trust.read_bytes()))
-        assert proven.trusted.checkpoint.origin == ORIGIN
+        assert proven.trusted.checkpoint.origin == FIRST
     with pytest.raises(DBAPIError, match="closed"), one.sessions.begin() as session:
         session.execute(text("INSERT INTO audit_node (level, idx, hash, generation) VALUES (9, 9, sha256('x'), 1)"))
 

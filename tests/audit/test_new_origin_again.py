@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from audit.new_origin import NEXT, ORIGIN, THIRD, Lost, codes
+from audit.new_origin import FIRST, NEXT, THIRD, Lost, codes
 from audit.sequencer_process import SequencerProcess
 from audit.votes import Votes
 from ringi.audit.export import is_sealed
@@ -33,13 +33,13 @@ def test_a_log_that_followed_another_is_followed_itself_and_all_three_verify(los
     one.votes.cast("賛成")
     lost.seal()
     with one.sessions() as session:
-        assert [found.origin for found in logs(session)] == [ORIGIN, NEXT, THIRD]
-    exports = [lost.export("1", origin=ORIGIN), lost.export("2", origin=NEXT), lost.export("3")]
+        assert [found.origin for found in logs(session)] == [FIRST, NEXT, THIRD]
+    exports = [lost.export("1", origin=FIRST), lost.export("2", origin=NEXT), lost.export("3")]
     reports = [lost.verify(path) for path in exports]
     assert [report.problems for report in reports] == [[], [], []]
-    assert [report.origin for report in reports] == [ORIGIN, NEXT, THIRD]
+    assert [report.origin for report in reports] == [FIRST, NEXT, THIRD]
     opened = [report.opened and (report.opened.old_origin, report.opened.lost, report.opened.carried) for report in reports]
-    assert opened == [None, (ORIGIN, 2, first), (NEXT, 2, second)]
+    assert opened == [None, (FIRST, 2, first), (NEXT, 2, second)]
     # Every row is proven by exactly one of the three.
     assert sum(report.records for report in reports) == len(one.votes.rows)
     # Each follows the one before it, and says so of no other.
@@ -49,7 +49,7 @@ def test_a_log_that_followed_another_is_followed_itself_and_all_three_verify(los
     assert codes(lost.verify(exports[2], against=exports[0])) == ["older_checkpoint_invalid"]
     trust = parse_policy(lost.trust.read_bytes())
     with one.sessions() as session:
-        for number, origin in enumerate((ORIGIN, NEXT, THIRD), 1):
+        for number, origin in enumerate((FIRST, NEXT, THIRD), 1):
             event = lost.event_of(number, f"organization_id = '{one.actor.organization_id}' ORDER BY leaf_index LIMIT 1")
             assert verify_proof(proof_file(session, event, one.actor.organization_id), trust).trusted.checkpoint.origin == origin
 
@@ -137,7 +137,7 @@ def test_a_backup_of_two_logs_is_restored_with_both_and_goes_on_signing_the_one_
             sequencer.kill()
         grown = verify_bundle(votes.export(tmp_path / "restored.zip"), trust, against=lost.export("original"))
         assert (grown.problems, grown.size) == ([], one.size() + 1)
-        ended = verify_bundle(votes.export(tmp_path / "ended.zip", log=log_named(session, ORIGIN)), trust)
+        ended = verify_bundle(votes.export(tmp_path / "ended.zip", log=log_named(session, FIRST)), trust)
         assert (ended.problems, ended.size) == ([], lost.kept)
     assert "ALARM" not in sequencer.log.read_text()
 

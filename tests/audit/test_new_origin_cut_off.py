@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from audit.new_origin import NEXT, ORIGIN, STEM, Lost, codes, document
+from audit.new_origin import FIRST, NEXT, STEM, Lost, codes, document
 from ringi.audit import service
 from ringi.audit.generations import AuditOriginDiffers
 from ringi.audit.note import Signer, sign_checkpoint
@@ -93,7 +93,7 @@ def test_a_proposal_that_fails_has_written_no_statement_and_the_same_command_wri
     assert lost.files[1].read_bytes() == drawn
     # What others may have approved already is not put aside by another name.
     assert lost.propose(origin=f"{STEM}二") == "audit_origin_proposed"
-    assert lost.propose(origin=ORIGIN) == "audit_origin_opened"
+    assert lost.propose(origin=FIRST) == "audit_origin_opened"
     assert lost.files[1].read_bytes() == drawn
     lost.statement.write_bytes(b"\xff\xfe")
     assert document(lost.start("-m", "ringi.succession", "open", *lost.files_of([])))["code"] == "file_unusable"
@@ -108,7 +108,7 @@ def test_a_second_run_ends_an_opening_that_was_cut_off_between_the_database_and_
     approvals = lost.approvals()
     assert lost.open(approvals) is not None
     events = one.scalar("SELECT count(*) FROM audit_event")
-    aside = lost.files[2].with_name(f"last-signed-of-{ORIGIN.replace('/', '_')}")
+    aside = lost.files[2].with_name(f"last-signed-of-{FIRST.replace('/', '_')}")
     # Cut off before anything was put in place, behind the old word's renaming, behind the new word, and with the key.
     for last in (before[2], None, lost.files[2].read_bytes()):
         lost.files[0].write_bytes(before[0])
@@ -132,12 +132,12 @@ def test_a_second_run_ends_an_opening_that_was_cut_off_between_the_database_and_
 def test_a_checkpoint_that_only_an_auditor_kept_is_enough_and_nothing_else_is(lost: Lost) -> None:
     lost.lose()
     kept = lost.files[2].read_bytes()
-    signer = load_signers(lost.files[0], ORIGIN)[0]
+    signer = load_signers(lost.files[0], FIRST)[0]
     # The machine of the signer was restored too: nobody here knows that anything is lost.
     lost.files[2].unlink()
     before = lost.footprint()
     assert lost.propose() == "audit_nothing_lost"
-    other = sign_checkpoint(Checkpoint(ORIGIN, 9000, bytes(32)), Signer.generate(ORIGIN))
+    other = sign_checkpoint(Checkpoint(FIRST, 9000, bytes(32)), Signer.generate(FIRST))
     elsewhere = sign_checkpoint(Checkpoint(NEXT, 9000, bytes(32)), Signer(NEXT, signer.seed))
     for note in (other, elsewhere, kept[:-20], kept.replace(b"\n", b"\r\n"), b"\xff\x00", b"", "賛成".encode()):
         assert lost.propose(note) == "audit_note_invalid"
@@ -163,9 +163,9 @@ def test_who_holds_more_than_the_opening_admits_finds_that_the_loss_is_understat
     lost.lose()
     # What the platform itself remembers ends one entry before what an auditor holds: its file was put back too.
     newest = lost.files[2].read_bytes()
-    signer = load_signers(lost.files[0], ORIGIN)[0]
+    signer = load_signers(lost.files[0], FIRST)[0]
     root = lost.root_before(lost.signed - 1)
-    lost.files[2].write_bytes(sign_checkpoint(Checkpoint(ORIGIN, lost.signed - 1, root), signer))
+    lost.files[2].write_bytes(sign_checkpoint(Checkpoint(FIRST, lost.signed - 1, root), signer))
     lost.succeed(NEXT)
     new = lost.export("new")
     assert lost.verify(new).ok
@@ -175,7 +175,7 @@ def test_who_holds_more_than_the_opening_admits_finds_that_the_loss_is_understat
     assert codes(lost.verify(new, against=lost.folder / "newest")) == ["loss_understated"]
     assert codes(lost.verify(new, against=lost.before)) == ["loss_understated"]
     # What a stranger signed is no proof against it.
-    (lost.folder / "newest").write_bytes(sign_checkpoint(Checkpoint(ORIGIN, 9000, bytes(32)), Signer.generate(ORIGIN)))
+    (lost.folder / "newest").write_bytes(sign_checkpoint(Checkpoint(FIRST, 9000, bytes(32)), Signer.generate(FIRST)))
     assert codes(lost.verify(new, against=lost.folder / "newest")) == ["older_checkpoint_invalid"]
     assert one.stopped() is None
 

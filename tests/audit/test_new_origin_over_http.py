@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from audit.new_origin import NEXT, ORIGIN, THIRD, Lost
+from audit.new_origin import FIRST, NEXT, THIRD, Lost
 from audit.test_anchoring import Anchored
 from ringi.approvals.policy import PolicyDocument, Seat, Stage
 from ringi.audit.ringi_verify import Checkpoint, decode_base64, leaf_hash, parse_note, parse_policy, root_of, verify_bundle, verify_proof
@@ -112,7 +112,7 @@ def served(lost_here: Lost, broker: str, tmp_path_factory: pytest.TempPathFactor
 
 def test_readiness_says_of_an_api_with_another_name_than_its_database_so_in_both_directions(served: Served) -> None:
     assert served.told["stopped"] == ("degraded", "read-only: log_shortened")
-    for name, told in (("old name", ORIGIN), (THIRD, THIRD)):
+    for name, told in (("old name", FIRST), (THIRD, THIRD)):
         status, detail = served.told[name]
         assert status == "degraded"
         assert f"RINGI_AUDIT_ORIGIN is '{told}', and the log of this database is '{NEXT}'" in detail
@@ -124,7 +124,7 @@ def test_readiness_says_of_an_api_with_another_name_than_its_database_so_in_both
 def test_both_logs_are_served_as_tiles_that_lead_to_their_signed_roots(served: Served) -> None:
     auditor = served.platform.as_("auditor").audit
     logs = [(one.number, one.origin) for one in auditor.logs()]
-    assert logs == [(1, ORIGIN), (2, NEXT)]
+    assert logs == [(1, FIRST), (2, NEXT)]
     assert str(served.lost.trust.read_text()).count(str(auditor.logs()[0].vkey)) == 1
     for number, origin in logs:
         checkpoint = served.checkpoint(number)
@@ -151,8 +151,8 @@ def test_an_ended_log_is_read_by_whom_the_growing_one_is_and_another_number_is_n
         for path in ("checkpoint", "tile/0/000.p/1", "tile/entries/000.p/1"):
             missing = served.asked(f"/audit/logs/{number}/{path}", "auditor")
             assert (missing.status_code, missing.json()["code"]) == (404, "not_found"), path
-    for number in ("0", "-1", "32768", "一"):
-        assert served.asked(f"/audit/logs/{number}/checkpoint", "auditor").status_code == 422, number
+    for word in ("0", "-1", "32768", "一"):
+        assert served.asked(f"/audit/logs/{word}/checkpoint", "auditor").status_code == 422, word
 
 
 def test_of_an_ended_log_too_an_auditor_sees_their_own_organisations_entries_alone(served: Served) -> None:
@@ -173,22 +173,22 @@ def test_both_logs_are_exported_over_http_and_verify_and_so_does_a_proof_of_an_e
         shells[name] = Shell(tmp_path, platform.server)
     shown = {}
     for name, shell in shells.items():
-        for number, words in ((1, ("--origin", ORIGIN)), (2, ())):
+        for number, words in ((1, ("--origin", FIRST)), (2, ())):
             path = tmp_path / f"{name}-{number}.zip"
             shell.ok("--profile", name, "audit", "export", str(path), *words)
             report = shown[name, number] = served.lost.verify(path)
             assert report.ok, (name, number, report.problems)
-    assert [shown["one", number].origin for number in (1, 2)] == [ORIGIN, NEXT]
+    assert [shown["one", number].origin for number in (1, 2)] == [FIRST, NEXT]
     opened = shown["other", 2].opened
     assert opened is not None
-    assert opened.old_origin == ORIGIN
+    assert opened.old_origin == FIRST
     # Each policy is proven by the log that it stands in.
     assert [shown["one", number].records for number in (1, 2)] == [1, 1]
     assert served.lost.verify(tmp_path / "one-2.zip", against=tmp_path / "one-1.zip").ok
     shells["one"].refused("--profile", "one", "audit", "export", str(tmp_path / "none.zip"), "--origin", THIRD, code="not_found")
     assert not (tmp_path / "none.zip").exists()
     auditor, trust = served.platform.as_("auditor").audit, parse_policy(served.lost.trust.read_bytes())
-    for entry, origin in zip(auditor.events(action="policy.create"), (NEXT, ORIGIN), strict=True):
+    for entry, origin in zip(auditor.events(action="policy.create"), (NEXT, FIRST), strict=True):
         proof = auditor.proof(entry.event_id)
         assert verify_proof(proof.encode(), trust).trusted.checkpoint.origin == origin
 
@@ -198,9 +198,9 @@ def test_a_part_of_an_ended_log_is_exported_too(served: Served, tmp_path: Path) 
     entries = [one for one in auditor.events() if one.action == "project.create"]
     begin = entries[0].ts.isoformat()
     with (tmp_path / "part.zip").open("wb") as out:
-        auditor.export(out, since=begin, origin=ORIGIN)
+        auditor.export(out, since=begin, origin=FIRST)
     report = verify_bundle(tmp_path / "part.zip", parse_policy(served.lost.trust.read_bytes()))
     assert report.ok, report.problems
-    assert (report.origin, report.scope is not None) == (ORIGIN, True)
-    assert parse_note(auditor.checkpoint_of(1).encode())[0].splitlines()[0] == ORIGIN
+    assert (report.origin, report.scope is not None) == (FIRST, True)
+    assert parse_note(auditor.checkpoint_of(1).encode())[0].splitlines()[0] == FIRST
     assert decode_base64(parse_note(auditor.checkpoint_of(1).encode())[0].splitlines()[2]) == served.checkpoint(1).root

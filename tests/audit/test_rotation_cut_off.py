@@ -1,15 +1,18 @@
 """The log's key is replaced so that, wherever it is cut off, no key signs of which the log does not know, and the same command ends it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from audit.test_anchoring import ORIGIN, Anchored
 from ringi.audit.note import Signer
-from ringi.audit.operating import being_added
+from ringi.audit.operating import being_added, finish_rotation, rotate_key
 from ringi.audit.sequence import sequence_once
 from ringi.audit.signing import CheckpointFile, load_signers, sign_head, store_signers
+from ringi.db.session import get_engine, get_sessionmaker
+from ringi.settings import get_settings
 
 
 class Rotation:
@@ -39,13 +42,13 @@ class Rotation:
         assert isinstance(found, list)
         return [(one["action"], one["details"]["key_id"], one["details"].get("last_size")) for one in found]
 
-    def run(self, *arguments: str) -> list[str]:
-        done = self.one.operate("rotate-key", *arguments)
-        assert done.returncode == 0, done.stderr
-        found: list[str] = json.loads(done.stdout)["trust"]
+    def run(self, *, finish: bool = False) -> list[str]:
+        done = finish_rotation(get_settings()) if finish else rotate_key(get_settings())
+        found: list[str] = done["trust"]
         return found
 
     def refused(self, *arguments: str) -> str:
+        """The code of the one document that the operator's program refuses with."""
         done = self.one.operate("rotate-key", *arguments)
         assert (done.returncode, done.stdout) == (1, "")
         (line,) = done.stderr.splitlines()
@@ -63,11 +66,20 @@ class Rotation:
 
 
 @pytest.fixture
-def rotation(anchored: Anchored) -> Rotation:
+def rotation(anchored: Anchored, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rotation]:
+    """This process is where the key lies."""
+    caches = (get_settings, get_engine, get_sessionmaker)
+    for name, value in {"DATABASE_URL": anchored.urls.app_url, "DATA_DIR": str(anchored.folder)}.items():
+        monkeypatch.setenv(f"RINGI_{name}", value)
+    for cached in caches:
+        cached.cache_clear()
     made = Rotation(anchored)
     anchored.votes.cast("賛成")
     made.seal()
-    return made
+    yield made
+    get_engine().dispose()
+    for cached in caches:
+        cached.cache_clear()
 
 
 def of(line: str) -> str:
@@ -112,7 +124,7 @@ def test_a_retirement_that_was_not_committed_retires_nothing_and_the_same_comman
     both = rotation.keys()
     assert rotation.fails_at_its_commit("--finish") == "database_refused"
     assert (rotation.keys(), len(rotation.told())) == (both, 1)
-    lines = rotation.run("--finish")
+    lines = rotation.run(finish=True)
     assert (of(lines[0]), lines[1], of(lines[2])) == (old, "#sizes 0-2", both[0])
     assert (rotation.keys(), rotation.told()[1:]) == (both[:1], [("log.key.retired", old, 2)])
 
@@ -122,16 +134,16 @@ def test_a_retirement_that_was_cut_off_behind_its_entry_is_ended_and_tells_how_f
     rotation.run()
     rotation.seal()
     both = rotation.path.read_bytes()
-    rotation.run("--finish")
+    rotation.run(finish=True)
     new = rotation.keys()
     rotation.path.write_bytes(both)
     # Nothing was signed since: the same words once more.
-    assert rotation.run("--finish")[1] == "#sizes 0-2"
+    assert rotation.run(finish=True)[1] == "#sizes 0-2"
     assert rotation.told()[1:] == [("log.key.retired", old, 2)]
     rotation.path.write_bytes(both)
     # Both signed on until the command came again: the newest entry has the size that counts.
     rotation.seal()
-    lines = rotation.run("--finish")
+    lines = rotation.run(finish=True)
     assert (lines[1], rotation.keys()) == ("#sizes 0-3", new)
     assert rotation.told()[1:] == [("log.key.retired", old, 2), ("log.key.retired", old, 3)]
     # And the next replacement draws a key of its own.

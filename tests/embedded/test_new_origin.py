@@ -56,8 +56,8 @@ class Embedded:
 
     def signed(self) -> bool:
         """Whether the newest checkpoint covers all that is committed."""
-        waiting = "SELECT (SELECT count(*) FROM audit_pending) = 0 AND (SELECT max(size) FROM audit_checkpoint c WHERE c.generation = h.generation) = h.size"
-        return bool(self.scalar(f"{waiting} FROM audit_head h"))
+        newest = "(SELECT max(size) FROM audit_checkpoint c WHERE c.generation = h.generation)"
+        return bool(self.scalar(f"SELECT (SELECT count(*) FROM audit_pending) = 0 AND {newest} = h.size FROM audit_head h"))
 
     def rewrite(self, *statements: str) -> None:
         """What only a restore does."""

@@ -151,8 +151,8 @@ def resume(settings: Settings, reason: str) -> dict[str, Any]:
     return {"state": "resumed", "ended": ended}
 
 
-def refusal_of(error: RingiError | Refused | SQLAlchemyError | OSError) -> dict[str, str]:
-    """What a program of the operator says on standard error."""
+def refusal_of(error: Exception) -> dict[str, str]:
+    """What a program of the operator says of one of FAILURES on standard error."""
     if isinstance(error, RingiError | Refused):
         return {"code": error.code, "message": error.message, "next_step": error.next_step}
     if isinstance(error, OSError):
