@@ -95,6 +95,9 @@ def test_a_proposal_that_fails_has_written_no_statement_and_the_same_command_wri
     assert lost.propose(origin=f"{STEM}二") == "audit_origin_proposed"
     assert lost.propose(origin=FIRST) == "audit_origin_opened"
     assert lost.files[1].read_bytes() == drawn
+    aside = lost.files[1].rename(lost.folder / "elsewhere")
+    assert lost.refused(*lost.approvals()) == "audit_origin_key_missing"
+    aside.rename(lost.files[1])
     lost.statement.write_bytes(b"\xff\xfe")
     assert document(lost.start("-m", "ringi.succession", "open", *lost.files_of([])))["code"] == "file_unusable"
     assert lost.files[1].read_bytes() == drawn

@@ -25,23 +25,10 @@ from ringi.audit.operating import FAILURES, OwnerNeeded, being_added, refusal_of
 from ringi.audit.ringi_verify import VerifierKey, parse_policy, parse_statement, statement_text
 from ringi.audit.signing import load_signers, store_signers
 from ringi.db.session import work_for_all
-from ringi.kit.errors import Conflict
 from ringi.settings import Settings, get_settings
-from ringi.succession.opening import OriginOpened, fields_of, open_origin
+from ringi.succession.opening import NextKeyMissing, OriginOpened, OtherProposed, TextUnusable, fields_of, open_origin
 from ringi.succession.state import checkpoint_file, gather
 from ringi.succession.statement import LONGEST_REASON, next_origin
-
-
-class OtherProposed(Conflict):
-    """A key was drawn for a new log of another name, which a statement may already name."""
-
-    code = "audit_origin_proposed"
-
-
-class TextUnusable(Conflict):
-    """A file that should hold text holds something else."""
-
-    code = "file_unusable"
 
 
 @contextmanager
@@ -67,10 +54,7 @@ def _drawn(path: Path, name: str) -> VerifierKey:
         store_signers(path, [Signer.generate(name)])
     (drawn,) = read_signers(path, "The new log's key")
     if drawn.name != name:
-        raise OtherProposed(
-            f"The log '{drawn.name}' was proposed before, and its key lies in '{path}'.",
-            next_step=f"Propose it again with --origin {drawn.name}, or remove that file first: its statements are void then.",
-        )
+        raise OtherProposed(drawn.name, path)
     return drawn.verifier
 
 
@@ -92,6 +76,8 @@ def open_(settings: Settings, statement: str, approvals: list[bytes], trust: byt
     fields, policy = parse_statement(statement), parse_policy(trust)
     carried = None
     if _first_note(settings, fields) is None:
+        if not _next_key(settings).exists():
+            raise NextKeyMissing(_next_key(settings))
         new = load_signers(_next_key(settings), fields["new_origin"])[0]
         with _owner(settings) as session:
             carried = open_origin(session, settings, statement, approvals, policy, new).carried
@@ -146,7 +132,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise TextUnusable(f"'{path}' is not text in UTF-8.", next_step="Give the file that propose-origin wrote.") from error
+        raise TextUnusable(path) from error
 
 
 def _done(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:

@@ -5,6 +5,7 @@ log and enter the new one behind leaf 0, with their bytes as they are: so nothin
 signed, what is left, why, and who approved.
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, insert, or_, select, text, update
@@ -35,6 +36,38 @@ class OriginOpened(Conflict):
         super().__init__(
             f"The log '{origin}' is open already.", next_step="Set RINGI_AUDIT_ORIGIN to it everywhere, and start the platform."
         )
+
+
+class OtherProposed(Conflict):
+    """A key was drawn for a new log of another name, which a statement may already name."""
+
+    code = "audit_origin_proposed"
+
+    def __init__(self, origin: str, path: Path) -> None:
+        super().__init__(
+            f"The log '{origin}' was proposed before, and its key lies in '{path}'.",
+            next_step=f"Propose it again with --origin {origin}, or remove that file first: its statements are void then.",
+        )
+
+
+class NextKeyMissing(Conflict):
+    """The key of the new log is not on this machine."""
+
+    code = "audit_origin_key_missing"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"The new log's key is not at '{path}'.", next_step="Open it on the machine where it was proposed, or propose anew here."
+        )
+
+
+class TextUnusable(Conflict):
+    """A file that should hold a statement does not even hold text."""
+
+    code = "file_unusable"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"'{path}' is not text in UTF-8.", next_step="Give the file that propose-origin wrote.")
 
 
 class StatementOutdated(Conflict):
