@@ -161,19 +161,11 @@ def save_checkpoint(session: Session, job_id: UUID, *, owner: str, attempt: int,
 
 def finish(session: Session, job_id: UUID, *, owner: str, attempt: int, result: Contract) -> Job:
     """Succeed; the caller writes what the result means in the same transaction. Raises LeaseLost."""
-    job = session.scalars(
-        update(Job)
-        .where(*_owned(job_id, owner, attempt))
-        .values(
-            state=JobState.SUCCEEDED,
-            result=as_document(result),
-            lease_owner=None,
-            lease_until=None,
-            checkpoint=None,
-            finished_at=func.clock_timestamp(),
-        )
-        .returning(Job)
-    ).one_or_none()
+    ended = update(Job).where(*_owned(job_id, owner, attempt)).values(
+        state=JobState.SUCCEEDED, result=as_document(result), lease_owner=None, lease_until=None, checkpoint=None,
+        finished_at=func.clock_timestamp(),
+    )  # fmt: skip
+    job = session.scalars(ended.returning(Job)).one_or_none()
     if job is None:
         raise LeaseLost(job_id)
     return job
@@ -182,8 +174,7 @@ def finish(session: Session, job_id: UUID, *, owner: str, attempt: int, result: 
 def fail(session: Session, job_id: UUID, *, owner: str, attempt: int, error: RingiError, secrets: Collection[str] = ()) -> Job:
     """End the attempt: again later when the error may pass and attempts are left, failed otherwise. Raises LeaseLost.
 
-    An attempt whose result was refused because the platform is read-only, or its log another one by now, does not count: the job waits until such
-    a result can be kept (`claim`).
+    An attempt whose result was refused because the platform is read-only, or its log another one by now, does not count: the job waits (`claim`).
 
     The error is stored without `secrets` (the worker's own) and what looks like one: people, events and mails repeat it.
     """
