@@ -85,6 +85,8 @@ def log_tile(session: SessionDep, actor: LogReader, path: Annotated[str, Path(ma
 
 
 def _tile(session: SessionDep, actor: Actor, path: str, number: int | None) -> Response:
+    if number is not None:
+        generations.must_exist(session, number)
     tile = parse_tile(path)
     if tile is None or tile.leaves > newest_signed(session, number).checkpoint.size:
         raise NotFound("tile", path)
@@ -112,6 +114,7 @@ Number = Annotated[int, Path(ge=1, le=32767, description="Of a log, as /audit/lo
 @router.get("/audit/logs/{number}/checkpoint", response_class=PlainTextResponse)
 def ended_checkpoint(session: SessionDep, actor: LogReader, number: Number) -> PlainTextResponse:
     """The newest checkpoint of one of the logs, as /audit/log/checkpoint has it of the one that grows."""
+    generations.must_exist(session, number)
     return _shown(session, actor, number)
 
 

@@ -181,3 +181,31 @@ def remove_origins(execute: Callable[[str], object], *, role: str = APPLICATION_
     execute(f"GRANT UPDATE ON audit_head TO {role}")
     for suffix in ("change", "truncate"):
         execute(f"DROP TRIGGER IF EXISTS {ORIGINS}_no_{suffix} ON {ORIGINS}")
+
+
+# What the triggers above look at is the state of now only in a transaction without a snapshot of its own; revision 0023.
+SNAPSHOT_FUNCTION = """
+CREATE OR REPLACE FUNCTION ringi_audit_snapshot() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_transaction_state',
+            MESSAGE = 'an audit event is written READ COMMITTED: an older snapshot shows neither that its log has ended nor that the platform is read-only';
+    END IF;
+    RETURN NULL;
+END
+$$
+"""
+
+
+def install_snapshot(execute: Callable[[str], object]) -> None:
+    """After `install_origins`: no event is written by a transaction that still sees the log that has ended."""
+    execute(SNAPSHOT_FUNCTION)
+    execute("CREATE TRIGGER audit_event_snapshot BEFORE INSERT ON audit_event FOR EACH STATEMENT EXECUTE FUNCTION ringi_audit_snapshot()")
+    execute("ALTER TABLE audit_event ENABLE ALWAYS TRIGGER audit_event_snapshot")
+
+
+def remove_snapshot(execute: Callable[[str], object]) -> None:
+    """Undo `install_snapshot`."""
+    execute("DROP TRIGGER IF EXISTS audit_event_snapshot ON audit_event")
+    execute("DROP FUNCTION IF EXISTS ringi_audit_snapshot()")
