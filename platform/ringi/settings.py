@@ -69,6 +69,10 @@ class Settings(BaseSettings):
     # The identity provider (OpenID Connect) whose access tokens people show, and this platform's name in their `aud`; unset means local users.
     oidc_issuer: Annotated[str, Field(pattern=r"^https?://\S+$", max_length=512)] | None = None
     oidc_audience: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    # The provider's public client for terminals (`ringi login`), what it asks for, and by which parameter it names the audience, if by one.
+    oidc_cli_client_id: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    oidc_scopes: Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*$", max_length=512)] = "openid"
+    oidc_audience_parameter: Literal["none", "resource", "audience"] = "none"
     # Votes, roles, tokens and policies need a login; at most so many seconds old, and of this `acr`, where these are set.
     step_up_max_age_s: float | None = Field(default=None, gt=0)
     step_up_acr: Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$", max_length=128)] | None = None

@@ -29,6 +29,7 @@ from ringi.fleet.endpoints import router as fleet
 from ringi.hub.endpoints import router as hub
 from ringi.identity.denials import note_refusal
 from ringi.identity.endpoints import router as identity
+from ringi.identity.login_endpoints import router as login
 from ringi.identity.provider import get_provider
 from ringi.jobs.endpoints import router as jobs
 from ringi.jobs.stream import ended_by_signals
@@ -107,6 +108,7 @@ def create_app() -> FastAPI:
         app.include_router(router, prefix=API_PREFIX)
     app.include_router(health)
     app.include_router(metrics)
+    app.include_router(login)
     app.include_router(hub, prefix="/hf")
     describe(app)
     return app

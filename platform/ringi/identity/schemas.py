@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field, StringConstraints
@@ -203,6 +203,22 @@ class WhoAmI(Schema):
     issuer: str | None = None
     acr: str | None = None
     logged_in_at: datetime | None = None
+
+
+class LoginOptions(Schema):
+    """How people log in here. `issuer` is null where they are local users, `cli_client_id` where no client is registered for terminals.
+
+    `audience_parameter` says by which parameter an access token for `audience` is asked for (`resource` of RFC 8707, or `audience`); the step-up
+    is what votes, roles and policies need.
+    """
+
+    issuer: str | None
+    cli_client_id: str | None
+    scopes: str
+    audience: str | None
+    audience_parameter: Literal["none", "resource", "audience"]
+    step_up_acr: str | None
+    step_up_max_age_s: float | None
 
 
 class RoleOut(Schema):

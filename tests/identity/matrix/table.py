@@ -32,6 +32,7 @@ GET /docs/oauth2-redirect                                             +++++++ ++
 GET /redoc                                                            +++++++ +++++++++ ++++ ++ ++++
 GET /healthz                                                          +++++++ +++++++++ ++++ ++ ++++
 GET /readyz                                                           +++++++ +++++++++ ++++ ++ ++++
+GET /auth/provider                                                    +++++++ +++++++++ ++++ ++ ++++
 GET /metrics                                                          1111111 111111111 1111 11 1111
 
                                                                       ANMXRDO vcerakRdi PISA pu onef

@@ -16,6 +16,7 @@ from ringi.identity.schemas import (
     IssueToken,
     LimitToken,
     LinkUser,
+    LoginOptions,
     MembershipOut,
     OrganizationCreated,
     ProjectOut,
@@ -44,6 +45,10 @@ class IdentityCalls:
     def whoami(self) -> WhoAmI:
         """Who the token belongs to and what it allows."""
         return self._http.get("/whoami", WhoAmI)
+
+    def login_options(self) -> LoginOptions:
+        """How people log in at this platform; needs no token."""
+        return self._http.get_beside("/auth/provider", LoginOptions)
 
     def roles(self) -> list[RoleOut]:
         """Every role and what it allows."""
