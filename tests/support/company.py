@@ -25,6 +25,10 @@ class Company:
 
     def __init__(self, processes: Processes, provider: IdentityProvider) -> None:
         self.server, self.provider, self.chief = processes.server, provider, f"chief-{uuid4().hex[:8]}"
+        self.found()
+
+    def found(self) -> None:
+        """Make the organisation."""
         with RingiClient(self.server, SETUP_KEY) as operator:
             made = operator.identity.create_organization(f"org-{uuid4().hex[:8]}", admin="chief", admin_subject=self.chief)
         self.first_token = made.token.token

@@ -45,6 +45,7 @@ COMMANDS: dict[str, Entry] = {
     "users": Entry(_PEOPLE, "members", "users", False, "Users and service accounts."),
     "roles": Entry(_PEOPLE, "members", "roles", False, "Who holds which role."),
     "tokens": Entry(_PEOPLE, "members", "tokens", False, "Access tokens."),
+    "sessions": Entry(_PEOPLE, "sessions", "app", False, "Sessions of browsers."),
     "bases": Entry(_MAKE, "bases", "app", False, "Base models and their revisions."),
     "datasets": Entry(_MAKE, "datasets", "app", False, "Datasets and their sealed versions."),
     "adapters": Entry(_MAKE, "adapters", "app", False, "Adapters and their sealed versions."),

@@ -205,6 +205,39 @@ class WhoAmI(Schema):
     logged_in_at: datetime | None = None
 
 
+class SessionOut(Schema):
+    """A session of a browser, without its secret. `current`: the one that asks."""
+
+    id: UUID
+    user: str
+    acr: str | None
+    logged_in_at: datetime | None
+    created_at: datetime
+    last_seen_at: datetime
+    ends_at: datetime
+    ended_at: datetime | None
+    current: bool
+
+
+class SessionState(Schema):
+    """The browser's own session. `csrf_token` goes into the header X-CSRF-Token of every change; without a request it ends at `idle_ends_at`."""
+
+    id: UUID
+    user: str
+    issuer: str
+    acr: str | None
+    logged_in_at: datetime | None
+    ends_at: datetime
+    idle_ends_at: datetime
+    csrf_token: Secret
+
+
+class LoggedOut(Schema):
+    """The session is over. At `end_session_url` the browser ends the one at the identity provider, too; null where it has no such place."""
+
+    end_session_url: str | None
+
+
 class LoginOptions(Schema):
     """How people log in here. `issuer` is null where they are local users, `cli_client_id` where no client is registered for terminals.
 

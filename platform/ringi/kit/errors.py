@@ -49,10 +49,11 @@ class NotFound(RingiError):
 
 
 class ShownToken(NamedTuple):
-    """A token of the platform that someone showed, and whose it is."""
+    """A token of the platform, or a session of a browser, that someone showed, and whose it is."""
 
     id: UUID
     organization_id: UUID
+    kind: str = "token"
 
 
 class Unauthenticated(RingiError):

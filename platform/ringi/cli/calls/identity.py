@@ -22,6 +22,7 @@ from ringi.identity.schemas import (
     ProjectOut,
     Role,
     RoleOut,
+    SessionOut,
     TokenOut,
     UserKind,
     UserOut,
@@ -131,6 +132,14 @@ class IdentityCalls:
     def tokens(self, **asked: Unpack[Asked]) -> Listed[TokenOut]:
         """The caller's tokens, or the organisation's for an identity_admin."""
         return self._http.items("/tokens", TokenOut, **asked)
+
+    def sessions(self, **asked: Unpack[Asked]) -> Listed[SessionOut]:
+        """The caller's sessions of browsers, or the organisation's for an identity_admin."""
+        return self._http.items("/sessions", SessionOut, **asked)
+
+    def end_session(self, session_id: UUID) -> SessionOut:
+        """End a session of a browser now."""
+        return self._http.delete(route("sessions", str(session_id)), SessionOut)
 
     def token(self, token_id: UUID) -> TokenOut:
         """One token, without its secret."""

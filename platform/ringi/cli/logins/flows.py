@@ -89,7 +89,7 @@ def with_browser(login: Login, say: Say, *, port: int = 0, patience_s: float = P
     )
     say(f"Log in at {login.endpoints.issuer}; your browser opens, or open this address yourself:\n{url}")
     # A browser in the terminal ends only when its page has come, and the page comes from here.
-    threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()  # thread: as said above
+    threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
     said = waiting.wait(patience_s)
     try:
         code = code_of(said, state=state, endpoints=login.endpoints)
