@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from ringi.audit import ddl
 from ringi.db import tenancy
 
 revision = "0022"
@@ -46,10 +47,13 @@ def upgrade() -> None:
     op.execute(f"GRANT INSERT, DELETE ON browser_sessions TO {tenancy.PLATFORM_ROLE}")
     tenancy.protect(op.execute, "browser_sessions", tenancy.OF_ORGANIZATION)
     op.execute(tenancy.TENANT_FUNCTION_WITH_SESSIONS)
+    # Logins go on while the log does not agree with what was signed.
+    op.execute(ddl.READ_ONLY_FUNCTION)
 
 
 def downgrade() -> None:
     """Undo."""
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute(ddl.READ_ONLY_FUNCTION_WITHOUT_SESSIONS)
     op.execute(tenancy.TENANT_FUNCTION_WITH_LOGINS)
     op.drop_table("browser_sessions")

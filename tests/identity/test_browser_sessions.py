@@ -358,9 +358,7 @@ def test_one_sees_and_ends_ones_own_sessions_and_an_identity_admin_everybodys(co
 
 
 def test_a_session_of_another_organisation_sees_nothing_of_this_one(company: Company, browser: Browser) -> None:
-    there = Company.__new__(Company)
-    there.server, there.provider, there.chief = company.server, company.provider, f"chief-{uuid4().hex[:8]}"
-    there.found()
+    there = Company(company.processes, company.provider)
     company.provider.sits(there.chief)
     with Browser(there) as foreign:
         foreign.log_in()

@@ -24,11 +24,8 @@ class Company:
     """An API whose people log in at `provider`, with an organisation whose administrator is the subject `chief`."""
 
     def __init__(self, processes: Processes, provider: IdentityProvider) -> None:
-        self.server, self.provider, self.chief = processes.server, provider, f"chief-{uuid4().hex[:8]}"
-        self.found()
-
-    def found(self) -> None:
-        """Make the organisation."""
+        self.processes, self.server, self.provider = processes, processes.server, provider
+        self.chief = f"chief-{uuid4().hex[:8]}"
         with RingiClient(self.server, SETUP_KEY) as operator:
             made = operator.identity.create_organization(f"org-{uuid4().hex[:8]}", admin="chief", admin_subject=self.chief)
         self.first_token = made.token.token
