@@ -323,14 +323,18 @@ def test_what_needs_a_fresh_login_gets_it_by_going_to_the_provider_again(company
         assert browser.log_in(fresh="1").json()["details"]["reason"] == "not_fresh"
 
 
-def test_a_disabled_person_is_out_at_once_and_comes_back_with_a_new_login_only(company: Company) -> None:
+def test_a_disabled_person_is_out_at_once_and_comes_back_with_a_new_login_only(company: Company, shared_platform: Processes) -> None:
     name, subject = company.person()
     company.provider.sits(subject)
     with Browser(company, subject) as browser, company.admin() as chief:
         browser.log_in()
         chief.identity.disable_user(name)
         assert browser.get("/api/v1/whoami").json()["details"]["reason"] == "revoked"
-        assert browser.log_in().json()["details"]["reason"] == "disabled"
+        refusal = browser.log_in()
+        assert refusal.json()["details"]["reason"] == "disabled"
+        # Their own auditors are told.
+        entry = noted(shared_platform, "authentication.refuse", refusal)
+        assert (entry["object"]["id"], entry["organization"]) == (str(chief.identity.user(name).id), company.organization)
         chief.identity.enable_user(name)
         assert browser.get("/api/v1/whoami").status_code == 401
         assert browser.log_in().status_code == 302

@@ -164,6 +164,10 @@ def test_the_port_takes_one_answer_at_its_own_name_and_path_and_waits_no_longer_
     assert browser.communicate(timeout=60)[0].split() == ["404", "404", "200"]
     with pytest.raises(LoginTimedOut):
         Loopback().wait(0.05)
+    taken = Loopback()
+    with refused("port_taken"):
+        Loopback(taken.server_port)
+    taken.server_close()
 
 
 def test_a_person_without_a_browser_enters_a_code_elsewhere(company: Company, desk: Desk) -> None:

@@ -28,6 +28,7 @@ class Company:
         self.chief = f"chief-{uuid4().hex[:8]}"
         with RingiClient(self.server, SETUP_KEY) as operator:
             made = operator.identity.create_organization(f"org-{uuid4().hex[:8]}", admin="chief", admin_subject=self.chief)
+        self.organization = str(made.organization.id)
         self.first_token = made.token.token
 
     def call(self, token: str, method: str = "GET", path: str = "/whoami", **request: Any) -> httpx.Response:

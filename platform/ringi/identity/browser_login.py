@@ -13,7 +13,7 @@ from ringi.identity.login_record import LoginRecord
 from ringi.identity.provider import IdentityProviderAway, Provider, get_provider
 from ringi.identity.sessions import Begun, LoginOfNobody
 from ringi.kit.actor import Login
-from ringi.kit.errors import Conflict, InvalidInput, RingiError, Unauthenticated
+from ringi.kit.errors import Conflict, InvalidInput, RingiError, ShownToken, Unauthenticated
 from ringi.oidc.client import Away, OAuthClient, Refused, authorization_url, code_of, drawn
 from ringi.settings import get_settings
 
@@ -56,8 +56,8 @@ class LoginRefused(Unauthenticated):
 
     code, status = "login_refused", 403
 
-    def __init__(self, what: str, *, reason: str) -> None:
-        super().__init__(f"The login was refused: {what}.", reason=reason)
+    def __init__(self, what: str, *, reason: str, who: ShownToken | None = None) -> None:
+        super().__init__(f"The login was refused: {what}.", reason=reason, token=who)
         self.next_step = "Begin again: /auth/login. If it stays, ask an identity_admin."
 
 
@@ -133,7 +133,7 @@ def ended(said: Mapping[str, str], record: LoginRecord | None, *, earlier: str |
         return sessions.begin(login, claims.subject, earlier=earlier, request_id=request_id)
     except LoginOfNobody as nobody:
         what = "nobody here has this subject" if nobody.reason == "unknown_subject" else "this user was disabled"
-        raise LoginRefused(what, reason=nobody.reason) from nobody
+        raise LoginRefused(what, reason=nobody.reason, who=nobody.who) from nobody
 
 
 def _identified(to: Way, id_token: str | None, record: LoginRecord, now: datetime) -> tuple[Claims, Login]:

@@ -54,4 +54,6 @@ def check(request: Request, secret: str) -> None:
 
 def _own_origin() -> str:
     place = urlsplit(get_settings().public_url)
-    return f"{place.scheme}://{place.netloc}".lower()
+    # A browser leaves the scheme's own port out (RFC 6454, 6.1).
+    usual = {"http": ":80", "https": ":443"}.get(place.scheme, "")
+    return f"{place.scheme}://{place.netloc.removesuffix(usual)}".lower()

@@ -136,6 +136,8 @@ def logout(response: Response, session: SessionDep, actor: CurrentActor) -> Logg
 
 def _now(session: Session) -> datetime:
     now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    # Gives the connection back: a provider that takes its time must not hold the pool.
+    session.rollback()
     return now
 
 

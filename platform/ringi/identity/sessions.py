@@ -43,11 +43,11 @@ class SessionOver(Unauthenticated):
 
 
 class LoginOfNobody(Exception):
-    """Nobody here has that subject, or they were disabled; `reason` says which."""
+    """Nobody here has that subject, or they were disabled; `reason` says which, and `who` who it was."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, who: ShownToken | None = None) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.who = reason, who
 
 
 class Begun(NamedTuple):
@@ -76,7 +76,7 @@ def begin(login: Login, subject: str, *, earlier: str | None, request_id: str | 
         if user is None:
             raise LoginOfNobody("unknown_subject")
         if user.disabled_at is not None:
-            raise LoginOfNobody("disabled")
+            raise LoginOfNobody("disabled", ShownToken(user.id, user.organization_id, "user"))
         actor = Actor(ActorKind.USER, user.id, user.name, user.organization_id, login=login, request_id=request_id)
         if earlier is not None:
             end(session, actor, BrowserSession.secret_hash == tokens.hashed(earlier), BrowserSession.user_id == user.id)

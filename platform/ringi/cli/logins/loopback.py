@@ -5,7 +5,7 @@ import time
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from ringi.cli.logins.refusals import LoginTimedOut
+from ringi.cli.logins.refusals import LoginTimedOut, PortTaken
 
 HOST, PATH = "127.0.0.1", "/callback"
 _PAGE = """<!doctype html>
@@ -32,8 +32,12 @@ class Loopback(http.server.HTTPServer):
     allow_reuse_address = False
 
     def __init__(self, port: int = 0) -> None:
+        """Raises PortTaken."""
         self.came: Came | None = None
-        super().__init__((HOST, port), _Answer)
+        try:
+            super().__init__((HOST, port), _Answer)
+        except OSError as error:
+            raise PortTaken(port, error.strerror or str(error)) from error
 
     @property
     def redirect_uri(self) -> str:

@@ -36,6 +36,18 @@ class NoDeviceLogin(Usage):
         super().__init__(f"{issuer} offers no login with a code (RFC 8628).", next_step="Log in with a browser here: ringi login.")
 
 
+class PortTaken(Usage):
+    """Another program listens where the browser was to come back to."""
+
+    code = "port_taken"
+
+    def __init__(self, port: int, reason: str) -> None:
+        super().__init__(
+            f"The browser cannot come back to port {port} of this machine: {reason}.",
+            next_step="Leave --port out, or choose another one that is registered at the provider.",
+        )
+
+
 class LoginFailed(RingiError):
     """The provider, or what came back from it, says no; `details.reason` is its word."""
 
