@@ -69,6 +69,16 @@ class Settings(BaseSettings):
     # The identity provider (OpenID Connect) whose access tokens people show, and this platform's name in their `aud`; unset means local users.
     oidc_issuer: Annotated[str, Field(pattern=r"^https?://\S+$", max_length=512)] | None = None
     oidc_audience: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    # The provider's client for browsers, whose redirect address is RINGI_PUBLIC_URL/auth/callback; unset means no sessions of browsers.
+    oidc_client_id: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    oidc_client_secret: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    # A session ends after so long without a request, and after so long in any case.
+    session_idle_s: float = Field(default=8 * 3600.0, gt=0)
+    session_s: float = Field(default=12 * 3600.0, gt=0)
+    # The provider's public client for terminals (`ringi login`), what it asks for, and by which parameter it names the audience, if by one.
+    oidc_cli_client_id: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    oidc_scopes: Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*$", max_length=512)] = "openid"
+    oidc_audience_parameter: Literal["none", "resource", "audience"] = "none"
     # Votes, roles, tokens and policies need a login; at most so many seconds old, and of this `acr`, where these are set.
     step_up_max_age_s: float | None = Field(default=None, gt=0)
     step_up_acr: Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$", max_length=128)] | None = None
@@ -167,6 +177,10 @@ class Settings(BaseSettings):
     def _provider_is_whole(self) -> "Settings":
         if (self.oidc_issuer is None) != (self.oidc_audience is None):
             raise ValueError("RINGI_OIDC_ISSUER and RINGI_OIDC_AUDIENCE belong together")
+        if self.oidc_issuer is None and (self.oidc_client_id or self.oidc_cli_client_id):
+            raise ValueError("RINGI_OIDC_CLIENT_ID and RINGI_OIDC_CLI_CLIENT_ID are clients of a provider: set RINGI_OIDC_ISSUER")
+        if self.oidc_client_secret is not None and self.oidc_client_id is None:
+            raise ValueError("RINGI_OIDC_CLIENT_SECRET belongs to RINGI_OIDC_CLIENT_ID")
         return self
 
     @model_validator(mode="after")

@@ -41,8 +41,8 @@ ANCHORING_APPEND_ONLY, STOPS = "audit_cosignature", "audit_stop"
 PLATFORM_ROLE = "ringi_platform"
 # What `audit_stop` lets through all the same, by an action's last word: whoever stops something must not be stopped (governance A3.11), and what
 # was read, refused (also by its outcome) or failed changes nothing. No action is a hold yet. `log.` is the log's own life: stopping it, its keys,
-# and going on.
-LET_THROUGH = r"^log\.|\.(revoke|hold|disable|cordon|cancel|deny|refuse|fail|download|export)$"
+# and going on. `session.` is a browser's login and logout: whoever looks, or stops something, must come in (since revision 0022).
+LET_THROUGH = r"^(log|session)\.|\.(revoke|hold|disable|cordon|cancel|deny|refuse|fail|download|export)$"
 # SQLSTATE of the refusal; class RG is nobody's.
 READ_ONLY_STATE = "RG001"
 READ_ONLY_FUNCTION = f"""
@@ -60,6 +60,8 @@ BEGIN
 END
 $$
 """  # noqa: S608  # of constants of this file
+# As it was before revision 0022.
+READ_ONLY_FUNCTION_WITHOUT_SESSIONS = READ_ONLY_FUNCTION.replace("^(log|session)", "^log")
 
 
 def _triggers(table: str) -> list[str]:
