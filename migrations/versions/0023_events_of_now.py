@@ -1,7 +1,7 @@
 """An event is written by a transaction that sees which log grows now.
 
 Revision: 0023
-Revises: 0021
+Revises: 0022
 """
 
 from alembic import op
@@ -9,7 +9,7 @@ from alembic import op
 from ringi.audit import ddl
 
 revision = "0023"
-down_revision = "0021"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 
