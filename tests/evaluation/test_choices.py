@@ -28,7 +28,9 @@ def _task(answering: Answering = Answering.CHOICE, **changes: Any) -> Task:
 
 def _items(count: int = 9) -> list[Item]:
     """Prompts of several lengths; the last asks what the first does."""
-    items = [Item(id=f"item{n}", prompt=row["prompt"] * (1 + n % 3), answer=n % 7, tags={"kind": "x"}) for n, row in enumerate(tiny_rows(count))]
+    items = [
+        Item(id=f"item{n}", prompt=row["prompt"] * (1 + n % 3), answer=n % 7, tags={"kind": "x"}) for n, row in enumerate(tiny_rows(count))
+    ]
     return [*items, items[0].model_copy(update={"id": "again", "answer": 3})]
 
 
@@ -131,7 +133,9 @@ def test_a_choice_is_tokenised_behind_its_prompt_as_the_harness_does() -> None:
     """White space at the prompt's end belongs to the continuation, and the rest is what the whole text has beyond the prompt's tokens."""
     task = _task(render="raw", choices=("cat", "lamp"))
     (rendered,) = prepare(TOKENIZER, task, [Item(id="a", prompt="What is on shelf 1? ")], context=512).items
-    (delimited,) = prepare(TOKENIZER, task.model_copy(update={"delimiter": " "}), [Item(id="a", prompt="What is on shelf 1?")], context=512).items
+    (delimited,) = prepare(
+        TOKENIZER, task.model_copy(update={"delimiter": " "}), [Item(id="a", prompt="What is on shelf 1?")], context=512
+    ).items
     prompt = tuple(TOKENIZER("What is on shelf 1?")["input_ids"])
     assert rendered.prompt == delimited.prompt == prompt
     assert rendered.branches == delimited.branches
@@ -229,7 +233,10 @@ def test_what_was_asked_is_named_without_tags_and_with_how_it_was_rendered() -> 
     same = item.model_copy(update={"tags": {"language": "ja"}, "source": "document 7"})
     assert asked_digest(_task(), item) == asked_digest(_task(), same)
     others = [item.model_copy(update=change) for change in ({"prompt": "y"}, {"answer": 1}, {"choices": ("a",)})]
-    digests = {asked_digest(_task(), one) for one in (item, *others)} | {asked_digest(_task(system="s"), item), asked_digest(_task(render="raw"), item)}
+    digests = {asked_digest(_task(), one) for one in (item, *others)} | {
+        asked_digest(_task(system="s"), item),
+        asked_digest(_task(render="raw"), item),
+    }
     assert len(digests) == 6
 
 

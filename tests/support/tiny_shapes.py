@@ -14,7 +14,14 @@ _COMMON: dict[str, Any] = {
     "vocab_size": VOCAB_SIZE, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.15, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
-_GPT: dict[str, Any] = {"vocab_size": VOCAB_SIZE, "n_layer": 2, "n_head": 4, "initializer_range": 0.15, "bos_token_id": 1, "eos_token_id": 2}
+_GPT: dict[str, Any] = {
+    "vocab_size": VOCAB_SIZE,
+    "n_layer": 2,
+    "n_head": 4,
+    "initializer_range": 0.15,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 # Short enough that a prompt of the tests reaches beyond it.
 WINDOW = 24
 _SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -42,7 +49,9 @@ def tiny_shape(name: str, *, attention: str | None = None, seed: int = 0) -> Any
     return model.eval()
 
 
-def make_tiny_adapter(base: Path, out: Path, *, seed: int, targets: tuple[str, ...] = ("q_proj", "v_proj", "down_proj"), rank: int = 4) -> Path:
+def make_tiny_adapter(
+    base: Path, out: Path, *, seed: int, targets: tuple[str, ...] = ("q_proj", "v_proj", "down_proj"), rank: int = 4
+) -> Path:
     """A LoRA folder with random A and B: it changes everything, and every seed otherwise."""
     model: Any = AutoModelForCausalLM.from_pretrained(base)
     with torch.random.fork_rng(devices=[]):
