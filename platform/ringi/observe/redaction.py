@@ -55,5 +55,11 @@ def secrets_of(settings: Settings) -> tuple[str, ...]:
     )  # fmt: skip
     passwords = [urlsplit(url).password for url in urls if url]
     # As they stand in the URL, and as a server would repeat them.
-    told = [settings.setup_key, settings.metrics_token, *passwords, *(unquote(one) for one in passwords if one)]
+    told = [
+        settings.setup_key,
+        settings.metrics_token,
+        *settings.judge_keys.values(),
+        *passwords,
+        *(unquote(one) for one in passwords if one),
+    ]
     return tuple(dict.fromkeys(secret for secret in told if secret and len(secret) >= _SHORTEST_SECRET))
