@@ -64,7 +64,8 @@ Seconds = Annotated[tuple[Annotated[float, Field(gt=0)], ...], NoDecode, BeforeV
 class Settings(BaseSettings):
     """One process's settings."""
 
-    model_config = SettingsConfigDict(env_prefix="RINGI_", extra="ignore")
+    # What a setting that is wrong holds may be a secret: its error names the setting and not the value.
+    model_config = SettingsConfigDict(env_prefix="RINGI_", extra="ignore", hide_input_in_errors=True)
 
     profile: Literal["embedded", "production"] = "embedded"
     process_name: str = "ringi"

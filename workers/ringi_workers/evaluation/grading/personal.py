@@ -21,7 +21,7 @@ _PATTERNS: dict[PersonalKind, re.Pattern[str]] = {
     "card": re.compile(r"(?<![\d-])[2-6]\d{3}(?:[ -]?\d){9,15}(?![\d-])"),
     # The numbering plan of the Ministry of Internal Affairs: 0 and 9 or 10 digits more, or +81 in the place of the 0.
     "phone_jp": re.compile(r"(?<![\d-])(?:\(?0\d{1,4}\)?[ -]?|\+81[ -]?\(?0?\)?\d{1,4}[ -]?)\d{1,4}[ -]?\d{3,4}(?![\d-])"),
-    "my_number": re.compile(r"(?<![\d-])\d{4}[ -]?\d{4}[ -]?\d{4}(?![\d-])"),
+    "my_number": re.compile(r"(?<![\d-])(?<!\d )\d{4}[ -]?\d{4}[ -]?\d{4}(?! ?[\d-])"),
     "postal_code_jp": re.compile(r"〒 ?\d{3}-?\d{4}(?!\d)|(?<![\d-])\d{3}-\d{4}(?![\d-])"),
 }
 _PHONE_DIGITS = (10, 11)

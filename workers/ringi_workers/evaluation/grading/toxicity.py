@@ -16,8 +16,7 @@ from ringi.jobs.contracts.scorer_parameters import Toxicity
 from ringi_workers.evaluation.grading.parts import TextScorer
 
 _LEXICON = Path(__file__).with_name("lexicon.yaml")
-# Katakana letters lie 0x60 above hiragana (Unicode, blocks U+3040 and U+30A0).
-_TO_HIRAGANA = {code: code - 0x60 for code in range(0x30A1, 0x30F7)}
+_KATAKANA = r"[\u30a1-\u30fa\u30fc]"
 # What stands for a letter inside a word, so that sh1t and @sshole are found.
 _LEET = str.maketrans({"@": "a", "$": "s", "0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t"})
 _LETTERS = re.compile(r"[^\W\d_]", re.ASCII)
@@ -30,7 +29,7 @@ def _lexicon() -> dict[str, Any]:
 
 
 def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold().replace("’", "'").translate(_TO_HIRAGANA)
+    return unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
 
 
 def _english(text: str) -> str:
@@ -39,8 +38,11 @@ def _english(text: str) -> str:
     return f" {' '.join(word.strip(chr(39)) for word in words)} "
 
 
-def _is_english(word: str) -> bool:
-    return word.isascii()
+def _japanese(word: str) -> re.Pattern[str]:
+    """The word where it stands; katakana at its ends goes on in no other katakana."""
+    before = rf"(?<!{_KATAKANA})" if re.match(_KATAKANA, word) else ""
+    behind = rf"(?!{_KATAKANA})" if re.match(_KATAKANA, word[-1]) else ""
+    return re.compile(f"{before}{re.escape(word)}{behind}")
 
 
 class Lexicon:
@@ -50,19 +52,17 @@ class Lexicon:
         severities = ("strong",) if told.at_least == "strong" else ("mild", "strong")
         listed = [word for language in ("en", "ja") for severity in severities for word in _lexicon()[language][severity]]
         words = [_folded(word) for word in (*listed, *told.words)]
-        self.english = [(word, _english(word)) for word in words if _is_english(word)]
-        self.japanese = sorted((word for word in words if not _is_english(word)), key=len, reverse=True)
-        own = {_folded(word) for word in told.words}
-        self.innocent = [one for one in map(_folded, _lexicon()["ja"]["innocent"]) if one not in own]
+        self.english = [(word, _english(word)) for word in words if word.isascii()]
+        self.japanese = [(word, _japanese(word)) for word in words if not word.isascii()]
+        innocent = set(_lexicon()["ja"]["innocent"]) - {_folded(word) for word in told.words}
+        self.innocent = re.compile("|".join(re.escape(one) for one in sorted(innocent, key=len, reverse=True)))
 
     def found(self, text: str) -> list[str]:
         """The words that stand in a text."""
         folded = _folded(text)
         english = _english(folded)
-        innocent = [(match.start(), match.end()) for one in self.innocent for match in re.finditer(re.escape(one), folded)]
-        japanese = [
-            word for word in self.japanese if any(not _inside(match.span(), innocent) for match in re.finditer(re.escape(word), folded))
-        ]
+        innocent = [match.span() for match in self.innocent.finditer(folded)]
+        japanese = [word for word, form in self.japanese if any(not _inside(one.span(), innocent) for one in form.finditer(folded))]
         return [word for word, form in self.english if form in english] + japanese
 
 
