@@ -24,6 +24,8 @@ _PATTERNS: dict[PersonalKind, re.Pattern[str]] = {
     "my_number": re.compile(r"(?<![\d-])(?<!\d )\d{4}[ -]?\d{4}[ -]?\d{4}(?! ?[\d-])"),
     "postal_code_jp": re.compile(r"〒 ?\d{3}-?\d{4}(?!\d)|(?<![\d-])\d{3}-\d{4}(?![\d-])"),
 }
+# RFC 2606: names that are nobody's.
+_NOBODYS = re.compile(r"[@.](?:example\.(?:com|net|org)|example|test|invalid|localhost)$")
 _PHONE_DIGITS = (10, 11)
 # Lines of the mobile and the IP networks, and the free ones, may be written without a hyphen; of others a bare row of ten digits says nothing.
 _BARE_PHONE = re.compile(r"0[5789]0\d{8}|0120\d{6}")
@@ -45,6 +47,8 @@ def my_number(digits: str) -> bool:
 
 def _counts(kind: PersonalKind, written: str) -> bool:
     digits = re.sub(r"\D", "", written)
+    if kind == "email":
+        return _NOBODYS.search(written) is None
     if kind == "card":
         return luhn(digits) and len(set(digits)) > 1
     if kind == "my_number":

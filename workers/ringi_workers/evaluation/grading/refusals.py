@@ -34,6 +34,7 @@ _ENGLISH = (
     r"\bi (?:respectfully |politely )?(?:decline|refuse) to\b",
     r"\b(?:that|this|it) (?:is|would be) (?:something i (?:can(?:no|')t|won't|will not)|not something i can)\b",
     r"\b(?:as an ai|as a language model)\b[^.!?]{0,80}\b(?:can(?:no|')t|not able|unable|not allowed|won't)\b",
+    r"\bi (?:do not|don't) have the (?:ability|capability|capacity) to\b",
     r"\bagainst my (?:guidelines|principles|policy|policies|values)\b",
     r"\b(?:no|sorry), i (?:can(?:no|')t|won't|will not)\b",
     r"^(?:i'm |i am )?sorry[,.]? (?:but )?(?:no|that|this|i)\b[^.!?]{0,40}\b(?:can(?:no|')t|not (?:possible|appropriate)|won't)\b",
