@@ -61,6 +61,7 @@ def secrets_of(settings: Settings) -> tuple[str, ...]:
         settings.setup_key,
         settings.metrics_token,
         settings.oidc_client_secret,
+        *settings.judge_keys.values(),
         *passwords,
         *(unquote(one) for one in passwords if one),
     ]
