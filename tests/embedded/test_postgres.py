@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,6 +121,26 @@ def test_committed_rows_survive_kill_9_and_the_next_start_recovers(tmp_path: Pat
     finally:
         postgres.stop(tmp_path, grace_s=10)
     assert not postgres.is_running(tmp_path)
+
+
+def test_a_server_that_others_are_connected_to_waits_for_its_own_port_instead_of_moving(tmp_path: Path) -> None:
+    first = postgres.start(tmp_path, durable=False)
+    postgres.stop(tmp_path)
+    with socket.socket() as taker:
+        taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taker.bind(("127.0.0.1", first.port))
+        taker.listen()
+        # thread: what gives the port back while the start waits for it.
+        give_back = threading.Timer(1.0, taker.close)
+        give_back.start()
+        try:
+            again = postgres.start(tmp_path, durable=False, move=False)
+        finally:
+            give_back.join()
+    try:
+        assert again.port == first.port
+    finally:
+        postgres.stop(tmp_path)
 
 
 def test_a_pid_file_that_names_another_process_is_not_believed(tmp_path: Path) -> None:

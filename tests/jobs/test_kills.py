@@ -96,7 +96,7 @@ def kill(rig: Rig, part: str) -> None:
         os.kill(postgres.attach(rig.database.data_dir).pid, signal.SIGKILL)
         # Until the kernel has ended it, it would be taken for one that runs.
         until(lambda: postgres.attach(rig.database.data_dir).pid == 0)
-        postgres.start(rig.database.data_dir, durable=False)
+        postgres.start(rig.database.data_dir, durable=False, move=False)
     else:
         processes.kill(rig.workers()[0] if part == "worker" else part)
     for name, process in list(processes.running.items()):

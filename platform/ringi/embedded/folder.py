@@ -2,8 +2,10 @@
 
 import fcntl
 import os
+import random
 import secrets
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,8 @@ from pathlib import Path
 from ringi.kit.errors import RingiError
 
 LOOPBACK = "127.0.0.1"
+# Below the kernel's range for outgoing connections (ip_local_port_range, from 32768 on Linux), above the well-known services.
+_PORTS, _TRIES, _PORT_POLL_S = range(15_000, 32_000), 50, 0.05
 
 
 class EmbeddedServerFailed(RingiError):
@@ -87,10 +91,25 @@ def port_is_free(port: int) -> bool:
 
 
 def free_port(preferred: int | None = None) -> int:
-    """`preferred` when it is free, else a free port of the kernel's choice."""
+    """`preferred` when it is free, else a free one below those that the kernel gives to outgoing connections.
+
+    Among these, a client that calls a server which is just away can be given the server's own port, and holds it by talking to itself.
+    """
     if preferred is not None and port_is_free(preferred):
         return preferred
+    for port in random.sample(_PORTS, k=min(_TRIES, len(_PORTS))):
+        if port_is_free(port):
+            return port
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
+        any_port: int = probe.getsockname()[1]
+    return any_port
+
+
+def awaited_port(server: str, port: int, deadline: float, *, log: Path) -> int:
+    """`port` once it is free. Raises EmbeddedServerFailed when it is not before `deadline` (monotonic)."""
+    while not port_is_free(port):
+        if time.monotonic() >= deadline:
+            raise EmbeddedServerFailed(server, f"its port {port} is taken by another process", log=log)
+        time.sleep(_PORT_POLL_S)
     return port

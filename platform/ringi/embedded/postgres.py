@@ -19,7 +19,7 @@ from psycopg import sql
 from sqlalchemy import URL
 
 from ringi.embedded import children
-from ringi.embedded.folder import LOOPBACK, EmbeddedServerFailed, NotStarted, free_port, locked, secret, write_private
+from ringi.embedded.folder import LOOPBACK, EmbeddedServerFailed, NotStarted, awaited_port, free_port, locked, secret, write_private
 
 SUPERUSER, OWNER, APPLICATION, PLATFORM, MLFLOW = "postgres", "ringi_owner", "ringi_app", "ringi_platform", "ringi_mlflow"
 _ROLES = (OWNER, APPLICATION, PLATFORM, MLFLOW)
@@ -113,10 +113,10 @@ class _Folder:
         write_private(self.connection, json.dumps({"port": port, "passwords": dict(passwords)}))
 
 
-def start(data_dir: Path, *, port: int | None = None, durable: bool = True) -> PostgresHandle:
+def start(data_dir: Path, *, port: int | None = None, durable: bool = True, move: bool = True) -> PostgresHandle:
     """Start the server of this data folder, or attach to it if it runs. Port and passwords are kept from the first start on.
 
-    `durable=False` is for tests: a power cut may lose the data, a crash of the server does not.
+    `durable=False` is for tests: a power cut may lose the data, a crash does not. `move=False`: a port that is taken is waited for, as others know it.
     Raises EmbeddedServerFailed with the end of the server's log.
     """
     folder = _Folder(data_dir.resolve())
@@ -130,7 +130,7 @@ def start(data_dir: Path, *, port: int | None = None, durable: bool = True) -> P
         folder.remember(known_port, {role: secret() for role in (SUPERUSER, *_ROLES)} | known)  # an older folder knows fewer roles
         if not folder.cluster.exists():
             _initialise(folder, durable=durable)
-        handle = _serve(folder, port=port, durable=durable)
+        handle = _serve(folder, port=port, durable=durable, move=move)
         _provision(handle)
         return handle
 
@@ -244,13 +244,13 @@ def _initialise(folder: _Folder, *, durable: bool) -> None:
     stage.rmdir()
 
 
-def _serve(folder: _Folder, *, port: int | None, durable: bool) -> PostgresHandle:
+def _serve(folder: _Folder, *, port: int | None, durable: bool, move: bool) -> PostgresHandle:
     """Start the server process and wait until it takes connections, again and again while what stops it is passing."""
     deadline = time.monotonic() + START_TIMEOUT_S
     known_port, passwords = folder.remembered()
     wanted = port or known_port
     while True:
-        wanted = free_port(wanted)
+        wanted = free_port(wanted) if move else awaited_port("PostgreSQL", wanted, deadline, log=folder.log)
         folder.remember(wanted, passwords)
         log_start = folder.log.stat().st_size if folder.log.exists() else 0
         process = folder.server()

@@ -104,7 +104,7 @@ class Supervisor:
     def _start(self) -> None:
         for leftover in sweep(self.data_dir):
             self.say(f"stopped {leftover}, left over from an earlier run")
-        self._start_servers()
+        self._start_servers(move=True)
         environment = environment_for(self.data_dir, self.environ)
         Path(environment["RINGI_AUDIT_CHECKPOINT_DIR"]).mkdir(parents=True, exist_ok=True)
         self.environ |= environment
@@ -121,11 +121,11 @@ class Supervisor:
             self._publish("ready")
             self.say(f"ready: {self.plan.api_url}" if self.plan.api_url else "ready")
 
-    def _start_servers(self) -> None:
+    def _start_servers(self, *, move: bool) -> None:
         if uses_embedded_database(self.environ) and not postgres.is_running(self.data_dir):
-            self.say(f"PostgreSQL on port {postgres.start(self.data_dir).port}")
+            self.say(f"PostgreSQL on port {postgres.start(self.data_dir, move=move).port}")
         if uses_embedded_broker(self.environ) and not valkey.is_running(self.data_dir):
-            self.say(f"Valkey on port {valkey.start(self.data_dir).port}")
+            self.say(f"Valkey on port {valkey.start(self.data_dir, move=move).port}")
 
     def _run_to_end(self, service: Service) -> None:
         self.say(f"running {service.name}")
@@ -182,7 +182,8 @@ class Supervisor:
         """Until told to stop: start again what has died, services and servers alike."""
         while not self.stop.wait(WATCH_S):
             try:
-                self._start_servers()
+                # The services know these ports and no others.
+                self._start_servers(move=False)
             except RingiError as refusal:
                 self.say(str(refusal))
             for position, child in enumerate(self.children):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ringi.embedded import children
-from ringi.embedded.folder import LOOPBACK, EmbeddedServerFailed, NotStarted, free_port, locked, secret, write_private
+from ringi.embedded.folder import LOOPBACK, EmbeddedServerFailed, NotStarted, awaited_port, free_port, locked, secret, write_private
 
 START_TIMEOUT_S = 30.0
 
@@ -64,8 +64,11 @@ class _Folder:
         write_private(self.root / "connection.json", json.dumps({"port": port, "password": password}))
 
 
-def start(data_dir: Path, port: int | None = None) -> ValkeyHandle:
-    """Start the broker of this data folder, or attach to it if it runs; raises EmbeddedServerFailed with the end of its log."""
+def start(data_dir: Path, port: int | None = None, *, move: bool = True) -> ValkeyHandle:
+    """Start the broker of this data folder, or attach to it if it runs; raises EmbeddedServerFailed with the end of its log.
+
+    `move=False`: where its port is taken, wait for it and never take another.
+    """
     folder = _Folder(data_dir.resolve())
     folder.root.mkdir(parents=True, exist_ok=True)
     with locked(folder.root / "lock"):
@@ -76,7 +79,8 @@ def start(data_dir: Path, port: int | None = None) -> ValkeyHandle:
         if process is not None and _answers(known_port, password):
             return ValkeyHandle(folder.data_dir, known_port, process.pid, password)
         if process is None:
-            known_port = free_port(port or known_port)
+            wanted, deadline = port or known_port, time.monotonic() + START_TIMEOUT_S
+            known_port = free_port(wanted) if move else awaited_port("Valkey", wanted, deadline, log=folder.log)
             folder.remember(known_port, password)
             process = _spawn(folder, known_port, password)
         deadline = time.monotonic() + START_TIMEOUT_S
