@@ -19,8 +19,9 @@ from ringi.jobs.contracts.evaluation import ArmRecord, ItemRecord
 from ringi.jobs.contracts.parts import Progress
 from ringi.kit.digests import sha256_bytes
 from ringi.kit.errors import RingiError
-from ringi_workers.evaluation.answering import Answer, Prompt, Reference, answer, common_beginning, read_beginning
+from ringi_workers.evaluation.answering import Answer, Prompt, Reference, answer
 from ringi_workers.evaluation.arms import LoadedArm
+from ringi_workers.evaluation.reading import common_beginning, read_beginning
 from ringi_workers.evaluation.scorers import normalised_match
 from ringi_workers.training.data import IGNORED, encode_row
 

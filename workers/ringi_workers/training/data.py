@@ -113,10 +113,11 @@ def _render_pair(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: st
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a rendered text. A template writes its own special tokens; a bare text gets the begin token if the base uses one."""
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids if tokenizer.chat_template else [*_begin(tokenizer), *ids]
+    return ids if tokenizer.chat_template else [*begin_tokens(tokenizer), *ids]
 
 
-def _begin(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def begin_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The begin token, if the base's tokenizer puts one before a text."""
     ids: list[int] = tokenizer("")["input_ids"]
     return ids[:1] if ids and ids[0] == tokenizer.bos_token_id else []
 

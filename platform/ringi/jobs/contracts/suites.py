@@ -28,6 +28,26 @@ class Answering(StrEnum):
     LIKELIHOOD = "likelihood"
 
 
+class Problem(StrEnum):
+    """Why an item has no answer, or an answer no score: the codes that answering itself gives. Scorers add codes of their own."""
+
+    NO_CHAT_TEMPLATE = "no_chat_template"
+    CHAT_TEMPLATE_REFUSED = "chat_template_refused"
+    NOTHING_ASKED = "nothing_asked"
+    PROMPT_TOO_LONG = "prompt_too_long"
+    NO_CHOICES = "no_choices"
+    CHOICE_WITHOUT_TOKENS = "choice_without_tokens"
+    CHOICE_TOO_LONG = "choice_too_long"
+    ANSWER_OUT_OF_RANGE = "answer_out_of_range"
+    NO_REFERENCE = "no_reference"
+    REFERENCE_WITHOUT_TOKENS = "reference_without_tokens"
+    REFERENCE_TOO_LONG = "reference_too_long"
+    LIKELIHOOD_NOT_FINITE = "likelihood_not_finite"
+    OUTPUT_NOT_FINITE = "output_not_finite"
+    SCORER_FAILED = "scorer_failed"
+    SCORE_NOT_FINITE = "score_not_finite"
+
+
 class Message(Part):
     """One turn of a conversation."""
 
@@ -82,8 +102,9 @@ class ScorerSpec(Part):
 class Task(Part):
     """Items of one kind. `items` is the digest of their JSON lines, `count` how many there are.
 
-    `render`: `chat` through the base's chat template (with `system` before it, where it is given), `raw` as the text stands. `choices` are those of
-    every item that has none of its own. At most `max_length` tokens are read; an item beyond it gets no score, and says so.
+    `render`: `chat` through the base's chat template (with `system` before it, where it is given), `raw` as the text stands; `delimiter` stands between a
+    raw prompt and what follows it (lm-evaluation-harness has a space there). `choices` are those of every item that has none of its own. At most
+    `max_length` tokens are read; an item beyond it gets no score, and says so.
     """
 
     name: Word
@@ -92,6 +113,7 @@ class Task(Part):
     count: Annotated[int, Field(ge=1)]
     render: Literal["chat", "raw"] = "chat"
     system: str | None = None
+    delimiter: str = ""
     choices: tuple[str, ...] = ()
     scorers: tuple[ScorerSpec, ...]
     decoding: Decoding = Decoding()
@@ -103,7 +125,7 @@ class Answer(Part):
 
     `asked`: digest of what the model was asked (the item and how it was rendered, without tags), so that a change of either is noticed. `output`: the generated text,
     or the chosen choice. `outputs` are those of all repeats where there are several. `logprobs[k]` is the sum over choice k's tokens,
-    in nats, and `choice_tokens[k]` their number. `nll`: of the reference, per token. A score that is None was not measured; `problem` is the stable
+    in nats, and `choice_tokens[k]` their number. `nll`: of the reference, per token, over `output_tokens` tokens. A score that is None was not measured; `problem` is the stable
     code that says why. `seconds` is this item's share of its batch.
     """
 
@@ -123,3 +145,28 @@ class Answer(Part):
     prompt_tokens: int = 0
     output_tokens: int = 0
     seconds: FiniteFloat | None = None
+
+
+class Operations(Part):
+    """How one arm's pass over one task behaved; None where it was not measured.
+
+    `prompt_tokens` and `output_tokens` are sums over the items, `tokens_per_s` is of what was put out (generation only) and `read_tokens_per_s` of prompts and what was
+    scored behind them. `first_token_s`: median over batches of the time from a batch's begin to its first tokens. `item_p50_s`, `item_p95_s`: of the
+    items' shares of their batches, which are not what a lone request waits. `peak_memory_bytes`: resident memory of the process on a CPU
+    (since the pass began where the system can say that, else since the process did), else what torch had allocated on the GPU.
+    `scoring`: how likelihoods were read, `tree`, `cached` or `plain`;
+    `generation`: how texts were made, `batched`, `stepped` or `reread` (see `ringi_workers.evaluation.reach`).
+    """
+
+    items: int
+    seconds: FiniteFloat
+    prompt_tokens: int
+    output_tokens: int
+    read_tokens_per_s: FiniteFloat | None
+    tokens_per_s: FiniteFloat | None
+    first_token_s: FiniteFloat | None
+    item_p50_s: FiniteFloat | None
+    item_p95_s: FiniteFloat | None
+    peak_memory_bytes: int | None
+    scoring: tuple[str, ...] = ()
+    generation: str | None = None

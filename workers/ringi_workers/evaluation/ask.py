@@ -1,0 +1,189 @@
+"""One arm answers one prepared task: items that ask the same are read once, like lengths go together, answers come in the items' order.
+
+Caches are made here and end here, so that no adapter ever reads behind another's.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from transformers import DynamicCache, PreTrainedTokenizerBase
+
+from ringi.jobs.contracts.suites import Answer, Answering, Operations, Problem, Task
+from ringi_workers.evaluation.branches import Branch, Question, Tokens, batches, read
+from ringi_workers.evaluation.generation import Text, Wanted, generate
+from ringi_workers.evaluation.operations import Meter
+from ringi_workers.evaluation.reach import Pace, Reach
+from ringi_workers.evaluation.reading import common_beginning, read_beginning
+from ringi_workers.evaluation.rendering import Prepared, Rendered
+from ringi_workers.evaluation.scoring import Scorer, scored
+
+# Told after every batch how many items it answered and how much work that was; may raise to end the pass.
+OnBatch = Callable[[int, int], None]
+
+
+class Pass(NamedTuple):
+    """The answers of one arm to one task, in the order of its items."""
+
+    answers: tuple[Answer, ...]
+    operations: Operations
+
+
+class _Batch(NamedTuple):
+    """Answers to some of the items of a batch, or what a part of a question came to."""
+
+    answers: list[Answer]
+    work: int
+
+
+def ask(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prepared: Prepared,
+    *,
+    reach: Reach,
+    stop_tokens: frozenset[int],
+    batch_size: int,
+    scorers: Mapping[str, Scorer],
+    on_batch: OnBatch = lambda _items, _work: None,
+) -> Pass:
+    """All answers of `model` as it stands, with the scores of `scorers`. `batch_size` counts distinct prompts, or drawn texts, at once."""
+    meter = Meter(model.device)
+    answerable = [one for one in prepared.items if one.problem is None]
+    refused = [scored(one.item, _refused(one, one.problem), scorers) for one in prepared.items if one.problem is not None]
+    if refused:
+        on_batch(len(refused), 0)
+    generating = prepared.task.answering is Answering.GENERATE
+    made = (_generated if generating else _read)(model, tokenizer, prepared.task, answerable, reach, stop_tokens, batch_size, meter)
+    by_item = {answer.item: answer for answer in refused}
+    whole = {one.item.id: one.item for one in prepared.items}
+    for batch in made:
+        by_item |= {answer.item: scored(whole[answer.item], answer, scorers) for answer in batch.answers}
+        on_batch(len(batch.answers), batch.work)
+    answers = tuple(by_item[one.item.id] for one in prepared.items)
+    return Pass(answers, meter.operations(answers, generated=generating, pace=reach.pace))
+
+
+def _refused(one: Rendered, problem: Problem | None) -> Answer:
+    return Answer(item=one.item.id, asked=one.asked, tags=one.item.tags, source=one.item.source, problem=problem)
+
+
+def _grouped(items: Sequence[Rendered]) -> dict[Tokens, list[Rendered]]:
+    groups: dict[Tokens, list[Rendered]] = {}
+    for one in items:
+        groups.setdefault(one.prompt, []).append(one)
+    return groups
+
+
+def _beginning(model: Any, prompts: Sequence[Tokens], reach: Reach) -> DynamicCache:
+    """A model that cannot go on behind a cache with several tokens begins every prompt at its beginning."""
+    return read_beginning(model, prompts[0][: common_beginning(prompts)] if prompts and reach.pace is Pace.BATCHED else ())
+
+
+def _read(
+    model: Any,
+    _tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    items: Sequence[Rendered],
+    reach: Reach,
+    stop_tokens: frozenset[int],
+    batch_size: int,
+    meter: Meter,
+) -> Iterator[_Batch]:
+    """Choice, exact and likelihood: what stands behind a prompt is read, not written."""
+    groups = _grouped(items)
+    questions = [Question(prompt, tuple(dict.fromkeys(b for one in group for b in one.branches))) for prompt, group in groups.items()]
+    members = list(groups.values())
+    beginning = _beginning(model, list(groups), reach)
+    found: list[dict[Tokens, Branch]] = [{} for _ in questions]
+    seconds = [0.0] * len(questions)
+    for batch in batches(questions, batch_size=batch_size, vocabulary=model.config.get_text_config().vocab_size):
+        some = [Question(questions[number].prompt, tuple(questions[number].branches[place] for place in part)) for number, part in batch]
+        way = reach.way_for(some)
+        with meter.batch():
+            read_branches = read(model, some, beginning=beginning, way=way)
+        meter.scoring.add(way.value)
+        answers = []
+        for (number, _), question, branches in zip(batch, some, read_branches, strict=True):
+            found[number] |= dict(zip(question.branches, branches, strict=True))
+            seconds[number] += meter.last_batch_s / len(batch)
+            # The parts of a question come in any order; it is answered with the last of them.
+            if len(found[number]) == len(questions[number].branches):
+                share = seconds[number] / len(members[number])
+                answers += [_answer_read(task, one, found[number], stop_tokens, share) for one in members[number]]
+        work = sum(len(question.prompt) + sum(map(len, question.branches)) for question in some)
+        meter.read_tokens += work
+        yield _Batch(answers, work)
+
+
+def _answer_read(task: Task, one: Rendered, found: Mapping[Tokens, Branch], stop_tokens: frozenset[int], seconds: float) -> Answer:
+    branches = [found[tokens] for tokens in one.branches]
+    if not all(math.isfinite(logprob) for branch in branches for logprob in branch.logprobs):
+        return _refused(one, Problem.LIKELIHOOD_NOT_FINITE)
+    common: dict[str, Any] = {
+        "item": one.item.id, "asked": one.asked, "tags": one.item.tags, "source": one.item.source,
+        "prompt_tokens": len(one.prompt), "seconds": seconds,
+    }  # fmt: skip
+    if task.answering is Answering.CHOICE:
+        sums = tuple(math.fsum(branch.logprobs) for branch in branches)
+        chosen = max(range(len(sums)), key=sums.__getitem__)
+        tokens = tuple(map(len, one.branches))
+        return Answer(**common, output=one.item.choices[chosen], choice=chosen, logprobs=sums, choice_tokens=tokens, output_tokens=0)
+    logprobs, likeliest = branches[0].logprobs, branches[0].likeliest
+    exact = None
+    if task.answering is Answering.EXACT:
+        exact = likeliest[:-1] == one.branches[0][:-1] and likeliest[-1] in stop_tokens
+        # The end token tells whether the text ends, and is not part of it.
+        logprobs = logprobs[:-1]
+    return Answer(**common, nll=-math.fsum(logprobs) / len(logprobs), exact=exact, output_tokens=len(logprobs))
+
+
+def _generated(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    items: Sequence[Rendered],
+    reach: Reach,
+    stop_tokens: frozenset[int],
+    batch_size: int,
+    meter: Meter,
+) -> Iterator[_Batch]:
+    groups = _grouped(items)
+    beginning = _beginning(model, list(groups), reach)
+    for prompts in _prompt_batches(task, groups, batch_size):
+        wanted = [Wanted(prompt, tuple(one.item.id for one in groups[prompt])) for prompt in prompts]
+        with meter.batch():
+            made = generate(model, tokenizer, wanted, decoding=task.decoding, beginning=beginning, stop_tokens=stop_tokens, pace=reach.pace)
+        meter.first_tokens += [made.first_token_s] * (made.first_token_s is not None)
+        members = [(one, texts[one.item.id]) for prompt, texts in zip(prompts, made.texts, strict=True) for one in groups[prompt]]
+        share = meter.last_batch_s / len(members)
+        answers = [_answer_generated(one, texts, share) for one, texts in members]
+        meter.read_tokens += sum(map(len, prompts))
+        work = sum(len(one.prompt) + task.decoding.max_new_tokens * task.decoding.repeats for one, _ in members)
+        yield _Batch(answers, work)
+
+
+def _prompt_batches(task: Task, groups: Mapping[Tokens, Sequence[Rendered]], batch_size: int) -> Iterator[list[Tokens]]:
+    """Prompts of like length, longest first; as many as make `batch_size` texts, at least one."""
+    drawing = task.decoding.temperature > 0
+    batch: list[Tokens] = []
+    rows = 0
+    for prompt in sorted(groups, key=lambda one: (-len(one), one)):
+        more = len(groups[prompt]) * task.decoding.repeats if drawing else 1
+        if batch and rows + more > batch_size:
+            yield batch
+            batch, rows = [], 0
+        batch.append(prompt)
+        rows += more
+    if batch:
+        yield batch
+
+
+def _answer_generated(one: Rendered, texts: Sequence[Text], seconds: float) -> Answer:
+    if not all(text.finite for text in texts):
+        return _refused(one, Problem.OUTPUT_NOT_FINITE)
+    return Answer(
+        item=one.item.id, asked=one.asked, tags=one.item.tags, source=one.item.source, output=texts[0].text,
+        outputs=tuple(text.text for text in texts) if len(texts) > 1 else (), prompt_tokens=len(one.prompt),
+        output_tokens=sum(text.tokens for text in texts), seconds=seconds,
+    )  # fmt: skip

@@ -1,0 +1,157 @@
+"""One loaded base and the adapters that take turns on it: each is known by its content, and only the one that was asked for is in effect.
+
+An adapter file may hold tensors of the base itself (a trained embedding), and loading it writes them into the shared weights. Every
+in-place change of a tensor is counted by torch, so that is noticed, and the base is read anew before anything else is measured on it.
+"""
+
+import contextlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel
+from safetensors import SafetensorError
+from transformers import PreTrainedTokenizerBase
+
+from ringi.adapters.config_gate import check_config
+from ringi.kit.digests import hex_of, sha256_file, sha256_json
+from ringi.kit.errors import RingiError
+from ringi_workers.adapters.attach import AdapterUndecodable, base_dtype, load_base, load_tokenizer
+from ringi_workers.evaluation.reach import Reach, reach_of
+from ringi_workers.training.export import CONFIG_FILE, WEIGHTS_FILE
+
+
+class AdapterDoesNotFit(RingiError):
+    """The adapter cannot be put on this base: a module, a tensor or a shape is not the base's."""
+
+    code, status = "adapter_does_not_fit", 400
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The adapter does not fit the base: {reason.strip().rstrip('.')}.", next_step="Measure it on the base that it was trained on."
+        )
+
+
+class SwappableBase:
+    """A base model in memory, in eval mode. At most `resident` adapters stay loaded beside it; the least recently used one leaves first."""
+
+    def __init__(self, folder: Path, *, resident: int = 2, dtype: torch.dtype | None = None) -> None:
+        """Read the base of a Hugging Face folder onto the GPU if there is one, in the dtype that training would use or in `dtype`."""
+        self.folder, self.resident = folder, max(1, resident)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.dtype = dtype or base_dtype(folder, self.device)
+        self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(folder)
+        self._load()
+        self.reach: Reach = reach_of(self._model)
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """Token ids that end an answer: those of the generation config and the tokenizer's end of sequence."""
+        named = self._model.generation_config.eos_token_id
+        ids = named if isinstance(named, list) else [named]
+        return frozenset(token for token in (*ids, self.tokenizer.eos_token_id) if token is not None)
+
+    @property
+    def context(self) -> int | None:
+        """How many tokens the model can read, where it says so."""
+        length = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        return length if isinstance(length, int) and length > 0 else None
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names, made of their content, of the adapters in memory."""
+        return tuple(self._resident)
+
+    @contextlib.contextmanager
+    def arm(self, adapter: Path | None) -> Iterator[Any]:
+        """The model with exactly this PEFT folder's adapter in effect, or with none; not to be kept beyond the block.
+
+        Raises AdapterDoesNotFit, AdapterUndecodable, and what `config_gate.check_config` raises; the base stays usable.
+        """
+        if adapter is None:
+            with self._model.disable_adapter() if isinstance(self._model, PeftModel) else contextlib.nullcontext():
+                yield self._model
+            return
+        name = self._name(adapter)
+        if name not in self._resident:
+            self._add(name, adapter)
+        self._resident.move_to_end(name)
+        self._model.set_adapter(name)
+        if self._model.active_adapters != [name]:
+            raise AdapterDoesNotFit(f"peft has {self._model.active_adapters} in effect where one was asked for")
+        try:
+            yield self._model
+        finally:
+            if self._writes() != self._clean:
+                self._load()
+
+    def _name(self, adapter: Path) -> str:
+        """Its content's digest: another adapter in the same folder is another adapter. Read first, so that nothing unchecked is loaded."""
+        _check(adapter)
+        if not (adapter / WEIGHTS_FILE).is_file():
+            raise AdapterDoesNotFit(f"{WEIGHTS_FILE} is missing")
+        return f"arm{hex_of(sha256_json([sha256_file(adapter / CONFIG_FILE), sha256_file(adapter / WEIGHTS_FILE)]))}"
+
+    def _add(self, name: str, adapter: Path) -> None:
+        if not isinstance(self._model, PeftModel):
+            self._resident.clear()
+        while len(self._resident) >= self.resident:
+            self._model.delete_adapter(self._resident.popitem(last=False)[0])
+        try:
+            self._read(name, adapter)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as refusal:
+            # What peft leaves of a half-made adapter is not worth finding out: such adapters are rare, and the base is one file away.
+            self._load()
+            raise AdapterDoesNotFit(_first_line(refusal)) from refusal
+        self._resident[name] = None
+
+    def _read(self, name: str, adapter: Path) -> None:
+        config = LoraConfig.from_pretrained(str(adapter))
+        config.inference_mode = True
+        if isinstance(self._model, PeftModel):
+            self._model.add_adapter(name, config)
+        else:
+            self._model = PeftModel(self._model, config, adapter_name=name)
+        found = self._model.load_adapter(str(adapter), adapter_name=name, use_safetensors=True, local_files_only=True)
+        if found.unexpected_keys or found.missing_keys:
+            missing, strange = len(found.missing_keys), len(found.unexpected_keys)
+            raise ValueError(
+                f"{strange} of its tensors belong to no module of the base, and {missing} that its config promises are not in it"
+            )
+        self._model.eval()
+
+    def _load(self) -> None:
+        """The base from its folder; nothing of what stood on it before is left."""
+        self._model: Any = None
+        self._resident: OrderedDict[str, None] = OrderedDict()
+        self._model = load_base(self.folder, dtype=self.dtype, device=self.device)
+        # Held by identity: peft wraps modules and keeps their parameters.
+        self._weights = [*self._model.parameters(), *self._model.buffers()]
+        self._clean = self._writes()
+
+    def _writes(self) -> list[int]:
+        return [weight._version for weight in self._weights]  # noqa: SLF001 - torch's own count of in-place changes
+
+
+def _check(adapter: Path) -> None:
+    """What a config may say, by the rules of `config_gate`. It may leave out which base it was trained on: here the tensors tell."""
+    try:
+        raw = (adapter / CONFIG_FILE).read_bytes()
+    except OSError as error:
+        raise AdapterUndecodable(f"{CONFIG_FILE} is missing") from error
+    try:
+        config = json.loads(raw)
+    except ValueError:
+        config = None
+    if isinstance(config, dict):
+        named = {key: config.get(key) or "not named" for key in ("base_model_name_or_path", "revision")}
+        raw = json.dumps(config | named).encode()
+    check_config(raw, expected_base=None, expected_commit=None)
+
+
+def _first_line(refusal: Exception) -> str:
+    lines = [line.strip() for line in str(refusal).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300] or type(refusal).__name__

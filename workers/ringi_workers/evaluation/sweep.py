@@ -1,0 +1,153 @@
+"""A sweep: many adapters of one base answer the tasks of a suite. The base is loaded once, every item tokenised once, adapters swapped.
+
+    base = SwappableBase(folder)
+    for result in sweep(base, {"base": None, "risk": Path("risk-v3")}, [(task, items)], sink=sink):
+        keep(result)
+
+A result is one arm's answers to one task, whole, or the reason why there are none. What was kept is named in `done` when a sweep goes on.
+"""
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple, Protocol
+
+import torch
+
+from ringi.jobs.contracts.parts import Progress
+from ringi.jobs.contracts.suites import Answer, Item, Operations, Task
+from ringi.kit.errors import RingiError
+from ringi_workers.adapters.attach import runtime_facts
+from ringi_workers.evaluation.ask import ask
+from ringi_workers.evaluation.rendering import Prepared, prepare
+from ringi_workers.evaluation.scoring import Scorer, Scorers, resolved
+from ringi_workers.evaluation.swapping import SwappableBase
+
+
+class Sink(Protocol):
+    """Where progress goes, and whether the sweep was asked to stop."""
+
+    def report(self, progress: Progress) -> None:
+        """Take the newest progress."""
+
+    def should_stop(self) -> bool:
+        """Whether the work should end at the next opportunity."""
+
+
+class SweepStopped(RingiError):
+    """The sweep was asked to stop; what it gave before stands, and the rest was not measured."""
+
+    code: ClassVar[str] = "evaluation_sweep_stopped"
+    status: ClassVar[int] = 409
+
+
+class Measured(NamedTuple):
+    """All answers of one arm to one task, in the order of its items."""
+
+    arm: str
+    task: str
+    answers: tuple[Answer, ...]
+    operations: Operations
+    runtime: dict[str, str]
+
+
+class NotMeasured(NamedTuple):
+    """An arm that has no answers, to one task or (`task` is None) to any, and the stable code that says why."""
+
+    arm: str
+    task: str | None
+    code: str
+    message: str
+
+
+class OutOfMemory(RingiError):
+    """The model, a batch and its answers do not fit the device's memory."""
+
+    code: ClassVar[str] = "evaluation_out_of_memory"
+    status: ClassVar[int] = 409
+
+
+def sweep(
+    base: SwappableBase,
+    arms: Mapping[str, Path | None],
+    tasks: Sequence[tuple[Task, Sequence[Item]]],
+    *,
+    sink: Sink,
+    batch_size: int = 16,
+    scorers: Scorers | None = None,
+    done: Collection[tuple[str, str]] = (),
+) -> Iterator[Measured | NotMeasured]:
+    """Results arm by arm, and task by task within an arm. An arm is a PEFT folder, or None for the bare base.
+
+    `done` are pairs (arm, task) that are not to be measured again. Answers are the same for any `batch_size`, up to rounding. Raises
+    UnknownScorer before anything is measured, and SweepStopped between two batches.
+    """
+    by_task = {task.name: resolved(task.scorers, scorers) for task, _ in tasks}
+    prepared = [prepare(base.tokenizer, task, items, context=base.context) for task, items in tasks]
+    left = {arm: [one for one in prepared if (arm, one.task.name) not in done] for arm in arms}
+    progress = _Estimate(sink, [one for some in left.values() for one in some])
+    for arm, adapter in arms.items():
+        if not left[arm]:
+            continue
+        try:
+            with base.arm(adapter) as model:
+                for one in left[arm]:
+                    yield _measured(arm, base, model, one, by_task[one.task.name], batch_size, progress)
+        except SweepStopped:
+            raise
+        except RingiError as refusal:
+            progress.skip(left[arm])
+            yield NotMeasured(arm, None, refusal.code, str(refusal))
+
+
+def _measured(
+    arm: str, base: SwappableBase, model: object, one: Prepared, scorers: Mapping[str, Scorer], batch_size: int, progress: "_Estimate"
+) -> Measured | NotMeasured:
+    progress.phase(f"{arm}: {one.task.name}")
+    try:
+        found = ask(
+            model, base.tokenizer, one, reach=base.reach, stop_tokens=base.stop_tokens, batch_size=batch_size, scorers=scorers,
+            on_batch=progress.advance,
+        )  # fmt: skip
+    except torch.OutOfMemoryError:
+        refusal = OutOfMemory(
+            f"A batch of {batch_size} does not fit the memory of the device.",
+            next_step="Ask with a smaller batch size, or a larger device.",
+        )
+        return NotMeasured(arm, one.task.name, refusal.code, str(refusal))
+    how = "+".join(found.operations.scoring) or found.operations.generation or "none"
+    facts = runtime_facts(base.device, base.dtype) | {"answering": how}
+    return Measured(arm, one.task.name, found.answers, found.operations, facts)
+
+
+class _Estimate:
+    """Counts items; the time that is left follows the work, because a generated answer costs more than a read one."""
+
+    def __init__(self, sink: Sink, left: Sequence[Prepared]) -> None:
+        self.sink = sink
+        self.total, self.work = sum(len(one.items) for one in left), sum(one.work for one in left)
+        self.done, self.worked = 0, 0
+        self.named = ""
+        self.begun = time.monotonic()
+
+    def phase(self, name: str) -> None:
+        """What is measured from now on."""
+        self.named = name
+        self.advance(0, 0)
+
+    def advance(self, items: int, work: int) -> None:
+        """Count a batch and tell the sink. Raises SweepStopped where that was asked for."""
+        self.done, self.worked = self.done + items, self.worked + work
+        if self.sink.should_stop():
+            raise SweepStopped(
+                f"The sweep was stopped after {self.done} of {self.total} answers.",
+                next_step="Start it again to have the rest measured.",
+            )
+        seconds = time.monotonic() - self.begun
+        eta = seconds / self.worked * max(0, self.work - self.worked) if self.worked else None
+        self.sink.report(Progress(phase=self.named, step=self.done, total=self.total, eta_s=eta))
+
+    def skip(self, tasks: Sequence[Prepared]) -> None:
+        """What will not be measured is no work that is left."""
+        self.total -= sum(len(one.items) for one in tasks)
+        self.work -= sum(one.work for one in tasks)
