@@ -59,6 +59,7 @@ class AddTask(Schema):
     dataset: FromDataset | None = None
     render: Literal["chat", "raw"] = "chat"
     system: Prose | None = None
+    delimiter: Annotated[str, StringConstraints(max_length=64)] = ""
     choices: Annotated[list[str], Field(max_length=MAX_CHOICES)] = []  # noqa: RUF012  # as above
     scorers: Annotated[list[Scorer], Field(min_length=1, max_length=32)]
     decoding: Decoding = Decoding()

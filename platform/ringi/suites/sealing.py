@@ -3,6 +3,7 @@
 Everything that a sweep could only find out after hours, or that a gate would have to guess at, is refused here.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -92,7 +93,7 @@ def seal(drafts: Sequence[Drafted], requirements: Sequence[Requirement]) -> Seal
     refuse_unsupported(advice_of(requirements, facts))
     document = SuiteDocument(tasks=tuple(tasks), requirements=tuple(requirements))
     plain = document.model_dump(mode="json")
-    if any("\x00" in text for text in _texts(plain)):
+    if any(isinstance(value, str) and "\x00" in value for value in _values(plain)):
         raise refusals.SuiteDocumentInvalid("it holds the character U+0000")
     content = _canonical(plain)
     return Sealed(document, sha256_bytes(content), content, facts, files)
@@ -105,13 +106,14 @@ def _canonical(plain: Any) -> bytes:
         raise refusals.SuiteDocumentInvalid(f"it holds what JSON cannot carry ({error})") from None
 
 
-def _texts(plain: Any) -> Iterator[str]:
-    if isinstance(plain, str):
-        yield plain
-    elif isinstance(plain, Mapping):
-        yield from (text for pair in plain.items() for one in pair for text in _texts(one))
+def _values(plain: Any) -> Iterator[Any]:
+    """Every value of a document that holds no others, and every key."""
+    if isinstance(plain, Mapping):
+        yield from (value for pair in plain.items() for one in pair for value in _values(one))
     elif isinstance(plain, list | tuple):
-        yield from (text for one in plain for text in _texts(one))
+        yield from (value for one in plain for value in _values(one))
+    else:
+        yield plain
 
 
 def advice_of(requirements: Sequence[Requirement], facts: Mapping[str, TaskFacts]) -> list[Advice]:
@@ -123,7 +125,7 @@ def advice_of(requirements: Sequence[Requirement], facts: Mapping[str, TaskFacts
 def _task(draft: Drafted, items: Digest) -> Task:
     sent = draft.task
     return Task(
-        name=sent.name, answering=sent.answering, items=items, count=len(draft.items), render=sent.render, system=sent.system,
+        name=sent.name, answering=sent.answering, items=items, count=len(draft.items), render=sent.render, system=sent.system, delimiter=sent.delimiter,
         choices=draft.choices, scorers=tuple(sent.scorers), decoding=sent.decoding, max_length=sent.max_length,
     )  # fmt: skip
 
@@ -193,6 +195,8 @@ def _check_scorer(draft: Drafted, spec: ScorerSpec) -> None:
         raise refusals.SuiteScorerUnfit(
             task.name, spec.name, f"it scores answers by {wanted}, and the task is answered by {task.answering}"
         )
+    if any(isinstance(value, float) and not math.isfinite(value) for value in _values(spec.parameters)):
+        raise refusals.SuiteDocumentInvalid(f"a parameter of the scorer '{spec.name}' is no number")
     if known.needs == "answer" and any(item.answer is None for item in draft.items):
         missing = next(item.id for item in draft.items if item.answer is None)
         raise refusals.SuiteScorerUnfit(task.name, spec.name, f"item '{missing}' does not say which choice is right")
