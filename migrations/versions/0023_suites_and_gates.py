@@ -16,8 +16,8 @@ branch_labels = None
 depends_on = None
 
 APPLICATION = tenancy.APPLICATION_ROLE
-# Written once: there is no right to change them. A measurement is filled in once, which its trigger sees to.
-SEALED, FILLED = ("suites", "suite_versions", "gate_decisions"), ("measurements",)
+# Written once: there is no right to change them. A suite's row is a lock, and a measurement is filled in once, which its trigger sees to.
+SEALED, CHANGED = ("suite_versions", "gate_decisions"), ("suites", "measurements")
 SEALED_FUNCTION = """
 CREATE FUNCTION ringi_measurement_sealed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -147,10 +147,10 @@ def upgrade() -> None:
     _suites()
     _measurements()
     _gates()
-    for table in (*SEALED, *FILLED):
+    for table in (*SEALED, *CHANGED):
         op.create_index(op.f(f"ix_{table}_project_id"), table, ["project_id"])
         op.execute(f"REVOKE ALL ON {table} FROM {APPLICATION}")
-        op.execute(f"GRANT SELECT, INSERT{', UPDATE' if table in FILLED else ''} ON {table} TO {APPLICATION}")
+        op.execute(f"GRANT SELECT, INSERT{', UPDATE' if table in CHANGED else ''} ON {table} TO {APPLICATION}")
         tenancy.protect(op.execute, table, tenancy.OF_PROJECT)
 
 

@@ -13,7 +13,7 @@ from support.postgres import DatabaseUrls
 
 SEALED = (
     "approval_grants", "approval_policies", "approval_votes", "audit_checkpoint", "audit_cosignature", "audit_event", "audit_leaf", "audit_node", "audit_origin", "audit_payload", "audit_stop",
-    "base_comparisons", "blobs", "compatibility_assessments", "dataset_versions", "delivery_attempts", "events", "gate_decisions", "project_bytes", "releases", "suite_versions", "suites", "upload_parts", "uploads", "version_origins",
+    "base_comparisons", "blobs", "compatibility_assessments", "dataset_versions", "delivery_attempts", "events", "gate_decisions", "project_bytes", "releases", "suite_versions", "upload_parts", "uploads", "version_origins",
 )  # fmt: skip
 # Delivered messages, placed events, the erasure of personal text (governance B6), answers kept for a day, and tags, whose every change the audit log keeps.
 MAY_DELETE = {

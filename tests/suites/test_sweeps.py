@@ -122,7 +122,7 @@ def test_the_same_bytes_under_the_same_runtime_are_taken_over_unless_again_is_as
 def test_an_adapter_that_does_not_fit_gets_its_code_and_the_rest_goes_on(ground: Ground, quality: SuiteVersionOut, tmp_path: Path) -> None:
     platform, name = ground.platform, f"n{uuid4().hex[:6]}"
     base = make_tiny_base(tmp_path / "narrow", hidden_size=32)
-    registered_base(platform, base, name=name)
+    revision = registered_base(platform, base, name=name)
     platform.as_("contributor").adapters.create(PROJECT, name, base=name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
@@ -131,7 +131,7 @@ def test_an_adapter_that_does_not_fit_gets_its_code_and_the_rest_goes_on(ground:
         model.save_pretrained(str(tmp_path / "alien"))
     told = json.loads((tmp_path / "alien" / "adapter_config.json").read_text())
     (tmp_path / "alien" / "adapter_config.json").write_text(
-        json.dumps(told | {"base_model_name_or_path": f"bases/{name}", "revision": None})
+        json.dumps(told | {"base_model_name_or_path": f"bases/{name}", "revision": revision.commit})
     )
     for extra in (tmp_path / "alien").iterdir():
         if extra.name not in {"adapter_config.json", "adapter_model.safetensors"}:

@@ -213,3 +213,8 @@ def evidence_of(session: Session, version: AdapterVersion) -> list[GateDecision]
         .options(joinedload(GateDecision.baseline), joinedload(GateDecision.suite_version).joinedload(SuiteVersion.suite))
     )
     return list(session.scalars(query.order_by(GateDecision.id)))
+
+
+def measured_gates(session: Session, version: AdapterVersion) -> int:
+    """How many of these were made from what was measured here."""
+    return sum(not one.imported for one in evidence_of(session, version))
