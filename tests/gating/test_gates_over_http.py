@@ -97,7 +97,7 @@ def test_a_decision_is_bound_to_its_evidence_logged_told_and_the_same_when_it_is
     assert (first.document.candidate.evidence, first.document.baseline.evidence) == (same.evidence_digest, bare.evidence_digest)
     assert first.document.candidate.manifest == ground.platform.as_("viewer").adapters.version(PROJECT, ADAPTER, "v1").manifest_digest
     (entry,) = [one for one in ground.platform.logged("evaluation.gate.decide", verdict="GO") if one.object_id == str(first.id)]
-    assert (entry.object_digest, entry.after) == (first.digest, first.digest)
+    assert (entry.details or {})["candidate"] == same.evidence_digest
     told = [one.data for one in ground.platform.as_("viewer").events.all(PROJECT, type_="evaluation.gate.decided")]
     assert {"gate_id": str(first.id), "verdict": "GO", "decision_digest": first.digest}.items() <= next(
         data for data in told if data["gate_id"] == str(first.id)

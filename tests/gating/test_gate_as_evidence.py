@@ -1,0 +1,151 @@
+"""From a dataset to an approval, by the program: suite, sweep, gate; and which decisions an approval can rest on."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from ringi.approvals.policy import GateFact, GateRule, PolicyDocument, Seat, Stage, evidence_gaps
+from ringi.cli.contexts import Profile, save_profile
+from ringi.gates.schemas import DecideGate
+from ringi.gating.schemas import Tier, Verdict
+from ringi.identity.schemas import Role
+from ringi.jobs.contracts.suites import Decoding
+from ringi.measurements.schemas import RequestSweep
+from ringi.suites.schemas import AddSuiteVersion, AddTask, FromDataset
+from support.refusals import refused
+from support.running_platform import PROJECT
+from support.shell import Shell
+from support.story import ADAPTER, BASE, DATASET, Ground, environment_name
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+STAGES = (Stage(name="technical", seats=(Seat(role=Role.REVIEWER),)),)
+FACT = GateFact("quality", 2, newest=True, stands_for=frozenset({"base"}), verdict="GO", imported=False, decided_at=NOW - timedelta(days=1))
+
+
+def gaps(rule: GateRule, *facts: GateFact) -> list[str]:
+    return [gap.code for gap in evidence_gaps(PolicyDocument(stages=STAGES, evidence=(rule,)), facts, now=NOW)]
+
+
+@pytest.mark.parametrize(
+    ("met", "rule", "facts"),
+    [
+        (True, {"suite": "quality"}, [FACT]),
+        (False, {"suite": "quality"}, []),
+        (False, {"suite": "other"}, [FACT]),
+        (False, {"suite": "quality"}, [replace(FACT, newest=False)]),
+        (True, {"suite": "quality:v2"}, [replace(FACT, newest=False)]),
+        (False, {"suite": "quality:v3"}, [FACT]),
+        (True, {"suite": "quality", "baseline": "base"}, [FACT]),
+        (False, {"suite": "quality", "baseline": "channel:production"}, [FACT]),
+        (False, {"suite": "quality"}, [replace(FACT, imported=True)]),
+        (True, {"suite": "quality", "allow_imported": True}, [replace(FACT, imported=True)]),
+        (False, {"suite": "quality", "max_age_d": 1}, [replace(FACT, decided_at=NOW - timedelta(days=2))]),
+        (False, {"suite": "quality"}, [FACT, replace(FACT, verdict="NO-GO", decided_at=NOW)]),
+        (False, {"suite": "quality"}, [replace(FACT, verdict="INCONCLUSIVE")]),
+        (True, {"suite": "quality"}, [replace(FACT, verdict="NO-GO", decided_at=NOW - timedelta(days=3)), FACT]),
+    ],
+)
+def test_the_newest_decision_that_counts_decides(met: bool, rule: dict[str, object], facts: list[GateFact]) -> None:
+    assert gaps(GateRule.model_validate({"type": "gate", **rule}), *facts) == ([] if met else ["evidence.gate"])
+
+
+def test_a_policy_from_before_the_gate_reads_and_writes_the_same() -> None:
+    old = {"stages": [{"name": "technical", "seats": [{"role": "reviewer", "people": 1}]}], "evidence": [{"verdicts": ["better"]}]}
+    assert PolicyDocument.model_validate(old).model_dump(mode="json")["evidence"] == [
+        {"type": "evaluation", "verdicts": ["better"], "max_age_d": 30}
+    ]
+
+
+@pytest.fixture
+def program(ground: Ground, tmp_path: Path) -> Shell:
+    for user in ("contributor", "viewer"):
+        save_profile(
+            tmp_path / "config.json", user, Profile(server=ground.platform.server, token=ground.platform.tokens[user]), replace=False
+        )
+    return Shell(tmp_path, ground.platform.server)
+
+
+def test_a_suite_of_a_dataset_is_swept_and_gated_by_the_program(ground: Ground, program: Shell) -> None:
+    name, mine = f"c{uuid4().hex[:8]}", ("--profile", "contributor")
+    given = ("--name", name, "--answering", "likelihood", "--margin", "0.3", *mine)
+    made = program.json("suites", "from-dataset", f"{PROJECT}/{DATASET}", *given)
+    assert (made["reference"], made["document"]["tasks"][0]["scorers"][0]["name"]) == (f"{PROJECT}/{name}:v1", "nll")
+    again = program.json("suites", "from-dataset", f"{PROJECT}/{DATASET}", *given)
+    assert again["digest"] == made["digest"]
+    assert program.json("suites", "advise", f"{PROJECT}/{name}", "--profile", "viewer")["advice"][0]["supported"] is True
+    reference, asked = f"{PROJECT}/{ADAPTER}:v1", ("--suite", name, "--against", "base", *mine)
+    done = program.run("gate", reference, *asked)
+    assert (done.returncode, "[gate_measurement_missing]" in done.stderr, done.stdout) == (2, True, "")
+    done = program.run("gate", reference, *asked, "--sweep", "--junit", "gate.xml", "--svg", "gate.svg")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"# GO: {reference} against {BASE}:r1")
+    assert ET.parse(program.home / "gate.xml").getroot().get("name") == f"ringi gate {reference}"
+    # The base is worse than what was trained on it: its likelihoods say so.
+    listed = program.json("measurements", "list", PROJECT, "--filter", f"suite={name}", *mine)
+    assert {one["version"] for one in listed} == {reference, None}
+    by_id = {one["version"]: one["id"] for one in listed}
+    done = program.run("gate", by_id[None], "--project", PROJECT, "--suite", name, "--against", reference, *mine)
+    assert done.returncode == 1, done.stderr
+    (gate, _) = program.json("gate", "list", PROJECT, "--filter", f"suite={name}", *mine)
+    assert gate["verdict"] == "NO-GO"
+    assert "NO-GO" in program.ok("gate", "report", PROJECT, gate["id"], "--format", "svg", "--profile", "viewer")
+    assert len(program.json("measurements", "records", PROJECT, by_id[None], "--limit", "3", *mine)) == 3
+    program.ok("suites", "show", f"{PROJECT}/{name}", *mine)
+    program.ok("measurements", "show", PROJECT, by_id[reference], *mine)
+
+
+def _suite(ground: Ground, name: str, margin: float) -> str:
+    """From the validation split, by likelihood."""
+    task = AddTask.model_validate({
+        "name": "faq", "answering": "likelihood", "scorers": ["nll"], "dataset": FromDataset(version=DATASET), "decoding": Decoding(max_new_tokens=8),
+    })  # fmt: skip
+    wanted = {"task": "faq", "metric": "nll", "lower_is_better": True, "margin": margin, "tier": Tier.CRITICAL}
+    body = AddSuiteVersion.model_validate({"tasks": [task], "requirements": [wanted]})
+    return ground.platform.as_("contributor").suites.add_version(PROJECT, name, body).reference.partition("/")[2]
+
+
+def _decided(ground: Ground, candidate: str, baseline: str, suite: str) -> Verdict:
+    client = ground.platform.as_("contributor")
+    swept = client.measurements.sweep(
+        PROJECT, RequestSweep(suite=suite, versions=[candidate, *([baseline] if ":" in baseline else [])], include_base=True)
+    )
+    ground.platform.succeeded(swept.job_id)
+    return client.gates.decide(PROJECT, DecideGate(candidate=candidate, baseline=baseline, suite=suite)).verdict
+
+
+def test_an_approval_rests_on_a_decision_about_exactly_its_version_and_suite(ground: Ground) -> None:
+    platform, environment, name = ground.platform, environment_name(), f"e{uuid4().hex[:8]}"
+    if "policy" not in platform.tokens:
+        platform.add_user("policy", Role.POLICY_ADMIN, project=None)
+    platform.as_("contributor").suites.create(PROJECT, name)
+    suite = _suite(ground, name, 0.3)
+    document = PolicyDocument(stages=STAGES, evidence=(GateRule(type="gate", suite=name, baseline="base"),))
+    platform.as_("policy").approvals.set_policy(PROJECT, document, environment=environment)
+    approvals = platform.as_("contributor").approvals
+
+    def missing(version: str = "v1") -> str:
+        with refused("approval_evidence_missing", 409) as why:
+            approvals.request(PROJECT, ADAPTER, version, environment=environment)
+        assert why.codes == {"evidence.gate"}
+        return why.next_step
+
+    assert f"ringi gate {PROJECT}/{ADAPTER}:v1 --suite {name} --against base --sweep" in missing()
+    assert _decided(ground, f"{ADAPTER}:v1", f"{ADAPTER}:v2", suite) in set(Verdict)
+    missing()
+    assert _decided(ground, f"{ADAPTER}:v2", "base", suite) is Verdict.GO
+    missing()
+    assert _decided(ground, f"{ADAPTER}:v1", "base", suite) is Verdict.GO
+    request = approvals.request(PROJECT, ADAPTER, "v1", environment=environment)
+    named = [piece for piece in request.evidence if piece["type"] == "gate"]
+    (decision,) = platform.as_("viewer").gates.all(PROJECT, filter=[f"suite={name}", "version=1", "asked=base"])
+    assert decision.digest in {piece["digest"] for piece in named}
+    approvals.withdraw(PROJECT, request.id, reason="別の版のスイートで測り直すため")
+    # Another version of the suite asks other things: what was decided before is no evidence any more.
+    newer = _suite(ground, name, 0.35)
+    missing()
+    assert _decided(ground, f"{ADAPTER}:v1", "base", newer) is Verdict.GO
+    assert approvals.request(PROJECT, ADAPTER, "v1", environment=environment).state == "in_review"
