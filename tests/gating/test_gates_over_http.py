@@ -57,7 +57,7 @@ def brought_in(ground: Ground, suite: str, folder: Path, content: bytes, *, vers
     file = folder / f"{uuid4().hex}.jsonl"
     file.write_bytes(content)
     client = ground.platform.as_("contributor").measurements
-    return client.bring_in_file(PROJECT, file, suite=suite, base_revision=BASE, version=version, source="lm-evaluation-harness")
+    return client.bring_in_file(PROJECT, file, suite=suite, base_revision=BASE, version=version, origin="lm-evaluation-harness")
 
 
 def judged(ground: Ground, candidate: object, baseline: object, suite: str) -> GateOut:
@@ -97,7 +97,7 @@ def test_a_decision_is_bound_to_its_evidence_logged_told_and_the_same_when_it_is
     assert (first.document.candidate.evidence, first.document.baseline.evidence) == (same.evidence_digest, bare.evidence_digest)
     assert first.document.candidate.manifest == ground.platform.as_("viewer").adapters.version(PROJECT, ADAPTER, "v1").manifest_digest
     (entry,) = [one for one in ground.platform.logged("evaluation.gate.decide", verdict="GO") if one.object_id == str(first.id)]
-    assert (entry.details or {})["candidate"] == same.evidence_digest
+    assert (entry.digest, (entry.details or {})["candidate"]) == (first.digest, same.evidence_digest)
     told = [one.data for one in ground.platform.as_("viewer").events.all(PROJECT, type_="evaluation.gate.decided")]
     assert {"gate_id": str(first.id), "verdict": "GO", "decision_digest": first.digest}.items() <= next(
         data for data in told if data["gate_id"] == str(first.id)

@@ -80,11 +80,11 @@ class MeasurementCalls:
         return self._http.post(route("projects", project, "measurements", "imports"), MeasurementOut, body)
 
     def bring_in_file(
-        self, project: str, file: Path, *, suite: str, base_revision: str, version: str | None, source: str, on_bytes: OnBytes | None = None
+        self, project: str, file: Path, *, suite: str, base_revision: str, version: str | None, origin: str, on_bytes: OnBytes | None = None
     ) -> MeasurementOut:
         """The same, with the upload."""
         digest = self._http.upload(file, on_bytes=on_bytes).digest
-        body = ImportMeasurement(suite=suite, base_revision=base_revision, version=version, records=digest, source=source)
+        body = ImportMeasurement(suite=suite, base_revision=base_revision, version=version, records=digest, source=origin)
         return self.bring_in(project, body)
 
 

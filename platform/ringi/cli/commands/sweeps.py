@@ -132,7 +132,7 @@ def import_records(
         raise Usage(f"'{file}' is not a file.", next_step="Name a file of records.")
     with connect() as client, uploading(f"sending {file.name}") as on_bytes:
         found = client.measurements.bring_in_file(
-            wanted.project, file, suite=named(wanted), base_revision=on, source=source, on_bytes=on_bytes,
+            wanted.project, file, suite=named(wanted), base_revision=on, origin=source, on_bytes=on_bytes,
             version=within(version, project=wanted.project) if version else None,
         )  # fmt: skip
     emit(found, lambda: _drawn(found))
