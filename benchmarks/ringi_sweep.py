@@ -13,7 +13,7 @@ import torch
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.suites import Item, Task
 from ringi_workers.evaluation.swapping import SwappableBase
-from ringi_workers.evaluation.sweep import Measured, sweep
+from ringi_workers.evaluation.sweep import NotMeasured, sweep
 
 
 class _Silent:
@@ -35,8 +35,8 @@ def main() -> None:
     task, items = Task.model_validate(plan["task"]), [Item.model_validate(item) for item in plan["items"]]
     with Path(sys.argv[2]).open("w", encoding="utf-8") as out:
         for result in sweep(base, arms, [(task, items)], sink=_Silent(), batch_size=plan["batch_size"]):
-            if not isinstance(result, Measured):
-                raise RuntimeError(f"{result.arm}: {result.code}: {result.message}")
+            if isinstance(result, NotMeasured):
+                raise RuntimeError(f"{result.arm}: {result.code}: {result.message}")  # noqa: TRY004 - no matter of types
             answers = [answer.model_dump(mode="json") for answer in result.answers]
             operations = result.operations.model_dump(mode="json")
             out.write(json.dumps({"arm": result.arm, "answers": answers, "operations": operations, "runtime": result.runtime}) + "\n")

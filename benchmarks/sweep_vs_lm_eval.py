@@ -142,7 +142,12 @@ def _task_file(given: Given, rows: Path) -> dict[str, Any]:
 
 
 def _timed(command: list[str], log: Path) -> float:
-    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_CACHE": str(log.parent / "cache")}
+    offline = {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_DATASETS_CACHE": str(log.parent / "cache"),
+    }
     begun = time.perf_counter()
     with log.open("wb") as out:
         done = subprocess.run(command, stdout=out, stderr=out, env=os.environ | offline, check=False)

@@ -154,7 +154,8 @@ def _generated(
         wanted = [Wanted(prompt, tuple(one.item.id for one in groups[prompt])) for prompt in prompts]
         with meter.batch():
             made = generate(model, tokenizer, wanted, decoding=task.decoding, beginning=beginning, stop_tokens=stop_tokens, pace=reach.pace)
-        meter.first_tokens += [made.first_token_s] * (made.first_token_s is not None)
+        if made.first_token_s is not None:
+            meter.first_tokens.append(made.first_token_s)
         members = [(one, texts[one.item.id]) for prompt, texts in zip(prompts, made.texts, strict=True) for one in groups[prompt]]
         share = meter.last_batch_s / len(members)
         answers = [_answer_generated(one, texts, share) for one, texts in members]

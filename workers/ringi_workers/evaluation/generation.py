@@ -66,13 +66,13 @@ def generate(
     first_token_s = time.perf_counter() - begun
     if decoding.temperature == 0:
         rows = _continued(model, state, _Rules(tokenizer, decoding, None), stop_tokens, len(wanted))
-        texts = [dict.fromkeys(one.names, (row,)) for one, row in zip(wanted, rows, strict=True)]
-        return Generated(texts, first_token_s)
+        alike: list[dict[str, tuple[Text, ...]]] = [dict.fromkeys(one.names, (row,)) for one, row in zip(wanted, rows, strict=True)]
+        return Generated(alike, first_token_s)
     streams = [(place, name, repeat) for place, one in enumerate(wanted) for name in one.names for repeat in range(decoding.repeats)]
     draws = [_draw(decoding, name, repeat) for _, name, repeat in streams]
     state = selected(state, torch.tensor([place for place, _, _ in streams], device=model.device))
     rows = _continued(model, state, _Rules(tokenizer, decoding, draws), stop_tokens, len(streams))
-    texts = [{} for _ in wanted]
+    texts: list[dict[str, tuple[Text, ...]]] = [{} for _ in wanted]
     for (place, name, _), row in zip(streams, rows, strict=True):
         texts[place][name] = (*texts[place].get(name, ()), row)
     return Generated(texts, first_token_s)

@@ -16,14 +16,12 @@ import torch
 
 from ringi_workers.evaluation.branches import Question, Tokens, Way, packed_length, read
 from ringi_workers.evaluation.decoding import Choose, continue_rows
-from ringi_workers.evaluation.reading import common_beginning, prefill, read_beginning
+from ringi_workers.evaluation.reading import common_beginning, prefill, read_beginning, window_of
 
 # How much of the wrong reading's error a right one may have: rounding of float32, and of the shorter types.
 _FULL, _HALF = 0.02, 0.25
 # What models raise that were not made for what they are asked.
 _REFUSALS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, NotImplementedError, KeyError, AssertionError)
-# Attention that does not reach back to the beginning.
-_WINDOWS = ("sliding_window", "attention_chunk_size")
 
 
 class Pace(StrEnum):
@@ -58,11 +56,10 @@ def reach_of(model: Any) -> Reach:
     A model that heeds mask and positions of a tree behind a shared beginning heeds those of padded prompts; where attention has a window
     they are tried all the same, because such models have another kind of cache.
     """
-    config = model.config.get_text_config()
-    questions = _made_up(config.vocab_size)
+    questions = _made_up(model.config.get_text_config().vocab_size)
     right = _plain(model, questions)
     allowed = (_FULL if model.dtype == torch.float32 else _HALF) * _distance(right, _wrong(model, questions[0]))
-    window = min((size for name in _WINDOWS if isinstance(size := getattr(config, name, None), int)), default=None)
+    window = window_of(model)
     tree = _distance(right, _tried(model, questions, Way.TREE)) <= allowed
     if tree and window is None:
         return Reach(Way.TREE, None, Pace.BATCHED)

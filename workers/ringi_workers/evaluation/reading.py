@@ -14,6 +14,7 @@ from transformers import DynamicCache
 # Logits of one scoring pass, in elements: 64 Mi of fp32 are 256 MiB.
 LOGITS_PER_PASS = 64 * 1024 * 1024
 ROWS_PER_PASS = 32
+_WINDOWS = ("sliding_window", "attention_chunk_size")
 
 
 class State(NamedTuple):
@@ -34,11 +35,21 @@ def common_beginning(prompts: Sequence[tuple[int, ...]]) -> int:
     return next((i for i in range(limit) if shortest[i] != longest[i]), limit)
 
 
+def window_of(model: Any) -> int | None:
+    """How far back the shortest attention of a model reaches, in places; None where all of it reaches to the beginning."""
+    config = model.config.get_text_config()
+    return min((size for name in _WINDOWS if isinstance(size := getattr(config, name, None), int)), default=None)
+
+
 @torch.inference_mode()
 def read_beginning(model: Any, tokens: Sequence[int]) -> DynamicCache:
-    """The cache after `tokens`, which may be none; one row."""
+    """The cache after `tokens`, which may be none; one row.
+
+    Attention with a window counts places, and the padding between a beginning and what is a prompt's own would be counted with them:
+    such a model reads every prompt from its first token.
+    """
     cache = DynamicCache(config=model.config)
-    if tokens:
+    if tokens and window_of(model) is None:
         ids = torch.tensor([list(tokens)], device=model.device)
         model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
     return cache

@@ -38,6 +38,8 @@ class AdapterDoesNotFit(RingiError):
 class SwappableBase:
     """A base model in memory, in eval mode. At most `resident` adapters stay loaded beside it; the least recently used one leaves first."""
 
+    _model: Any
+
     def __init__(self, folder: Path, *, resident: int = 2, dtype: torch.dtype | None = None) -> None:
         """Read the base of a Hugging Face folder onto the GPU if there is one, in the dtype that training would use or in `dtype`."""
         self.folder, self.resident = folder, max(1, resident)
@@ -125,7 +127,7 @@ class SwappableBase:
 
     def _load(self) -> None:
         """The base from its folder; nothing of what stood on it before is left."""
-        self._model: Any = None
+        self._model = None
         self._resident: OrderedDict[str, None] = OrderedDict()
         self._model = load_base(self.folder, dtype=self.dtype, device=self.device)
         # Held by identity: peft wraps modules and keeps their parameters.

@@ -1,0 +1,224 @@
+"""A sweep over one base: every adapter as if it were alone, whatever stood there before; refusals, stops, resumption, estimates."""
+
+import contextlib
+import json
+import random
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ringi.jobs.contracts.parts import Progress
+from ringi.jobs.contracts.suites import Answer, Answering, Decoding, Item, ScorerSpec, Task
+from ringi_workers.evaluation.scoring import UnknownScorer
+from ringi_workers.evaluation.swapping import SwappableBase
+from ringi_workers.evaluation.sweep import Measured, NotMeasured, SweepStopped, sweep
+from support.tiny_model import make_tiny_base, tiny_rows
+from support.tiny_shapes import make_tiny_adapter
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+class Follower:
+    """Keeps what is reported, and asks to stop after `reports`."""
+
+    def __init__(self, *, reports: int | None = None) -> None:
+        self.seen: list[Progress] = []
+        self.reports = reports
+
+    def report(self, progress: Progress) -> None:
+        self.seen.append(progress)
+
+    def should_stop(self) -> bool:
+        return self.reports is not None and len(self.seen) >= self.reports
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_base(tmp_path_factory.mktemp("sweep") / "tiny", seed=3)
+
+
+@pytest.fixture(scope="module")
+def adapters(folder: Path) -> dict[str, Path | None]:
+    """The bare base and four adapters on different modules, of different ranks."""
+    made: dict[str, Path | None] = {"base": None}
+    for seed, targets, rank in (
+        (1, ("q_proj", "v_proj"), 4),
+        (2, ("q_proj", "v_proj"), 4),
+        (3, ("down_proj",), 2),
+        (4, ("k_proj", "up_proj"), 8),
+    ):
+        made[f"適合器{seed}"] = make_tiny_adapter(folder, folder.parent / f"adapter{seed}", seed=seed, targets=targets, rank=rank)
+    return made
+
+
+def _tasks() -> list[tuple[Task, list[Item]]]:
+    rows = tiny_rows(6)
+    items = [Item(id=f"item{n}", prompt=row["prompt"], answer=n % 3, references=(row["completion"],)) for n, row in enumerate(rows)]
+    common: dict[str, Any] = {"items": "sha256:" + "0" * 64, "count": 6, "choices": ("red cat", "red lamp", "赤い猫")}
+    choosing = Task(name="choose", answering=Answering.CHOICE, scorers=(ScorerSpec(name="accuracy"),), **common)
+    saying = Task(name="say", answering=Answering.GENERATE, scorers=(), decoding=Decoding(max_new_tokens=8), **common)
+    judging = Task(name="judge", answering=Answering.EXACT, scorers=(ScorerSpec(name="nll"),), **common)
+    return [(choosing, items), (saying, items), (judging, items)]
+
+
+def _results(
+    base: SwappableBase, arms: Mapping[str, Path | None], sink: Follower | None = None, **more: Any
+) -> dict[tuple[str, str | None], Measured | NotMeasured]:
+    found = list(sweep(base, arms, _tasks(), sink=sink or Follower(), batch_size=4, **more))
+    assert len({(one.arm, one.task) for one in found}) == len(found)
+    return {(one.arm, one.task): one for one in found}
+
+
+def _said(result: Measured | NotMeasured) -> list[Answer]:
+    """What was answered, times apart."""
+    assert isinstance(result, Measured)
+    return [answer.model_copy(update={"seconds": None}) for answer in result.answers]
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path, adapters: dict[str, Path | None]) -> dict[tuple[str, str | None], list[Answer]]:
+    """Every arm on a base of its own."""
+    found: dict[tuple[str, str | None], list[Answer]] = {}
+    for name, adapter in adapters.items():
+        found |= {key: _said(one) for key, one in _results(SwappableBase(folder), {name: adapter}).items()}
+    return found
+
+
+@pytest.mark.parametrize("resident", [1, 2, 5])
+def test_in_any_order_every_adapter_is_measured_as_if_alone_bit_for_bit(
+    folder: Path, adapters: dict[str, Path | None], alone: dict[tuple[str, str | None], list[Answer]], resident: int
+) -> None:
+    base = SwappableBase(folder, resident=resident)
+    for seed in range(3):
+        names = list(adapters)
+        random.Random(seed).shuffle(names)
+        found = _results(base, {name: adapters[name] for name in names})
+        assert {key: _said(one) for key, one in found.items()} == alone
+        assert len(base.loaded) <= resident
+    said = [tuple(answer.logprobs for answer in answers) for (_, task), answers in alone.items() if task == "choose"]
+    assert len(set(said)) == len(adapters), "every arm has an effect of its own"
+
+
+def test_other_weights_in_the_same_folder_are_another_adapter(folder: Path, adapters: dict[str, Path | None], tmp_path: Path) -> None:
+    place = tmp_path / "adapter"
+    shutil.copytree(Path(str(adapters["適合器1"])), place)
+    base = SwappableBase(folder)
+    before = _results(base, {"a": place})
+    shutil.copyfile(Path(str(adapters["適合器2"])) / WEIGHTS, place / WEIGHTS)
+    after = _results(base, {"a": place, "b": adapters["適合器2"]})
+    assert _said(after["a", "choose"]) != _said(before["a", "choose"])
+    assert _said(after["a", "choose"]) == _said(after["b", "choose"])
+
+
+def test_an_adapter_that_brings_weights_of_the_base_changes_it_for_nobody_else(
+    folder: Path, adapters: dict[str, Path | None], alone: dict[tuple[str, str | None], list[Answer]], tmp_path: Path
+) -> None:
+    source, heavy = Path(str(adapters["適合器1"])), tmp_path / "heavy"
+    shutil.copytree(source, heavy)
+    tensors = load_file(source / WEIGHTS)
+    tensors["base_model.model.lm_head.weight"] = load_file(folder / "model.safetensors")["lm_head.weight"] * 0.5
+    save_file(tensors, heavy / WEIGHTS, metadata={"format": "pt"})
+    found = _results(SwappableBase(folder), {"適合器2": adapters["適合器2"], "heavy": heavy, "base": None, "適合器1": source})
+    assert _said(found["heavy", "choose"]) != alone["適合器1", "choose"], "the test needs weights that are taken over"
+    for name in ("適合器2", "base", "適合器1"):
+        assert _said(found[name, "choose"]) == alone[name, "choose"]
+
+
+def _broken(source: Path, out: Path, kind: str) -> Path:
+    shutil.copytree(source, out)
+    tensors = load_file(out / WEIGHTS)
+    config = json.loads((out / CONFIG).read_text())
+    first = next(iter(tensors))
+    if kind == "shape":
+        tensors = {name: tensor[..., :-1].contiguous() for name, tensor in tensors.items()}
+    elif kind == "missing":
+        del tensors[first]
+    elif kind == "strange":
+        tensors["base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight"] = tensors[first].clone()
+    elif kind == "modules":
+        config["target_modules"] = ["no_such_module"]
+    elif kind == "code":
+        config["auto_mapping"] = {"parent_library": "os"}
+    elif kind == "ia3":
+        config["peft_type"] = "IA3"
+    save_file(tensors, out / WEIGHTS, metadata={"format": "pt"})
+    (out / CONFIG).write_text(json.dumps(config))
+    if kind == "bytes":
+        (out / WEIGHTS).write_bytes(b"nothing")
+    if kind == "empty":
+        (out / WEIGHTS).unlink()
+    return out
+
+
+def test_adapters_that_do_not_fit_say_why_and_the_rest_goes_on(
+    folder: Path, adapters: dict[str, Path | None], alone: dict[tuple[str, str | None], list[Answer]], tmp_path: Path
+) -> None:
+    source = Path(str(adapters["適合器1"]))
+    kinds = ("shape", "missing", "strange", "modules", "code", "ia3", "bytes", "empty")
+    arms: dict[str, Path | None] = {kind: _broken(source, tmp_path / kind, kind) for kind in kinds}
+    arms["nowhere"] = tmp_path / "nowhere"
+    arms |= {"適合器1": source, "base": None}
+    sink = Follower()
+    found = _results(SwappableBase(folder), arms, sink)
+    codes = {one.arm: one.code for one in found.values() if isinstance(one, NotMeasured)}
+    fit = "adapter_does_not_fit"
+    assert codes == dict.fromkeys(("shape", "missing", "strange", "modules", "bytes", "empty"), fit) | {
+        "code": "adapter_config_key_refused", "ia3": "adapter_type_unsupported", "nowhere": "adapter_undecodable",
+    }  # fmt: skip
+    for arm in ("適合器1", "base"):
+        for task in ("choose", "say", "judge"):
+            assert _said(found[arm, task]) == alone[arm, task]
+    last = sink.seen[-1]
+    assert (last.step, last.total) == (36, 36)
+
+
+def test_a_stopped_sweep_goes_on_where_it_was_and_measures_nothing_twice(folder: Path, adapters: dict[str, Path | None]) -> None:
+    base = SwappableBase(folder)
+    whole = {key: _said(one) for key, one in _results(base, adapters).items()}
+    kept: dict[tuple[str, str], list[Answer]] = {}
+    rounds = 0
+    while len(kept) < len(whole):
+        rounds += 1
+        with contextlib.suppress(SweepStopped):
+            for result in sweep(base, adapters, _tasks(), sink=Follower(reports=7), batch_size=4, done=frozenset(kept)):
+                assert isinstance(result, Measured)
+                assert (result.arm, result.task) not in kept
+                kept[result.arm, result.task] = _said(result)
+        assert rounds < 20
+    assert rounds > 1
+    assert kept == whole
+
+
+def test_progress_counts_every_answer_and_its_estimate_ends_with_nothing(folder: Path, adapters: dict[str, Path | None]) -> None:
+    sink = Follower()
+    found = _results(SwappableBase(folder), adapters, sink)
+    steps = [progress.step or 0 for progress in sink.seen]
+    assert steps == sorted(steps)
+    assert (sink.seen[-1].step, sink.seen[-1].total, sink.seen[-1].eta_s) == (90, 90, 0)
+    assert sink.seen[0].phase == "base: choose"
+    one = found["base", "choose"]
+    assert isinstance(one, Measured)
+    assert {"python", "torch", "peft", "device", "dtype"} <= one.runtime.keys()
+    assert one.runtime["answering"] == "tree"
+
+
+def test_an_unknown_scorer_is_refused_before_anything_is_measured(folder: Path) -> None:
+    (task, items), *_ = _tasks()
+    task = task.model_copy(update={"scorers": (ScorerSpec(name="telepathy"),)})
+    sink = Follower()
+    with pytest.raises(UnknownScorer):
+        next(sweep(SwappableBase(folder), {"base": None}, [(task, items)], sink=sink))
+    assert sink.seen == []
+
+
+def test_the_base_keeps_its_dtype_and_its_ends(folder: Path) -> None:
+    base = SwappableBase(folder, dtype=torch.float32)
+    assert base.stop_tokens == frozenset({base.tokenizer.eos_token_id})
+    assert base.context == 512
+    with base.arm(None) as model:
+        assert model.dtype == torch.float32
