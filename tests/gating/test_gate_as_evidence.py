@@ -74,6 +74,8 @@ def test_a_suite_of_a_dataset_is_swept_and_gated_by_the_program(ground: Ground, 
     given = ("--name", name, "--answering", "likelihood", "--margin", "0.3", *mine)
     made = program.json("suites", "from-dataset", f"{PROJECT}/{DATASET}", *given)
     assert (made["reference"], made["document"]["tasks"][0]["scorers"][0]["name"]) == (f"{PROJECT}/{name}:v1", "nll")
+    dataset = ground.platform.as_("viewer").datasets.version(PROJECT, DATASET)
+    assert made["facts"][DATASET]["dataset"] == dataset.digest
     again = program.json("suites", "from-dataset", f"{PROJECT}/{DATASET}", *given)
     assert again["digest"] == made["digest"]
     assert program.json("suites", "advise", f"{PROJECT}/{name}", "--profile", "viewer")["advice"][0]["supported"] is True
@@ -96,6 +98,33 @@ def test_a_suite_of_a_dataset_is_swept_and_gated_by_the_program(ground: Ground, 
     assert len(program.json("measurements", "records", PROJECT, by_id[None], "--limit", "3", *mine)) == 3
     program.ok("suites", "show", f"{PROJECT}/{name}", *mine)
     program.ok("measurements", "show", PROJECT, by_id[reference], *mine)
+
+
+def test_a_suite_is_written_in_yaml_and_its_versions_are_compared(program: Shell) -> None:
+    name, mine = f"{PROJECT}/w{uuid4().hex[:8]}", ("--profile", "contributor")
+    lines = [f'{{"id": "q{number}", "prompt": "{number}は?", "answer": {number % 2}, "tags": {{"site": "大阪"}}}}' for number in range(80)]
+    (program.home / "items.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    text = "tasks:\n- {name: 道, answering: choice, choices: [yes, no], scorers: [accuracy], items_file: items.jsonl}\n"
+    text += "requirements:\n- {task: 道, metric: accuracy, margin: 0.05, slices: {site: critical}, slice_margin: 0.05}\n"
+    (program.home / "suite.yaml").write_text(text, encoding="utf-8")
+    program.ok("suites", "create", name, "--description", "道案内の品質", *mine)
+    made = program.json("suites", "add", name, "suite.yaml", *mine)
+    assert (made["reference"], made["items"], made["document"]["tasks"][0]["choices"]) == (f"{name}:v1", 80, ["yes", "no"])
+    (program.home / "items.jsonl").write_text("\n".join(lines[1:]) + '\n{"id": "q0", "prompt": "別の道は?", "answer": 0}', encoding="utf-8")
+    (program.home / "suite.yaml").write_text(text.replace("margin: 0.05,", "margin: 0.06,", 1), encoding="utf-8")
+    program.ok("suites", "add", name, "suite.yaml", *mine)
+    changed = program.json("suites", "diff", f"{name}:v1", f"{name}:v2", *mine)
+    assert {(one["what"], one["now"]) for one in changed} == {("item q0", "changed"), ("margin", "0.06")}
+    assert "other prompt" in program.ok("suites", "diff", f"{name}:v1", f"{name}:v2", *mine)
+    assert program.json("suites", "diff", f"{name}:v1", f"{name}:v1", *mine) == []
+    assert [one["number"] for one in program.json("suites", "versions", name, *mine)] == [2, 1]
+    assert [one["id"] for one in program.json("suites", "items", f"{name}:v1", "--task", "道", "--limit", "2", *mine)] == ["q0", "q1"]
+    shown = program.ok("suites", "advise", name, *mine)
+    assert "site=大阪" in shown
+    assert name.partition("/")[2] in program.ok("suites", "list", PROJECT, "--search", "道案内", *mine)
+    program.ok("tags", "set", "suite", f"{name}:v1", "用途=検証", *mine)
+    (program.home / "suite.yaml").write_text(text.replace("yes, no", "yes, yes"), encoding="utf-8")
+    program.refused("suites", "add", name, "suite.yaml", *mine, code="suite_choices_invalid")
 
 
 def _suite(ground: Ground, name: str, margin: float) -> str:

@@ -83,6 +83,20 @@ def test_an_adapter_version_changes_in_its_state_alone(application: psycopg.Conn
                 application.execute(update_of("adapter_versions", column.name))
 
 
+def test_a_measurement_is_filled_in_once(database: DatabaseUrls) -> None:
+    columns = "id, project_id, suite_version_id, base_revision_id, requested_by, place, again, state"
+    with connect(database.superuser_url) as superuser:
+        superuser.execute("SET session_replication_role = replica")
+        for state in ("pending", "measured"):
+            values = (*(uuid4() for _ in range(5)), state)
+            superuser.execute(f"INSERT INTO measurements ({columns}) VALUES (%s, %s, %s, %s, %s, 0, false, %s)", values)  # names
+    with connect(database.app_url) as platform:
+        filled = platform.execute("UPDATE measurements SET evidence_digest = 'sha256:1', state = 'measured' WHERE state = 'pending'")
+        assert filled.rowcount == 1
+        with pytest.raises(errors.RestrictViolation):
+            platform.execute("UPDATE measurements SET evidence_digest = 'sha256:2'")
+
+
 def test_every_table_can_be_read_and_all_but_the_logs_head_logins_and_the_revision_can_be_added_to(application: psycopg.Connection) -> None:
     for table in metadata.tables:
         application.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(sql.Identifier(table)))

@@ -44,6 +44,11 @@ class EvidenceRule(_Frozen):
     verdicts: Annotated[tuple[Literal["better", "not_shown"], ...], Field(min_length=1)] = ("better",)
     max_age_d: Annotated[Integer, Field(ge=1, le=3650)] = 30
 
+    @property
+    def wanted(self) -> str:
+        """In words."""
+        return f"an evaluation against the base with verdict {' or '.join(self.verdicts)}, at most {self.max_age_d} days old"
+
 
 class GateRule(_Frozen):
     """The newest decision of the gate with `suite` is a GO, at most `max_age_d` days old.
@@ -58,6 +63,12 @@ class GateRule(_Frozen):
     baseline: Annotated[str, Field(pattern=r"^(base|channel:[a-z0-9._-]{1,64})$")] | None = None
     max_age_d: Annotated[Integer, Field(ge=1, le=3650)] = 30
     allow_imported: Truth = False
+
+    @property
+    def wanted(self) -> str:
+        """In words."""
+        against = f" against {self.baseline}" if self.baseline else ""
+        return f"a GO of the gate with suite '{self.suite}'{against}, at most {self.max_age_d} days old"
 
 
 class PolicyDocument(_Frozen):
@@ -182,26 +193,22 @@ def _gate_requirement(rule: GateRule, evidence: Sequence[GateFact], now: datetim
         and (rule.allow_imported or not fact.imported)
     ]
     newest = max(counted, key=lambda fact: fact.decided_at, default=None)
-    wanted = f"a GO of the gate with suite '{rule.suite}'"
-    wanted += f" against {rule.baseline}" if rule.baseline else ""
-    wanted += f", at most {rule.max_age_d} days old"
     if newest is None:
-        return Requirement("evidence.gate", False, f"Needed is {wanted}; there is no decision that counts.")
+        return Requirement("evidence.gate", False, f"Needed is {rule.wanted}; there is no decision that counts.")
     met = newest.verdict == "GO" and now - newest.decided_at <= timedelta(days=rule.max_age_d)
-    return Requirement("evidence.gate", met, f"Needed is {wanted}; the newest says {newest.verdict} ({newest.decided_at:%Y-%m-%d}).")
+    return Requirement("evidence.gate", met, f"Needed is {rule.wanted}; the newest says {newest.verdict} ({newest.decided_at:%Y-%m-%d}).")
 
 
 def _evaluation_requirement(rule: EvidenceRule, evidence: Sequence[EvidenceFact], now: datetime) -> Requirement:
     # The newest one counts: an old good result does not outweigh a new bad one.
     of_type = [fact for fact in evidence if fact.type == rule.type and fact.against_bare_base]
     newest = max(of_type, key=lambda fact: fact.completed_at, default=None)
-    wanted = f"an evaluation against the base with verdict {' or '.join(rule.verdicts)}, at most {rule.max_age_d} days old"
     if newest is None:
-        return Requirement("evidence.evaluation", False, f"Needed is {wanted}; there is none.")
+        return Requirement("evidence.evaluation", False, f"Needed is {rule.wanted}; there is none.")
     fresh = now - newest.completed_at <= timedelta(days=rule.max_age_d)
     met = newest.verdict in rule.verdicts and fresh
     return Requirement(
-        "evidence.evaluation", met, f"Needed is {wanted}; the newest says '{newest.verdict}' ({newest.completed_at:%Y-%m-%d})."
+        "evidence.evaluation", met, f"Needed is {rule.wanted}; the newest says '{newest.verdict}' ({newest.completed_at:%Y-%m-%d})."
     )
 
 

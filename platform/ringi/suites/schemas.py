@@ -95,10 +95,11 @@ class SuiteDocument(Part):
 
 
 class TaskFacts(Part):
-    """What the items of a task are: how many, and of each slice `key=value`."""
+    """What the items of a task are: how many, of each slice `key=value`, and the digest of the dataset version that they came from."""
 
     items: int
     slices: dict[str, int]
+    dataset: Digest | None = None
 
 
 class SuiteOut(Tagged):

@@ -27,11 +27,12 @@ FEWEST_CHOICES = 2
 
 
 class Drafted(NamedTuple):
-    """A task as it was sent, and its items wherever they came from."""
+    """A task as it was sent, and its items wherever they came from; `dataset` is the digest of a dataset version."""
 
     task: AddTask
     items: tuple[Item, ...]
     choices: tuple[str, ...]
+    dataset: Digest | None = None
 
 
 class Sealed(NamedTuple):
@@ -83,7 +84,7 @@ def seal(drafts: Sequence[Drafted], requirements: Sequence[Requirement]) -> Seal
         digest = sha256_bytes(content)
         files[digest] = content
         tasks.append(_task(draft, digest))
-        facts[draft.task.name] = _facts(draft.items)
+        facts[draft.task.name] = _facts(draft)
     for requirement in requirements:
         _require(requirement, {one.task.name: one for one in drafts}, facts)
     if twice := [key for key, count in Counter((one.task, one.metric) for one in requirements).items() if count > 1]:
@@ -130,11 +131,11 @@ def _task(draft: Drafted, items: Digest) -> Task:
     )  # fmt: skip
 
 
-def _facts(items: Sequence[Item]) -> TaskFacts:
-    slices = Counter((key, value) for item in items for key, value in item.tags.items())
+def _facts(draft: Drafted) -> TaskFacts:
+    slices = Counter((key, value) for item in draft.items for key, value in item.tags.items())
     values = Counter(key for key, _ in slices)
     named = {f"{key}={value}": count for (key, value), count in sorted(slices.items()) if values[key] <= MAX_SLICES}
-    return TaskFacts(items=len(items), slices=named)
+    return TaskFacts(items=len(draft.items), slices=named, dataset=draft.dataset)
 
 
 def _check(draft: Drafted) -> None:

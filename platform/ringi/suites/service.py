@@ -129,7 +129,7 @@ def _drafted(session: Session, actor: Actor, suite: Suite, task: AddTask) -> Dra
         dataset = datasets.find(session, actor, project=suite.project, name=name)
         version = datasets.find_version(session, actor, dataset=dataset, selector=selector or "latest")
         rows = list(rows_of(task.name, _lines(version.validation_digest)))
-        return Drafted(task, *mapped(task.name, rows, task.dataset, choices=choices))
+        return Drafted(task, *mapped(task.name, rows, task.dataset, choices=choices), dataset=version.digest)
     if task.items_digest is not None:
         uploads.claim_files(session, actor, [UploadedFile(path="items.jsonl", digest=task.items_digest)])
         return Drafted(task, sealing.items_of(task.name, rows_of(task.name, _lines(task.items_digest))), choices)
