@@ -19,7 +19,7 @@ from ringi.suites.schemas import AddSuiteVersion, AddTask, FromDataset
 from support.refusals import refused
 from support.running_platform import PROJECT
 from support.shell import Shell
-from support.story import ADAPTER, BASE, DATASET, Ground, environment_name
+from support.story import ADAPTER, BASE, DATASET, Ground, approved, environment_name, published
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 STAGES = (Stage(name="technical", seats=(Seat(role=Role.REVIEWER),)),)
@@ -178,3 +178,35 @@ def test_an_approval_rests_on_a_decision_about_exactly_its_version_and_suite(gro
     missing()
     assert _decided(ground, f"{ADAPTER}:v1", "base", newer) is Verdict.GO
     assert approvals.request(PROJECT, ADAPTER, "v1", environment=environment).state == "in_review"
+
+
+def test_what_a_channel_serves_now_is_the_baseline_and_moves_with_it(ground: Ground) -> None:
+    platform, environment, name = ground.platform, environment_name(), f"h{uuid4().hex[:8]}"
+    platform.as_("contributor").suites.create(PROJECT, name)
+    suite = _suite(ground, name, 0.3)
+    platform.as_("deployer").releases.create_channel(PROJECT, environment, environment=environment)
+    client = platform.as_("contributor").gates
+    wanted = DecideGate(candidate=f"{ADAPTER}:v2", baseline=f"channel:{environment}", suite=suite)
+    _decided(ground, f"{ADAPTER}:v2", "base", suite)
+    with refused("gate_channel_serves_nothing", 409):
+        client.decide(PROJECT, wanted)
+    approved(platform, "v1", environment=environment)
+    published(platform, "v1", channel=environment)
+    with refused("gate_measurement_missing", 409) as why:
+        client.decide(PROJECT, wanted)
+    assert (why.details["which"], why.details["version"]) == ("baseline", f"{PROJECT}/{ADAPTER}:v1")
+    _decided(ground, f"{ADAPTER}:v1", "base", suite)
+    decided = client.decide(PROJECT, wanted)
+    assert (decided.baseline, decided.asked) == (f"{PROJECT}/{ADAPTER}:v1", f"channel:{environment}")
+    rule = GateRule(type="gate", suite=name, baseline=f"channel:{environment}")
+    if "policy" not in platform.tokens:
+        platform.add_user("policy", Role.POLICY_ADMIN, project=None)
+    other = environment_name()
+    platform.as_("policy").approvals.set_policy(PROJECT, PolicyDocument(stages=STAGES, evidence=(rule,)), environment=other)
+    request = platform.as_("contributor").approvals.request(PROJECT, ADAPTER, "v2", environment=other)
+    assert {one.code: one.satisfied for one in request.requirements}["evidence.gate"] is True
+    # The channel moves on: what was compared with the version before it says nothing about this one.
+    approved(platform, "v2", environment=environment)
+    published(platform, "v2", channel=environment)
+    moved = platform.as_("viewer").approvals.get(PROJECT, request.id)
+    assert {one.code: one.satisfied for one in moved.requirements}["evidence.gate"] is False

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, joinedload
 
+from ringi.adapters import service as adapters
 from ringi.adapters.models import AdapterVersion, ChannelHead
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
@@ -115,12 +116,9 @@ class _Arms:
         else:
             version = measurements.version_named(self.session, self.actor, project=self.project, name=body.baseline)
         # What is compared with was measured where it runs: on the base that it was trained on, or on the candidate's.
-        try:
-            return self._measured("baseline", version, version.base_revision)
-        except refusals.MeasurementMissing:
-            if candidate.base_revision_id == version.base_revision_id:
-                raise
-            return self._measured("baseline", version, candidate.base_revision)
+        own = self._known(version, version.base_revision)
+        found = own or self._known(version, candidate.base_revision)
+        return found or self._measured("baseline", version, version.base_revision)
 
     def _by_id(self, text: str, which: Which) -> Measurement | None:
         try:
@@ -140,19 +138,17 @@ class _Arms:
             raise refusals.NothingServed(channel, "a bare base")
         adapter = candidate.version.adapter
         # unscoped: the caller holds the candidate already.
-        head = select(ChannelHead.id).where(ChannelHead.adapter_id == adapter.id, ChannelHead.channel == channel)
-        if self.session.scalar(head) is None:
+        head = select(ChannelHead.version_id).where(ChannelHead.adapter_id == adapter.id, ChannelHead.channel == channel)
+        # By its id and not by `adapter:channel`: a channel may be called like a version.
+        served = visible(self.actor, AdapterVersion).where(AdapterVersion.id == head.scalar_subquery()).options(*adapters.loads())
+        version = self.session.scalars(served).one_or_none()
+        if version is None:
             raise refusals.NothingServed(channel, adapter.reference)
-        return measurements.version_named(self.session, self.actor, project=self.project, name=f"{adapter.name}:{channel}")
+        return version
 
     def _measured(self, which: Which, version: AdapterVersion | None, revision: BaseRevision) -> Sequence[Measurement]:
-        """What was measured here, newest first; what was brought in is named by its id alone."""
-        query = measurements.listed(self.actor).where(
-            Measurement.project_id == self.project.id, Measurement.suite_version_id == self.suite.id,
-            Measurement.base_revision_id == revision.id, Measurement.version_id.is_not_distinct_from(version.id if version else None),
-            Measurement.state == MeasurementState.MEASURED, Measurement.imported_from.is_(None),
-        )  # fmt: skip
-        found = self.session.scalars(query.order_by(Measurement.id.desc()).limit(20)).all()
+        """The same, or a refusal that says what to measure."""
+        found = self._known(version, revision)
         if not found:
             base = f"{revision.base_model.name}:r{revision.number}"
             named = f"{version.adapter.reference}:v{version.number}" if version else None
@@ -160,6 +156,15 @@ class _Arms:
                 MissingMeasurement(which=which, version=named, base=base, suite=self.suite_name, include_base=version is None)
             )
         return found
+
+    def _known(self, version: AdapterVersion | None, revision: BaseRevision) -> Sequence[Measurement]:
+        """What was measured here, newest first; what was brought in is named by its id alone."""
+        query = measurements.listed(self.actor).where(
+            Measurement.project_id == self.project.id, Measurement.suite_version_id == self.suite.id,
+            Measurement.base_revision_id == revision.id, Measurement.version_id.is_not_distinct_from(version.id if version else None),
+            Measurement.state == MeasurementState.MEASURED, Measurement.imported_from.is_(None),
+        )  # fmt: skip
+        return self.session.scalars(query.order_by(Measurement.id.desc()).limit(20)).all()
 
 
 def _read(one: Measurement, suite: SuiteVersion) -> Mapping[str, Sequence[Measured]]:
