@@ -1,6 +1,8 @@
 """Sweeps on the running platform, with the tiny model: what is measured is bound to its bytes, kept arm by arm, and never measured twice."""
 
 import json
+import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,18 +11,23 @@ from uuid import UUID, uuid4
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from ringi.jobs.schemas import OPEN, JobState
 from ringi.measurements.schemas import MeasurementOut, MeasurementState, RequestSweep
+from ringi.storage.blobs import store_at
 from ringi.suites.schemas import AddSuiteVersion, SuiteVersionOut
+from support.own_api import store_url
 from support.refusals import refused
 from support.running_platform import PROJECT, Platform, Processes
+from support.seeds import drawn_seed
 from support.story import ADAPTER, BASE, DATASET, Ground, registered, registered_base
 from support.tiny_model import make_tiny_base, tiny_rows
 from support.waiting import until
 
 pytestmark = pytest.mark.long
+SEED, KILLS = "RINGI_KILL_SEED", 10
 
 
 def sealed(platform: Platform, document: dict[str, object]) -> SuiteVersionOut:
@@ -209,6 +216,47 @@ def test_a_sweep_whose_worker_is_killed_goes_on_with_what_is_left_and_measures_n
     for one in found:
         records = [record.item for record in client.records(PROJECT, one.id)]
         assert len(records) == len(set(records)) == long_suite.items
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(3600)
+def test_a_sweep_survives_kills_at_drawn_moments(ground: Ground, long_suite: SuiteVersionOut, worker: Processes, tmp_path: Path) -> None:
+    """Nine arms, ten kills; RINGI_KILL_SEED draws the moments again."""
+    platform, draw = ground.platform, random.Random(drawn_seed(SEED))
+    versions = [f"{ADAPTER}:v1", f"{ADAPTER}:v2", *(_stronger(ground, tmp_path / str(number), 1 + number / 100) for number in range(1, 7))]
+    job, arms = asked(ground, long_suite, *versions, include_base=True, batch_size=8)
+    kills, jobs = 0, platform.as_("contributor").jobs
+    while kills < KILLS and jobs.get(job).state in OPEN:
+        until(lambda: jobs.get(job).state is not JobState.QUEUED, timeout_s=240)
+        moment = time.monotonic() + draw.uniform(0, 4)
+        until(lambda at=moment: time.monotonic() > at or jobs.get(job).state not in OPEN, pause_s=0.01, timeout_s=60)  # type: ignore[misc]  # bound now
+        if jobs.get(job).state is JobState.RUNNING:
+            worker.kill("worker-gpu")
+            kills += 1
+            worker.start_worker("worker-gpu", "gpu")
+            # Until another worker's lease, or the end of this one's, the job is still called running.
+            attempt = jobs.get(job).attempt
+            until(lambda before=attempt: jobs.get(job).attempt > before or jobs.get(job).state not in OPEN, timeout_s=240)  # type: ignore[misc]  # as above
+    ended = platform.succeeded(job, timeout_s=900)
+    print(f"{kills} kills, {ended.attempt} attempts, {len(arms)} arms")
+    assert kills >= 3
+    assert states(ground, arms) == [MeasurementState.MEASURED] * len(arms)
+    entries = Counter(entry.object_id for entry in platform.logged("evaluation.measurement.complete", job=str(job)))
+    assert entries == {str(one.id): 1 for one in arms}
+    for one in arms:
+        records = [record.item for record in platform.as_("viewer").measurements.records(PROJECT, one.id)]
+        assert len(records) == len(set(records)) == long_suite.items
+
+
+def _stronger(ground: Ground, folder: Path, factor: float) -> str:
+    """Another version: v1 with its weights a little larger."""
+    folder.mkdir()
+    store = store_at(store_url(ground.platform))
+    for file in ground.platform.as_("contributor").adapters.version(PROJECT, ADAPTER, "v1").files:
+        (folder / file.path).write_bytes(b"".join(store.open(file.digest)))
+    weights = folder / "adapter_model.safetensors"
+    save_file({name: tensor * factor for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    return registered(ground.platform, folder).reference.partition("/")[2]
 
 
 def test_a_cancelled_sweep_keeps_what_was_done(ground: Ground, long_suite: SuiteVersionOut) -> None:
