@@ -27,7 +27,8 @@ from support.tiny_model import make_tiny_base, tiny_rows
 from support.waiting import until
 
 pytestmark = pytest.mark.long
-SEED, KILLS = "RINGI_KILL_SEED", 10
+# Each lost attempt doubles the pause before the next one.
+SEED, KILLS = "RINGI_KILL_SEED", 5
 
 
 def sealed(platform: Platform, document: dict[str, object]) -> SuiteVersionOut:
@@ -221,7 +222,7 @@ def test_a_sweep_whose_worker_is_killed_goes_on_with_what_is_left_and_measures_n
 @pytest.mark.proof
 @pytest.mark.timeout(3600)
 def test_a_sweep_survives_kills_at_drawn_moments(ground: Ground, long_suite: SuiteVersionOut, worker: Processes, tmp_path: Path) -> None:
-    """Nine arms, ten kills; RINGI_KILL_SEED draws the moments again."""
+    """Nine arms, five kills; RINGI_KILL_SEED draws the moments again."""
     platform, draw = ground.platform, random.Random(drawn_seed(SEED))
     versions = [f"{ADAPTER}:v1", f"{ADAPTER}:v2", *(_stronger(ground, tmp_path / str(number), 1 + number / 100) for number in range(1, 7))]
     job, arms = asked(ground, long_suite, *versions, include_base=True, batch_size=8)
