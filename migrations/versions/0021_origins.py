@@ -6,6 +6,7 @@ Revises: 0020
 
 import sqlalchemy as sa
 from alembic import op
+from alembic.util import CommandError
 
 from ringi.audit import ddl
 
@@ -39,8 +40,15 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo, as long as there is one log: the keys of two would collide."""
+    """Undo, as long as there is one log: the keys of two would collide, and which entry stands in which log would be forgotten."""
     op.execute("SET LOCAL lock_timeout = '5s'")
+    logs = op.get_bind().execute(sa.text("SELECT generation FROM audit_head WHERE id = 1")).scalar()
+    if logs != 1:
+        message = (
+            f"This database holds {logs} audit logs, and before revision 0021 a database holds one. Nothing was changed. "
+            "Stay at this revision: the logs that have ended cannot be given up (docs/audit.md)."
+        )
+        raise CommandError(message)
     ddl.remove_origins(op.execute)
     op.drop_table("audit_origin")
     op.drop_column("audit_head", "generation")

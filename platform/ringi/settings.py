@@ -19,6 +19,17 @@ def _listed(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _named(value: Any) -> Any:
+    """Names with a value each: `a=b,c=d`."""
+    if not isinstance(value, str):
+        return value
+    parts = [one.partition("=") for one in _listed(value)]
+    if any(not equals for _, equals, _ in parts):
+        # Without what stands there: it may be a key.
+        raise ValueError("write name=value,name=value")
+    return {name.strip(): told.strip() for name, _, told in parts}
+
+
 def _ports(value: Any) -> Any:
     """Ports and ranges of ports: `443,8000-8999`."""
     listed = _listed(value)
@@ -40,6 +51,11 @@ def _speakable(url: str) -> str:
 
 
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+JudgeName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+JudgeUrls = Annotated[dict[JudgeName, Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$")]], NoDecode, BeforeValidator(_named)]
+# A key is a header's value.
+JudgeKeys = Annotated[dict[JudgeName, Annotated[str, Field(pattern=r"^[\x21-\x7e]+$")]], NoDecode, BeforeValidator(_named)]
 Ports = Annotated[tuple[Any, ...], NoDecode, BeforeValidator(_ports)]
 SmtpUrl = Annotated[str, Field(pattern=r"^(smtp|smtp\+starttls|smtps)://\S+$"), AfterValidator(_speakable)]
 Seconds = Annotated[tuple[Annotated[float, Field(gt=0)], ...], NoDecode, BeforeValidator(_listed)]
@@ -48,7 +64,8 @@ Seconds = Annotated[tuple[Annotated[float, Field(gt=0)], ...], NoDecode, BeforeV
 class Settings(BaseSettings):
     """One process's settings."""
 
-    model_config = SettingsConfigDict(env_prefix="RINGI_", extra="ignore")
+    # What a setting that is wrong holds may be a secret: its error names the setting and not the value.
+    model_config = SettingsConfigDict(env_prefix="RINGI_", extra="ignore", hide_input_in_errors=True)
 
     profile: Literal["embedded", "production"] = "embedded"
     process_name: str = "ringi"
@@ -69,6 +86,16 @@ class Settings(BaseSettings):
     # The identity provider (OpenID Connect) whose access tokens people show, and this platform's name in their `aud`; unset means local users.
     oidc_issuer: Annotated[str, Field(pattern=r"^https?://\S+$", max_length=512)] | None = None
     oidc_audience: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    # The provider's client for browsers, whose redirect address is RINGI_PUBLIC_URL/auth/callback; unset means no sessions of browsers.
+    oidc_client_id: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    oidc_client_secret: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    # A session ends after so long without a request, and after so long in any case.
+    session_idle_s: float = Field(default=8 * 3600.0, gt=0)
+    session_s: float = Field(default=12 * 3600.0, gt=0)
+    # The provider's public client for terminals (`ringi login`), what it asks for, and by which parameter it names the audience, if by one.
+    oidc_cli_client_id: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    oidc_scopes: Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*$", max_length=512)] = "openid"
+    oidc_audience_parameter: Literal["none", "resource", "audience"] = "none"
     # Votes, roles, tokens and policies need a login; at most so many seconds old, and of this `acr`, where these are set.
     step_up_max_age_s: float | None = Field(default=None, gt=0)
     step_up_acr: Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$", max_length=128)] | None = None
@@ -137,6 +164,17 @@ class Settings(BaseSettings):
     # smtp://host:25, smtp+starttls://user:password@host:587 or smtps://user:password@host:465; unset means no e-mail.
     smtp_url: SmtpUrl | None = None
     smtp_from: str = Field(default="ringi@localhost", pattern=r"^[^@\s<>,;:\"()]+@[A-Za-z0-9.-]+$")
+    # Modules whose functions may score answers on this worker (docs/scorers.md): their code runs as the worker's user. None unless the operator says so.
+    scorer_modules: Names = ()
+    # A folder that they are imported from besides the installed packages.
+    scorer_folder: Path | None = None
+    # Address space of a process that scores, in bytes.
+    scorer_memory_bytes: int = Field(default=1024**3, ge=64 * 1024**2)
+    # Judges that suites may name, as `name=https://…/v1`, and their keys, as `name=key`; none unless the operator says so.
+    judge_endpoints: JudgeUrls = Field(default_factory=dict)
+    judge_keys: JudgeKeys = Field(default_factory=dict, repr=False)
+    # Requests to one judge that a job has open at once.
+    judge_requests: int = Field(default=4, ge=1, le=64)
 
     @property
     def audit_key_path(self) -> Path:
@@ -167,6 +205,10 @@ class Settings(BaseSettings):
     def _provider_is_whole(self) -> "Settings":
         if (self.oidc_issuer is None) != (self.oidc_audience is None):
             raise ValueError("RINGI_OIDC_ISSUER and RINGI_OIDC_AUDIENCE belong together")
+        if self.oidc_issuer is None and (self.oidc_client_id or self.oidc_cli_client_id):
+            raise ValueError("RINGI_OIDC_CLIENT_ID and RINGI_OIDC_CLI_CLIENT_ID are clients of a provider: set RINGI_OIDC_ISSUER")
+        if self.oidc_client_secret is not None and self.oidc_client_id is None:
+            raise ValueError("RINGI_OIDC_CLIENT_SECRET belongs to RINGI_OIDC_CLIENT_ID")
         return self
 
     @model_validator(mode="after")

@@ -33,6 +33,8 @@ ONLY_ADD = {
     "POST /tokens",
     "POST /users",
     "POST /users/{user}/tokens",
+    # Ends once and for ever, whatever was read of it before.
+    "DELETE /sessions/{session_id}",
     # Bytes are named by their digest, and a part of an upload by where it begins (`Upload-Offset`, 409).
     "POST /uploads",
     "POST /uploads/sessions",

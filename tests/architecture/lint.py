@@ -21,6 +21,7 @@ BANNED_NAMES = frozenset({"util", "utils", "helper", "helpers", "common", "manag
 # The heartbeats of a running job and of its worker, the thread that feeds MLflow, the notifier's slots: they belong to the process they serve.
 # So does the anchoring of the sequencer, which must not wait for a witness.
 # The door of a process that has none answers while its loop works.
+# A login from a terminal opens the browser and waits for its answer at the same time.
 # The clients of a benchmark are threads: they stand for people, not for parts of the platform.
 MAY_START_THREADS = (
     "workers/ringi_workers/runtime.py",
@@ -29,6 +30,7 @@ MAY_START_THREADS = (
     "workers/ringi_workers/notifier.py",
     "workers/ringi_workers/anchoring.py",
     "platform/ringi/observe/serving.py",
+    "platform/ringi/cli/logins/flows.py",
     "benchmarks/",
 )
 # Other programs and other machines give no signal: these poll a child process, or a server's answer.

@@ -11,6 +11,7 @@ from fastapi.security.base import SecurityBase
 from ringi.api import health
 from ringi.api.app import API_PREFIX, create_app
 from ringi.hub import endpoints as hub
+from ringi.identity import login_endpoints
 from ringi.identity.dependencies import current_actor, setup_actor
 from ringi.identity.permissions import Permission
 from ringi.web.route import ApiRoute
@@ -19,6 +20,7 @@ from ringi.web.session import get_session
 # Answer without a token.
 PUBLIC = {
     **dict.fromkeys(health.PUBLIC_PATHS, "a load balancer has no token, and learns only whether we can serve"),
+    **dict.fromkeys(login_endpoints.PUBLIC_PATHS, "whoever has no token yet asks where to get one; nothing here is a secret"),
     **dict.fromkeys(hub.PUBLIC_PATHS, "hub clients ask before they have a token, and nothing is revealed"),
     **dict.fromkeys(
         ("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/static-offline-docs"),
@@ -31,6 +33,10 @@ ANY_USER = {
     f"GET {API_PREFIX}/roles": "what the roles allow is no secret inside",
     f"GET {API_PREFIX}/tokens": "a caller's own tokens; the service shows more to an identity_admin",
     f"POST {API_PREFIX}/tokens": "a caller's own token, made with a login; it allows no more than the caller",
+    "GET /auth/session": "a browser's own session",
+    "POST /auth/logout": "ends a browser's own session",
+    f"GET {API_PREFIX}/sessions": "a caller's own sessions; the service shows more to an identity_admin",
+    f"DELETE {API_PREFIX}/sessions/{{session_id}}": "a caller's own session; the service lets an identity_admin end the others",
     f"GET {API_PREFIX}/usage": "what the caller's own token has used",
     f"GET {API_PREFIX}/tokens/{{token_id}}": "a caller's own token; the service shows the others to an identity_admin",
     f"DELETE {API_PREFIX}/tokens/{{token_id}}": "a caller's own token; the service lets an identity_admin end the others",

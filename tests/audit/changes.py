@@ -36,8 +36,11 @@ REASON = {"reason": "監査の試験のために変える"}
 NO_STEP = {
     "PUT /users/{user}/subject": "needs an identity provider; tests/identity/test_logins.py looks for its event",
     "POST /tokens": "needs a login at an identity provider; tests/identity/test_logins.py looks for its event",
+    "DELETE /sessions/{session_id}": "needs a login at an identity provider; tests/identity/test_browser_sessions.py looks for its event",
     "PATCH /uploads/sessions/{session_id}": "a part of an upload that was opened under an event of its own; the whole leaves one when it is stored",
 }
+# Beside /api/v1, too.
+BROWSERS = {"POST /auth/logout": "needs a login at an identity provider; tests/identity/test_browser_sessions.py looks for its event"}
 # Beside /api/v1 there is the hub, which serves reads only.
 HUB_CHANGES_NOTHING = {
     "POST /hf/{channel}/api/models/{namespace}/{name}/paths-info/{rest:path}": "a read that is asked with a form",

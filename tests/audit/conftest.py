@@ -8,6 +8,8 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from audit.new_origin import lost
+from audit.test_anchoring import anchored
 from audit.votes import Votes
 from ringi.audit import ddl
 from ringi.audit.note import Signer
@@ -20,6 +22,8 @@ from ringi.observe.models import ProcessSign
 from ringi.settings import get_settings
 from support.postgres import DatabaseUrls, drop_database, empty_database, fresh_database
 from support.seeds import drawn_seed, kept_seed
+
+__all__ = ["anchored", "lost"]
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +39,7 @@ def audit_template(postgres_server: PostgresHandle) -> str:
         connection.execute(text(f"GRANT SELECT, INSERT, UPDATE ON audit_person_key TO {ddl.APPLICATION_ROLE}"))
         ddl.install_anchoring(lambda statement: connection.execute(text(statement)))
         ddl.install_origins(lambda statement: connection.execute(text(statement)))
+        ddl.install_snapshot(lambda statement: connection.execute(text(statement)))
     engine.dispose()
     return made.name
 

@@ -26,8 +26,8 @@ from ringi.audit.note import Signer, cosign, sign_checkpoint
 from ringi.audit.ringi_verify import COSIGNATURE, Checkpoint, Policy, parse_note
 from ringi.audit.signing import CheckpointFile, load_signers
 from ringi.identity.schemas import Role
+from ringi.monitor.chain import Logs
 from ringi.monitor.compare import differences
-from ringi.monitor.log import Log
 from ringi.monitor.replay import Replay
 from ringi.monitor.tables import engine_of, live_rows
 from support.hub_client import free_port
@@ -225,7 +225,7 @@ def replay(watched: Watched, tmp_path: Path) -> Replay:
     assert watched.look()["ok"]
     policy, made = Policy.of_log(watched.platform.as_("auditor").audit.key().vkey), Replay()
     with httpx.Client(base_url=watched.platform.server, headers={"Authorization": f"Bearer {MONITOR_TOKEN}"}) as client:
-        Log(client, policy, CheckpointFile(tmp_path)).grow(lambda entry: made.apply([entry]))
+        Logs(client, policy, CheckpointFile(tmp_path)).grow(lambda entry: made.apply([entry]))
     return made
 
 
@@ -333,15 +333,16 @@ def with_a_quorum(watched: Watched, tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_witness_that_is_away_hides_nothing_from_the_monitor(watched: Watched, with_a_quorum: str) -> None:
-    def shown(headers: dict[str, str]) -> int:
-        answer = httpx.get(f"{with_a_quorum}/api/v1/audit/log/checkpoint", headers=headers)
+    def shown(headers: dict[str, str], log: str = "log") -> int:
+        answer = httpx.get(f"{with_a_quorum}/api/v1/audit/{log}/checkpoint", headers=headers)
         assert answer.status_code == 200, answer.text
         return Checkpoint.parse(parse_note(answer.content)[0]).size
 
     report = watched.look("--server", with_a_quorum, "--wait", "20")
     assert (report["findings"], report["unseen"]) == ([], None)
     auditor = {"Authorization": f"Bearer {watched.platform.tokens['auditor']}"}
-    assert shown(auditor) < report["size"] <= shown({"Authorization": f"Bearer {MONITOR_TOKEN}"})
+    for log in ("log", "logs/1"):
+        assert shown(auditor, log) < report["size"] <= shown({"Authorization": f"Bearer {MONITOR_TOKEN}"}, log)
 
 
 def test_behind_the_tables_it_says_so_and_accuses_no_row(watched: Watched) -> None:

@@ -64,10 +64,10 @@ def claimed(platform: Platform, job: UUID) -> bool:
         return found
 
 
-def noted(platform: Platform, outcome: Outcome) -> UUID:
+def noted(platform: Platform, outcome: Outcome, action: AuditAction = AuditAction.APPROVAL_VOTE) -> UUID:
     with application(platform.processes.urls) as sessions, sessions.begin() as session:
         return audit.record(
-            session, system_actor("test"), AuditAction.APPROVAL_VOTE, object_type="approval_request", object_id=uuid4(), outcome=outcome
+            session, system_actor("test"), action, object_type="approval_request", object_id=uuid4(), outcome=outcome
         )  # fmt: skip
 
 
@@ -104,6 +104,9 @@ def test_changes_are_refused_with_a_code_while_reading_and_stopping_go_on(alone:
     assert noted(alone, Outcome.DENIED)
     with refused("audit_read_only", 503):
         noted(alone, Outcome.OK)
+    # Whoever looks, or stops something, comes in with a browser, too.
+    assert noted(alone, Outcome.OK, AuditAction.SESSION_BEGIN)
+    assert noted(alone, Outcome.OK, AuditAction.SESSION_END)
     # Stopping somebody works.
     admin.identity.disable_user("kenji")
     assert alone.call("kenji", "GET", "/projects").status_code == 401

@@ -48,6 +48,11 @@ def sealed(sessions: sessionmaker[Session]) -> Callable[[], bool]:
     return look
 
 
+def placed(sessions: sessionmaker[Session]) -> object:
+    with sessions() as session:
+        return session.scalar(text("SELECT size FROM audit_head"))
+
+
 def write(sessions: sessionmaker[Session], actor: Actor, seed: int, enough: threading.Event) -> int:
     """Numbered transactions of one writer until `enough`, a tenth rolled back; returns how many were kept."""
     choose, kept = random.Random(seed), 0  # test data, not a secret
@@ -151,3 +156,25 @@ def test_a_refused_signature_is_logged_and_sequencing_goes_on(
         assert session.scalar(text("SELECT count(*) FROM audit_leaf")) == 4
     assert sequencer.checkpoint() == signed
     assert sequencer.end(signal.SIGTERM) == 0
+
+
+def test_a_last_word_that_cannot_be_written_is_said_as_that_and_signing_goes_on_once_it_can(
+    sequencer: SequencerProcess, votes: Votes, sessions: sessionmaker[Session]
+) -> None:
+    folder = sequencer.data_dir / "checkpoints"
+    # Nobody can make a file there, whatever rights this user has.
+    folder.symlink_to("/proc")
+    votes.cast()
+    sequencer.start()
+    until(lambda: "audit_last_checkpoint_not_written: " in sequencer.log.read_text())
+    assert "database_unavailable" not in sequencer.log.read_text()
+    # Entries get their places meanwhile, and no signature.
+    votes.cast()
+    until(lambda: placed(sessions) == 2)
+    with sessions() as session:
+        assert session.scalar(text("SELECT count(*) FROM audit_checkpoint")) == 0
+    folder.unlink()
+    votes.cast()
+    until(sealed(sessions))
+    assert sequencer.checkpoint().size == 3
+    until(lambda: "recovered from audit_last_checkpoint_not_written" in sequencer.log.read_text())

@@ -17,7 +17,7 @@ each = pytest.mark.parametrize("event", CATALOGUE.values(), ids=CATALOGUE)
 # What the audit log records and no event tells: identities and uploads lie below events, the log's own life and erased texts are of no project,
 # reading changes nothing, and the rest has its event under another name, or is the subscription's own administration.
 NOT_TOLD = {
-    "organization", "project", "user", "membership", "token", "authentication", "upload", "hub", "access", "audit", "subscription", "quota", "tag", "storage", "blob", "worker",
+    "organization", "project", "user", "membership", "token", "session", "authentication", "upload", "hub", "access", "audit", "subscription", "quota", "tag", "storage", "blob", "worker",
     "log", "payload",
 }  # fmt: skip
 # Single actions without an event: who waits behind whom, a note beside a version, and what is told once it is sealed or refused.

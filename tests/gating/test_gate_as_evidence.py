@@ -122,6 +122,9 @@ def test_a_suite_is_written_in_yaml_and_its_versions_are_compared(program: Shell
     shown = program.ok("suites", "advise", name, *mine)
     assert "site=大阪" in shown
     assert name.partition("/")[2] in program.ok("suites", "list", PROJECT, "--search", "道案内", *mine)
+    safety = program.json("suites", "add", name, "--shipped", "safety", *mine)
+    assert {"refusal-en", "refusal-ja"} <= {one["name"] for one in safety["document"]["tasks"]}
+    program.refused("suites", "add", name, *mine, code="usage", exit_code=2)
     program.ok("tags", "set", "suite", f"{name}:v1", "用途=検証", *mine)
     (program.home / "suite.yaml").write_text(text.replace("yes, no", "yes, yes"), encoding="utf-8")
     program.refused("suites", "add", name, "suite.yaml", *mine, code="suite_choices_invalid")

@@ -16,7 +16,7 @@ from ringi.base_models.models import BaseRevision
 from ringi.compatibility.models import BaseComparison, CompatibilityAssessment
 from ringi.events.models import DeliveryAttempt
 from ringi.fleet.models import Worker
-from ringi.identity.models import LoginProof, Project, User
+from ringi.identity.models import BrowserSession, LoginProof, Project, User
 from ringi.kit.actor import Actor, ActorKind
 from ringi.quotas.models import ProjectBytes, ProjectQuota
 from ringi.tags.models import Tag
@@ -47,6 +47,10 @@ def fill(sessions: sessionmaker[Session], world: World) -> None:
             ),
             LoginProof(
                 proof=uuid4().hex * 2, organization_id=project.organization_id, user_id=voter.id, expires_at=datetime.now(UTC) + timedelta(hours=1)
+            ),
+            BrowserSession(
+                organization_id=project.organization_id, user_id=voter.id, secret_hash=uuid4().hex * 2, issuer="https://login.example.test", amr=[],
+                ends_at=datetime.now(UTC) + timedelta(hours=1),
             ),
             UploadPart(id=uuid4(), session_id=values["session_id"], start=0, size=1),
         ))  # fmt: skip

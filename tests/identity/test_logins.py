@@ -4,12 +4,10 @@ import base64
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
-import psycopg
 import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey
@@ -18,37 +16,10 @@ from ringi.cli.client import RingiClient
 from ringi.identity.access_tokens import believed
 from ringi.identity.provider import Provider
 from ringi.identity.schemas import Role, UserKind
-from support.hub_client import free_port
+from support.company import MAX_AGE_S, Company, company_at, entries
 from support.identity_provider import AUDIENCE, IdentityProvider, identity_provider
 from support.refusals import refused
-from support.running_platform import SETUP_KEY, Processes, environment_of, start_api
-
-MAX_AGE_S = 900
-
-
-class Company:
-    """An API whose people log in at `provider`, with an organisation whose administrator is the subject `chief`."""
-
-    def __init__(self, processes: Processes, provider: IdentityProvider) -> None:
-        self.server, self.provider, self.chief = processes.server, provider, f"chief-{uuid4().hex[:8]}"
-        with RingiClient(self.server, SETUP_KEY) as operator:
-            made = operator.identity.create_organization(f"org-{uuid4().hex[:8]}", admin="chief", admin_subject=self.chief)
-        self.first_token = made.token.token
-
-    def call(self, token: str, method: str = "GET", path: str = "/whoami", **request: Any) -> httpx.Response:
-        return httpx.request(method, f"{self.server}/api/v1{path}", headers={"Authorization": f"Bearer {token}"}, **request)
-
-    def admin(self) -> RingiClient:
-        return RingiClient(self.server, self.provider.token(self.chief))
-
-    def person(self, *roles: Role) -> tuple[str, str]:
-        """A new person: their name and their subject."""
-        name = f"user-{uuid4().hex[:6]}"
-        with self.admin() as chief:
-            chief.identity.create_user(name, display_name="山田", subject=f"subject-of-{name}")
-            for role in roles:
-                chief.identity.grant_role(name, role)
-        return name, f"subject-of-{name}"
+from support.running_platform import SETUP_KEY, Processes
 
 
 @pytest.fixture(scope="module")
@@ -59,26 +30,8 @@ def provider() -> Iterator[IdentityProvider]:
 
 @pytest.fixture(scope="module")
 def company(shared_platform: Processes, provider: IdentityProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
-    folder: Path = tmp_path_factory.mktemp("company")
-    (folder / "data").mkdir()
-    settings = {
-        "RINGI_OIDC_ISSUER": provider.issuer, "RINGI_OIDC_AUDIENCE": AUDIENCE, "RINGI_STEP_UP_MAX_AGE_S": str(MAX_AGE_S),
-        "RINGI_STEP_UP_ACR": "urn:example:two-factors", "RINGI_PERSONAL_KEY_FILE": shared_platform.environment["RINGI_PERSONAL_KEY_FILE"],
-    }  # fmt: skip
-    environment = environment_of(folder, shared_platform.urls, shared_platform.broker_url, free_port()) | settings
-    processes = Processes(folder, shared_platform.urls, shared_platform.broker_url, environment)
-    try:
-        start_api(processes)
-        yield Company(processes, provider)
-    finally:
-        processes.stop()
-
-
-def _entries(shared: Processes, action: str) -> list[dict[str, Any]]:
-    """The entries of an action as they were hashed, oldest first."""
-    with psycopg.connect(shared.urls.superuser_url.replace("+psycopg", ""), autocommit=True) as database:
-        rows = database.execute("SELECT body FROM audit_event WHERE action = %s ORDER BY id", [action]).fetchall()
-    return [json.loads(body) for (body,) in rows]
+    with company_at(shared_platform, provider, tmp_path_factory.mktemp("company")) as running:
+        yield running
 
 
 def test_a_person_works_with_the_providers_access_token_and_the_log_says_how_they_logged_in(
@@ -88,7 +41,7 @@ def test_a_person_works_with_the_providers_access_token_and_the_log_says_how_the
     assert (me["name"], me["issuer"], me["acr"]) == ("chief", company.provider.issuer, "urn:example:two-factors")
     with company.admin() as chief:
         made = chief.identity.create_user(f"user-{uuid4().hex[:6]}", display_name="山田 花子")
-    (entry,) = [one for one in _entries(shared_platform, "user.create") if one["object"]["id"] == str(made.id)]
+    (entry,) = [one for one in entries(shared_platform, "user.create") if one["object"]["id"] == str(made.id)]
     auth = entry["actor"]["auth"]
     assert (auth["token_id"], auth["iss"], auth["acr"], auth["amr"]) == (None, company.provider.issuer, me["acr"], ["pwd", "otp"])
     assert auth["auth_time"].startswith(me["logged_in_at"][:16])
@@ -148,7 +101,7 @@ def test_a_spoilt_token_is_refused_with_its_reason_and_leaves_an_audit_event(
     problem = answer.json()
     assert (answer.status_code, problem["code"], problem["details"]["reason"]) == (401, "access_token_refused", REFUSED[how])
     assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
-    (noted,) = [one for one in _entries(shared_platform, "authentication.refuse") if one["details"]["request"] == problem["request_id"]]
+    (noted,) = [one for one in entries(shared_platform, "authentication.refuse") if one["details"]["request"] == problem["request_id"]]
     assert (noted["outcome"], noted["object"]["id"], noted["details"]["code"]) == ("denied", REFUSED[how], problem["code"])
 
 
@@ -226,7 +179,7 @@ def test_a_link_and_a_token_of_ones_own_leave_an_event(company: Company, shared_
     for token, method, path, body, action in asked:
         answer = company.call(token, method, path, json=body)
         assert answer.is_success, answer.text
-        (entry,) = [one for one in _entries(shared_platform, action) if one["request_id"] == answer.headers["X-Request-Id"]]
+        (entry,) = [one for one in entries(shared_platform, action) if one["request_id"] == answer.headers["X-Request-Id"]]
         assert entry["outcome"] == "ok"
 
 

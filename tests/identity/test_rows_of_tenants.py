@@ -276,6 +276,7 @@ ASKS_ABOUT_ALL = {
     "identity/dependencies.py": "the operator's setup key is of no organisation, and makes new ones",
     "identity/logins.py": "whose login it is, before there is a caller",
     "identity/refused_logins.py": "a refusal is of nobody, or of the organisation whose token was shown",
+    "identity/sessions.py": "whose login it is, before there is a caller",
     "jobs/endpoints.py": "how many workers a queue could keep busy",
     "jobs/feed.py": "one reader for the streams of all, each of which is given what its sight shows",
     "retention/service.py": "the store is one: what is nobody's any more is asked of everybody's rows",

@@ -6,11 +6,16 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+import psycopg
 import pytest
 import torch
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
+from ringi.audit import service as audit
+from ringi.audit.generations import AuditOriginDiffers
+from ringi.audit.models import AuditStop
+from ringi.audit.schemas import AuditAction
 from ringi.db.session import transaction
 from ringi.events import outbox
 from ringi.events.models import OutboxMessage
@@ -20,9 +25,12 @@ from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
+from ringi.kit.actor import system_actor
+from ringi.settings import get_settings
 from ringi_workers import runtime
 from ringi_workers.following import JobSink
 from ringi_workers.workspace import Workspace
+from support.postgres import DatabaseUrls
 from support.this_worker import RESULT, asked, kept, seen, this_process
 from support.waiting import until
 
@@ -51,6 +59,57 @@ def test_a_domain_that_fails_unforeseen_ends_the_attempt(attempt: int, state: Jo
     assert (seen(job_id).state, seen(job_id).attempt, seen(job_id).result) == (state, attempt + 1, None)
     assert error_of(job_id)["code"] == "job_work_failed"
     assert "a defect of the domain" in error_of(job_id)["message"]
+
+
+def note_a_seal(session: Session, found: Job, _result: Any) -> None:
+    audit.record(session, system_actor("worker"), AuditAction.DATASET_VERSION_SEAL, object_type="dataset_version", object_id=found.id)
+
+
+def test_a_last_attempt_whose_result_is_refused_because_the_platform_is_read_only_waits_until_the_mode_ends(database: DatabaseUrls) -> None:
+    def stopped_meanwhile(*_: Any) -> Any:
+        with transaction() as session:
+            session.execute(insert(AuditStop).values(origin="o", code="log_shortened", message="項目が欠けている"))
+        return RESULT
+
+    runtime.job(JobKind.VALIDATE_DATASET, finish=note_a_seal)(stopped_meanwhile)
+    job_id = asked(attempt=4)
+    runtime.run(job_id)
+    assert (seen(job_id).state, seen(job_id).attempt, error_of(job_id)["code"]) == (JobState.QUEUED, 5, "audit_read_only")
+    runtime.job(JobKind.VALIDATE_DATASET, finish=note_a_seal)(worked)
+    with transaction() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(not_before=func.clock_timestamp()))
+    runtime.run(job_id)
+    assert (seen(job_id).state, seen(job_id).attempt) == (JobState.QUEUED, 5)
+    with psycopg.connect(database.owner_url.replace("+psycopg", "")) as owner:
+        owner.execute("UPDATE audit_stop SET ended_at = now()")
+    runtime.run(job_id)
+    assert (seen(job_id).state, seen(job_id).attempt) == (JobState.SUCCEEDED, 6)
+
+
+def test_a_worker_that_has_the_name_of_a_log_that_has_ended_loses_no_job_and_takes_none(
+    database: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = "ringi.example/監査/2"
+
+    def succeeded_meanwhile(*_: Any) -> Any:
+        with psycopg.connect(database.owner_url.replace("+psycopg", "")) as owner:
+            owner.execute("INSERT INTO audit_origin (generation, origin, vkey) VALUES (1, %s, 'v')", (other,))
+        return RESULT
+
+    runtime.job(JobKind.VALIDATE_DATASET, finish=note_a_seal)(succeeded_meanwhile)
+    job_id = asked(attempt=4)
+    runtime.run(job_id)
+    assert (seen(job_id).state, error_of(job_id)["code"]) == (JobState.QUEUED, "audit_origin_differs")
+    with transaction() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(not_before=func.clock_timestamp()))
+    with pytest.raises(AuditOriginDiffers):
+        runtime.run(job_id)
+    assert (seen(job_id).state, seen(job_id).attempt) == (JobState.QUEUED, 5)
+    monkeypatch.setenv("RINGI_AUDIT_ORIGIN", other)
+    get_settings.cache_clear()
+    runtime.job(JobKind.VALIDATE_DATASET, finish=note_a_seal)(worked)
+    runtime.run(job_id)
+    assert (seen(job_id).state, seen(job_id).attempt) == (JobState.SUCCEEDED, 6)
 
 
 def test_a_payload_that_this_worker_cannot_read_ends_the_attempt() -> None:

@@ -43,7 +43,7 @@ def names(run: Run, tenant: Tenant, *arguments: str, by: str = "name", user: str
 def test_every_verb_that_lists_has_the_options_of_lists() -> None:
     lists = {"adapters": {"list", "versions"}, "datasets": {"list", "versions"}, "bases": {"list", "revisions"}, "runs": {"list"}, "evaluations": {"list"},
              "jobs": {"list"}, "approvals": {"list"}, "channels": {"list", "history"}, "releases": {"list"}, "projects": {"list"}, "users": {"list"},
-             "roles": {"list"}, "tokens": {"list"}, "audit": {"events", "trail"}, "compat": {"show", "base"}}  # fmt: skip
+             "roles": {"list"}, "tokens": {"list"}, "sessions": {"list"}, "audit": {"events", "trail"}, "compat": {"show", "base"}}  # fmt: skip
     for group, verbs in lists.items():
         commands = load(group).commands
         assert verbs <= set(commands), group

@@ -21,7 +21,7 @@ from ringi.evaluation.lists import EVALUATIONS
 from ringi.events.lists import DELIVERIES, EVENTS, SUBSCRIPTIONS
 from ringi.events.schemas import CreateSubscription
 from ringi.gates.lists import GATES
-from ringi.identity.lists import MEMBERSHIPS, PROJECTS, TOKENS, USERS
+from ringi.identity.lists import MEMBERSHIPS, PROJECTS, SESSIONS, TOKENS, USERS
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.lists import JOBS
 from ringi.kit.digests import sha256_bytes
@@ -47,6 +47,7 @@ LISTS: dict[str, tuple[str, Listing]] = {
     "/jobs": ("aiko", JOBS),
     "/memberships": ("idun", MEMBERSHIPS),
     "/projects": ("aiko", PROJECTS),
+    "/sessions": ("idun", SESSIONS),
     "/tokens": ("idun", TOKENS),
     "/uploads/sessions": ("aiko", UPLOADS),
     "/users": ("idun", USERS),

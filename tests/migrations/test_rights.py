@@ -101,8 +101,8 @@ def test_every_table_can_be_read_and_all_but_the_logs_head_logins_and_the_revisi
     for table in metadata.tables:
         application.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(sql.Identifier(table)))
         (may_insert,) = application.execute("SELECT has_table_privilege(%s, 'INSERT')", (table,)).fetchone() or (None,)
-        # Whose login an access token is, what a witness said and that the platform stops: only the platform's own role says that.
-        assert may_insert is (table not in {"audit_head", "logins", "audit_cosignature", "audit_stop", "audit_origin"})
+        # Whose login an access token or a session is, what a witness said and that the platform stops: only the platform's own role says that.
+        assert may_insert is (table not in {"audit_head", "logins", "browser_sessions", "audit_cosignature", "audit_stop", "audit_origin"})
     with pytest.raises(errors.InsufficientPrivilege):
         application.execute("UPDATE alembic_version SET version_num = version_num")
 

@@ -18,6 +18,8 @@ NAMED = {
     "platform/ringi/embedded/supervise.py:_spawn": "`ringi status` shows since when a process runs",
     "platform/ringi/web/as_of.py:past": "a time to come has no past, and the answer says so",
     "platform/ringi/backup/take.py:_filled": "a backup says when it was taken",
+    "platform/ringi/cli/bearer.py:over_at": "a saved login says when its token ends; the server's refusal renews it as well",
+    "platform/ringi/cli/bearer.py:auth_flow": "whether that is soon: a jump renews a token too early, or the server's refusal renews it",
     "platform/ringi/cli/commands/members.py:list_roles": "`--ending-within 30` counts from now on the caller's machine",
     "platform/ringi/monitor/main.py:_write_metrics": "its figures say when it looked last",
     "platform/ringi/succession/__main__.py:propose": "a proposal says when it was made, beside what the database says",

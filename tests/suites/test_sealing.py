@@ -8,6 +8,7 @@ from ringi.kit.errors import RingiError
 from ringi.suites import sealing
 from ringi.suites.schemas import AddSuiteVersion
 from ringi.suites.sealing import Drafted, Sealed
+from ringi.suites.shipping import SHIPPED, Shipped, document_of
 
 CHOICES = ["返金", "配送", "その他"]
 
@@ -83,6 +84,8 @@ REFUSED: dict[str, tuple[str, AddSuiteVersion]] = {
     "a slice that is too small": ("suite_margin_unsupported", suite(slices={"language": "critical"}, slice_margin=0.02)),
     "an unknown scorer": ("suite_scorer_unknown", suite(task={"scorers": ["brilliance"]}, metric="brilliance")),
     "a scorer of something else": ("suite_scorer_unfit", suite(task={"scorers": ["exact"]}, metric="exact")),
+    "a parameter that is none": ("suite_scorer_parameters", suite(task={"scorers": [{"name": "accuracy", "parameters": {"x": 1}}]})),
+    "a mean that says nothing": ("suite_requirement_invalid", suite(task={"scorers": ["macro_f1"]}, metric="macro_f1")),
     "two scorers of one name": ("suite_scorer_unfit", suite(task={"scorers": ["accuracy", "accuracy"]})),
     "no reference": (
         "suite_no_reference",
@@ -109,6 +112,12 @@ def test_what_no_gate_could_use_is_refused_before_anything_runs(what: str) -> No
     assert refusal.value.code == code, str(refusal.value)
     assert refusal.value.next_step
     assert refusal.value.status == 400
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_suites_that_come_with_ringi_are_sealed_as_they_are(name: Shipped) -> None:
+    sealed = seal(AddSuiteVersion.model_validate(document_of(name)))
+    assert len(sealed.document.tasks) == len(sealed.facts)
 
 
 def test_two_tasks_of_one_name_are_refused() -> None:

@@ -163,6 +163,21 @@ def test_a_sweep_of_nothing_and_of_what_is_not_there_is_refused(ground: Ground, 
             asked(ground, quality, *versions)
 
 
+def test_generated_answers_are_scored_by_the_catalogues_scorers(ground: Ground) -> None:
+    items = [
+        {"id": f"q{number}", "prompt": row["prompt"], "references": [row["completion"]]} for number, row in enumerate(tiny_rows(24, seed=8))
+    ]
+    scorers = ["token_f1", {"name": "regex", "label": "棚", "parameters": {"pattern": "shelf|棚"}}]
+    task = {"name": "応答", "answering": "generate", "scorers": scorers, "items": items, "decoding": {"max_new_tokens": 16}}
+    wanted = {"task": "応答", "metric": "棚", "tier": "supporting", "margin": 0.3}
+    (one,) = measured(ground, sealed(ground.platform, {"tasks": [task], "requirements": [wanted]}), f"{ADAPTER}:v1")
+    figures = (one.summary or {})["応答"].metrics
+    assert {name: (found.n, found.scored) for name, found in figures.items()} == {"token_f1": (24, 24), "棚": (24, 24)}
+    # What it learnt in training.
+    assert (figures["token_f1"].mean or 0) > 0.3
+    assert ((one.operations or {})["応答"]["tokens_per_s"] or 0) > 0
+
+
 @pytest.fixture
 def long_suite(ground: Ground) -> SuiteVersionOut:
     """An arm takes some seconds, so that something can happen in the middle."""

@@ -1,7 +1,8 @@
 """An OpenID Connect provider of the tests, a process of its own: `python identity_provider.py PORT`.
 
-It publishes its discovery document and its keys, and signs what it is asked to sign, also what no honest provider would. `POST /rotate`
-replaces its key; `POST /sign` takes {"header": {...}, "claims": {...}, "key": "published" or "own"}.
+It publishes its discovery document and its keys, logs people in (provider_logins.py), and signs what it is asked to sign, also what no honest
+provider would. `POST /rotate` replaces its key; `POST /sign` takes {"header": {...}, "claims": {...}, "key": "published" or "own"};
+`POST /person` says who sits in front of it.
 """
 
 import json
@@ -16,6 +17,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
 import httpx
@@ -23,10 +25,12 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
 from support.hub_client import free_port
+from support.provider_logins import AUDIENCE, CLI_CLIENT, PERSON, WEB_CLIENT, WEB_SECRET, Logins, Said
 from support.waiting import until
 
+__all__ = ["AUDIENCE", "CLI_CLIENT", "WEB_CLIENT", "WEB_SECRET", "IdentityProvider", "identity_provider"]
 TESTS = Path(__file__).parents[1]
-AUDIENCE = "https://ringi.example.test/api"
+FORMS = {"/token", "/device", "/revoke"}
 
 
 class _Provider(ThreadingHTTPServer):
@@ -36,6 +40,7 @@ class _Provider(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Answers)
         self.issuer, self.published = f"http://127.0.0.1:{port}", ECKey.generate_key("P-256", {"kid": "first"})
         self.own, self.reads = ECKey.generate_key("P-256", {"kid": "first"}), 0
+        self.logins = Logins(self.issuer, lambda name: self.published if name == "published" else self.own)
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -43,18 +48,33 @@ class _Answers(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:  # the library's name
         if self.path == "/.well-known/openid-configuration":
-            self._json({"issuer": self.server.issuer, "jwks_uri": f"{self.server.issuer}/keys"})
+            self._json({"issuer": self.server.issuer, "jwks_uri": f"{self.server.issuer}/keys", **self.server.logins.metadata()})
         elif self.path == "/keys":
             self.server.reads += 1
             self._json(KeySet([self.server.published]).as_dict(private=False))
         elif self.path == "/reads":
             self._json({"reads": self.server.reads})
+        elif self.path == "/logins":
+            logins = self.server.logins
+            self._json({"asked": logins.asked, "refreshed": logins.refreshed, "ended": len(logins.ended)})
+        elif self.path.startswith("/authorize?"):
+            self.send_response(HTTPStatus.FOUND)
+            self.send_header("Location", self.server.logins.authorize(dict(parse_qsl(urlsplit(self.path).query))))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
 
     def do_POST(self) -> None:  # the library's name
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path == "/rotate":
+        sent = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path in FORMS:
+            self._form(dict(parse_qsl(sent.decode())))
+            return
+        asked = json.loads(sent)
+        if self.path == "/person":
+            self.server.logins.person = PERSON | asked
+            self._json({})
+        elif self.path == "/rotate":
             self.server.published = ECKey.generate_key("P-256", {"kid": asked["kid"]})
             self._json({})
         else:
@@ -62,9 +82,22 @@ class _Answers(BaseHTTPRequestHandler):
             header = {"alg": "ES256", "typ": "at+jwt", "kid": key.kid} | asked["header"]
             self._json({"token": jwt.encode(header, asked["claims"], key)})
 
-    def _json(self, document: Any) -> None:
+    def _form(self, form: dict[str, str]) -> None:
+        logins = self.server.logins
+        try:
+            match self.path:
+                case "/token":
+                    self._json(logins.token(form, self.headers.get("Authorization")))
+                case "/device":
+                    self._json(logins.device(form))
+                case _:
+                    self._json(logins.revoke(form))
+        except Said as error:
+            self._json({"error": str(error), "error_description": "理由は error のとおり"}, HTTPStatus.BAD_REQUEST)
+
+    def _json(self, document: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
         body = json.dumps(document).encode()
-        self.send_response(HTTPStatus.OK)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -90,6 +123,14 @@ class IdentityProvider:
         kept = {name: value for name, value in said.items() if value is not None}
         asked = {"header": header or {}, "claims": kept, "key": key}
         return str(httpx.post(f"{self.issuer}/sign", json=asked).raise_for_status().json()["token"])
+
+    def sits(self, subject: str, **person: Any) -> None:
+        """From now on `subject` sits in front of it, and it does wrong what is said."""
+        httpx.post(f"{self.issuer}/person", json={"subject": subject, **person}).raise_for_status()
+
+    def logins(self) -> dict[str, Any]:
+        """What was asked last, how often it renewed, and how many logins were ended."""
+        return dict(httpx.get(f"{self.issuer}/logins").json())
 
     def rotate(self, kid: str) -> None:
         """Publish another key in the place of the present one."""

@@ -136,14 +136,24 @@ def start_api(processes: Processes, name: str = "api", **extra: str) -> None:
     port = processes.server.rpartition(":")[2]
     process = processes.start(name, "uvicorn", "ringi.api.app:app", "--host", "127.0.0.1", "--port", port, "--no-access-log", **extra)
 
+    said = "nothing"
+
     def ready() -> bool:
+        nonlocal said
         assert process.poll() is None, processes.log_of(name)
         try:
-            return httpx.get(f"{processes.server}/readyz").status_code == 200
-        except httpx.TransportError:
+            answer = httpx.get(f"{processes.server}/readyz")
+        except httpx.TransportError as error:
+            said = repr(error)
             return False
+        said = f"{answer.status_code} {answer.text}"
+        return answer.status_code == 200
 
-    until(ready, timeout_s=120)
+    try:
+        until(ready, timeout_s=120)
+    except AssertionError:
+        print(f"{name} is not ready; it said {said}, and its log ends with {processes.log_of(name)[-4000:]}")
+        raise
 
 
 def started(folder: Path, urls: DatabaseUrls, broker_url: str) -> Processes:

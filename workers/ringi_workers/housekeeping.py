@@ -13,7 +13,7 @@ from ringi.audit.read_only import open_stop
 from ringi.db.session import transaction
 from ringi.events import outbox
 from ringi.fleet import service as fleet
-from ringi.identity import logins
+from ringi.identity import logins, sessions
 from ringi.jobs import log as job_log
 from ringi.jobs import service as jobs
 from ringi.kit.errors import RingiError
@@ -48,6 +48,7 @@ class Housekeeping:
         self._log_looked_at = purged.reached
         with transaction() as session:
             logins.purge(session)
+            sessions.purge(session)
             fleet.purge(session, silent_for=WORKERS_REMEMBERED)
 
 

@@ -108,7 +108,7 @@ def run(stop: Stop, settings: Settings) -> None:
             problems.report(error.code, str(error))
         except (SQLAlchemyError, OSError) as error:
             reason = error.orig if isinstance(error, DBAPIError) else error
-            away = isinstance(error, OperationalError | PoolTimeout | OSError)
+            away = isinstance(error, OperationalError | PoolTimeout)
             problems.report("database_unavailable" if away else "sequencer_failed", " ".join(str(reason).split()))
             get_engine().dispose()
         if time.monotonic() - began > LAST_BACKOFF_S:

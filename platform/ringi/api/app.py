@@ -30,7 +30,9 @@ from ringi.gates.endpoints import router as gates
 from ringi.hub.endpoints import router as hub
 from ringi.identity.denials import note_refusal
 from ringi.identity.endpoints import router as identity
+from ringi.identity.login_endpoints import router as login
 from ringi.identity.provider import get_provider
+from ringi.identity.session_endpoints import router as sessions
 from ringi.jobs.endpoints import router as jobs
 from ringi.jobs.stream import ended_by_signals
 from ringi.measurements.endpoints import router as measurements
@@ -54,6 +56,7 @@ API_PREFIX = "/api/v1"
 STREAMED = re.compile(f"{API_PREFIX}/uploads(/sessions/[^/]+)?")
 ROUTERS: tuple[APIRouter, ...] = (
     identity,
+    sessions,
     uploads,
     fleet,
     upload_sessions,
@@ -113,6 +116,7 @@ def create_app() -> FastAPI:
         app.include_router(router, prefix=API_PREFIX)
     app.include_router(health)
     app.include_router(metrics)
+    app.include_router(login)
     app.include_router(hub, prefix="/hf")
     describe(app)
     return app

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
+from sqlalchemy.orm import Session
 
 from ringi.api.audit import Auditor, entries_out
 from ringi.api.audit_parts import BadTime, read_bound
@@ -66,7 +67,11 @@ def log_checkpoint(session: SessionDep, actor: LogReader) -> PlainTextResponse:
 
     The monitor gets the newest signed one, with the cosignatures that it has: it compares rows of now, and cannot wait for a witness.
     """
-    shown = newest_signed(session) if actor.kind is ActorKind.SYSTEM else published(session)
+    return _shown(session, actor, None)
+
+
+def _shown(session: Session, actor: Actor, number: int | None) -> PlainTextResponse:
+    shown = newest_signed(session, number) if actor.kind is ActorKind.SYSTEM else published(session, number)
     return PlainTextResponse(shown.note, headers=FRESH)
 
 
@@ -80,6 +85,8 @@ def log_tile(session: SessionDep, actor: LogReader, path: Annotated[str, Path(ma
 
 
 def _tile(session: SessionDep, actor: Actor, path: str, number: int | None) -> Response:
+    if number is not None:
+        generations.must_exist(session, number)
     tile = parse_tile(path)
     if tile is None or tile.leaves > newest_signed(session, number).checkpoint.size:
         raise NotFound("tile", path)
@@ -105,9 +112,10 @@ Number = Annotated[int, Path(ge=1, le=32767, description="Of a log, as /audit/lo
 
 
 @router.get("/audit/logs/{number}/checkpoint", response_class=PlainTextResponse)
-def ended_checkpoint(session: SessionDep, actor: LogReader, number: Number) -> PlainTextResponse:  # noqa: ARG001  # the declared permission
+def ended_checkpoint(session: SessionDep, actor: LogReader, number: Number) -> PlainTextResponse:
     """The newest checkpoint of one of the logs, as /audit/log/checkpoint has it of the one that grows."""
-    return PlainTextResponse(published(session, number).note, headers=FRESH)
+    generations.must_exist(session, number)
+    return _shown(session, actor, number)
 
 
 @router.get("/audit/logs/{number}/tile/{path:path}", response_class=Bytes)

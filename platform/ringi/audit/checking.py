@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import select, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
@@ -17,7 +17,8 @@ from ringi.audit.export import RecordRow
 from ringi.audit.generations import GROWING
 from ringi.audit.models import AuditEvent, AuditLeaf, AuditNode
 from ringi.audit.reading import root_at
-from ringi.audit.ringi_verify import Checkpoint, Frontier
+from ringi.audit.replaying import EntryDiffers, replayed
+from ringi.audit.ringi_verify import Checkpoint
 from ringi.audit.sequence import AuditHeadInvalid, read_head
 from ringi.kit.digests import sha256_json
 
@@ -60,18 +61,13 @@ def replay(session: Session, known: Iterable[Known]) -> Finding | None:
     """Recompute every leaf from its entry's bytes, every node, and every known root. `session` must be fresh: it reads one snapshot."""
     session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
     roots = {one.checkpoint.size: one for one in known if one.checkpoint.size}
-    streamed = {"yield_per": _ROWS}
-    with session.execute(_LEAVES, execution_options=streamed) as leaves, session.execute(_NODES, execution_options=streamed) as nodes:
-        return _replayed(session, iter(leaves), iter(nodes), roots)
+    with session.execute(_NODES, execution_options={"yield_per": _ROWS}) as nodes:
+        try:
+            return _replayed(session, iter(nodes), roots)
+        except EntryDiffers as entry:
+            return _differs(session, entry)
 
 
-# Hashed by the database: the bytes stay there. `leaf_hash` of the event is not asked: whoever changes a body changes it too.
-_LEAVES = (
-    select(AuditLeaf.leaf_index, AuditLeaf.leaf_hash, func.sha256(func.decode("00", "hex").op("||")(AuditEvent.body)).label("found"))
-    .outerjoin(AuditEvent, AuditEvent.id == AuditLeaf.event_id)
-    .where(AuditLeaf.generation == GROWING)
-    .order_by(AuditLeaf.leaf_index)
-)
 # In the order in which appending completes them.
 _COMPLETED_AT = (AuditNode.idx + 1).op("<<")(AuditNode.level)
 _NODES = (
@@ -79,35 +75,34 @@ _NODES = (
 )
 
 
-def _replayed(session: Session, leaves: Iterator[Any], nodes: Iterator[Any], roots: dict[int, Known]) -> Finding | None:
-    frontier, left = Frontier(), max(roots, default=0)
-    for place, leaf in enumerate(leaves):
-        if leaf.leaf_index != place:
-            return Finding("entry_missing", f"Entry {place} is missing.")
-        if leaf.found != leaf.leaf_hash:
-            return _changed(session, place, leaf.found)
-        for node in frontier.append(leaf.leaf_hash):
+def _replayed(session: Session, nodes: Iterator[Any], roots: dict[int, Known]) -> Finding | None:
+    size, left = 0, max(roots, default=0)
+    for frontier, completed in replayed(session, None):
+        size = frontier.size
+        for node in completed:
             stored = next(nodes, None)
             if stored is None or tuple(stored) != (node.level, node.place, node.hash):
                 first, last = node.place << node.level, ((node.place + 1) << node.level) - 1
                 return Finding("subtree_changed", f"The entries {first} to {last} are not those over which their hash was stored.")
-        one = roots.get(frontier.size)
+        one = roots.get(size)
         if one is not None and frontier.root() != one.checkpoint.root:
-            return Finding("root_not_signed", f"The first {frontier.size} entries are not those that were signed; {one.where} shows it.")
-    if frontier.size < left:
-        return Finding("log_shortened", f"The log has {frontier.size} entries; {roots[left].where} shows a signed checkpoint of {left}.")
-    if read_head(session).size != frontier.size:
-        return Finding("entry_missing", f"The log's head counts {read_head(session).size} entries; there are {frontier.size}.")
+            return Finding("root_not_signed", f"The first {size} entries are not those that were signed; {one.where} shows it.")
+    if size < left:
+        return Finding("log_shortened", f"The log has {size} entries; {roots[left].where} shows a signed checkpoint of {left}.")
+    if read_head(session).size != size:
+        return Finding("entry_missing", f"The log's head counts {read_head(session).size} entries; there are {size}.")
     return None
 
 
-def _changed(session: Session, place: int, found: bytes | None) -> Finding:
-    if found is None:
-        return Finding("entry_missing", f"Entry {place} has a place in the log and no event: it was deleted.")
-    elsewhere = session.scalar(select(AuditLeaf.leaf_index).where(AuditLeaf.leaf_hash == found).limit(1))
+def _differs(session: Session, entry: EntryDiffers) -> Finding:
+    if not entry.has_leaf:
+        return Finding("entry_missing", f"Entry {entry.place} is missing.")
+    if entry.found is None:
+        return Finding("entry_missing", f"Entry {entry.place} has a place in the log and no event: it was deleted.")
+    elsewhere = session.scalar(select(AuditLeaf.leaf_index).where(AuditLeaf.leaf_hash == entry.found).limit(1))
     if elsewhere is not None:
-        return Finding("entry_out_of_place", f"In the place of entry {place} stands entry {elsewhere}.")
-    return Finding("entry_changed", f"The bytes of entry {place} are not those that were logged.")
+        return Finding("entry_out_of_place", f"In the place of entry {entry.place} stands entry {elsewhere}.")
+    return Finding("entry_changed", f"The bytes of entry {entry.place} are not those that were logged.")
 
 
 def compare_records(session: Session, rows: Iterable[RecordRow], types: Collection[str]) -> Iterator[Finding]:

@@ -41,8 +41,8 @@ ANCHORING_APPEND_ONLY, STOPS = "audit_cosignature", "audit_stop"
 PLATFORM_ROLE = "ringi_platform"
 # What `audit_stop` lets through all the same, by an action's last word: whoever stops something must not be stopped (governance A3.11), and what
 # was read, refused (also by its outcome) or failed changes nothing. No action is a hold yet. `log.` is the log's own life: stopping it, its keys,
-# and going on.
-LET_THROUGH = r"^log\.|\.(revoke|hold|disable|cordon|cancel|deny|refuse|fail|download|export)$"
+# and going on. `session.` is a browser's login and logout: whoever looks, or stops something, must come in (since revision 0022).
+LET_THROUGH = r"^(log|session)\.|\.(revoke|hold|disable|cordon|cancel|deny|refuse|fail|download|export)$"
 # SQLSTATE of the refusal; class RG is nobody's.
 READ_ONLY_STATE = "RG001"
 READ_ONLY_FUNCTION = f"""
@@ -60,6 +60,8 @@ BEGIN
 END
 $$
 """  # noqa: S608  # of constants of this file
+# As it was before revision 0022.
+READ_ONLY_FUNCTION_WITHOUT_SESSIONS = READ_ONLY_FUNCTION.replace("^(log|session)", "^log")
 
 
 def _triggers(table: str) -> list[str]:
@@ -181,3 +183,31 @@ def remove_origins(execute: Callable[[str], object], *, role: str = APPLICATION_
     execute(f"GRANT UPDATE ON audit_head TO {role}")
     for suffix in ("change", "truncate"):
         execute(f"DROP TRIGGER IF EXISTS {ORIGINS}_no_{suffix} ON {ORIGINS}")
+
+
+# What the triggers above look at is the state of now only in a transaction without a snapshot of its own; revision 0023.
+SNAPSHOT_FUNCTION = """
+CREATE OR REPLACE FUNCTION ringi_audit_snapshot() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_transaction_state',
+            MESSAGE = 'an audit event is written READ COMMITTED: an older snapshot shows neither that its log has ended nor that the platform is read-only';
+    END IF;
+    RETURN NULL;
+END
+$$
+"""
+
+
+def install_snapshot(execute: Callable[[str], object]) -> None:
+    """After `install_origins`: no event is written by a transaction that still sees the log that has ended."""
+    execute(SNAPSHOT_FUNCTION)
+    execute("CREATE TRIGGER audit_event_snapshot BEFORE INSERT ON audit_event FOR EACH STATEMENT EXECUTE FUNCTION ringi_audit_snapshot()")
+    execute("ALTER TABLE audit_event ENABLE ALWAYS TRIGGER audit_event_snapshot")
+
+
+def remove_snapshot(execute: Callable[[str], object]) -> None:
+    """Undo `install_snapshot`."""
+    execute("DROP TRIGGER IF EXISTS audit_event_snapshot ON audit_event")
+    execute("DROP FUNCTION IF EXISTS ringi_audit_snapshot()")

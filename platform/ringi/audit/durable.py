@@ -37,6 +37,12 @@ def write_once(path: Path, data: bytes, *, mode: int) -> None:
     sync_folder(path.parent)
 
 
+def remove_durably(path: Path) -> None:
+    """Gone once this returns, also after the machine stops; nothing where it is not there."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Put the folder's own entries on disk."""
     descriptor = os.open(folder, os.O_RDONLY)

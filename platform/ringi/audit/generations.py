@@ -62,3 +62,9 @@ def log_named(session: Session, origin: str) -> Log:
         if one.origin == origin:
             return one
     raise NotFound("audit log", origin)
+
+
+def must_exist(session: Session, generation: int) -> None:
+    """Raises NotFound for a number that no log of this database has."""
+    if generation > session.scalars(select(AuditHead.generation)).one():
+        raise NotFound("audit log", generation)

@@ -10,15 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, func, select
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ringi.audit import service as audit
 from ringi.audit import stops
+from ringi.audit.durable import remove_durably
+from ringi.audit.models import AuditEvent
 from ringi.audit.note import Signer
-from ringi.audit.ringi_verify import NoteInvalid, open_note
+from ringi.audit.ringi_verify import NoteInvalid, Refused, open_note
 from ringi.audit.schemas import AuditAction
-from ringi.audit.signing import CheckpointFile, load_signers, store_signers
+from ringi.audit.signing import CheckpointFile, load_or_create_signers, load_signers, store_signers
 from ringi.audit.witnesses import load_witnesses
 from ringi.db.session import transaction, work_for_all
 from ringi.kit.actor import system_actor
@@ -26,6 +29,11 @@ from ringi.kit.errors import Conflict, RingiError
 from ringi.settings import Settings, get_settings
 
 _LONGEST_REASON = 1000
+# What a program of the operator tells as one document, and does not crash with.
+FAILURES = (RingiError, Refused, SQLAlchemyError, OSError)
+_AGAIN = "The database holds all of it or nothing: run the same command again, which ends what was cut off."
+# Whoever replaces a key; two who do it at once are told apart by the entry that the first has made.
+_KEYS_LOCK = 0x72696E67_00000003
 
 
 class OwnerNeeded(RingiError):
@@ -54,17 +62,28 @@ def _keys(settings: Settings) -> tuple[Path, tuple[Signer, ...]]:
     return path, signers
 
 
+def being_added(path: Path) -> Path:
+    """Where a key lies that the log may not know of yet."""
+    return path.with_name(f"{path.name}.added")
+
+
 def rotate_key(settings: Settings) -> dict[str, Any]:
-    """Add a key: from now on both sign. Raises KeyRotation while another one is being replaced."""
+    """Add a key: from now on both sign. Raises KeyRotation while another one is being replaced.
+
+    The key lies beside the file until the log knows of it, so that none ever signs of which it does not; cut off anywhere, the same again ends it.
+    """
     path, signers = _keys(settings)
-    if len(signers) > 1:
+    aside = being_added(path)
+    if len(signers) > 1 and not aside.exists():
         raise KeyRotation("Two keys sign already.", next_step="End that first: ringi audit rotate-key --finish.")
-    new = Signer.generate(settings.audit_origin)
-    with transaction() as session:
-        _record(session, AuditAction.LOG_KEY_ADDED, new, {})
-        # In the transaction, so that the log knows of every key that ever signs.
+    new = load_or_create_signers(aside, settings.audit_origin)[0]
+    if new not in signers:
+        with transaction() as session:
+            _record(session, AuditAction.LOG_KEY_ADDED, new, {})
         store_signers(path, [new, *signers])
-    return {"state": "overlap", "trust": [f"log {signers[0].verifier}", f"log {new.verifier}"]}
+    remove_durably(aside)
+    old = next(one for one in signers if one != new)
+    return {"state": "overlap", "trust": [f"log {old.verifier}", f"log {new.verifier}"]}
 
 
 def finish_rotation(settings: Settings) -> dict[str, Any]:
@@ -72,6 +91,7 @@ def finish_rotation(settings: Settings) -> dict[str, Any]:
     path, signers = _keys(settings)
     if len(signers) == 1:
         raise KeyRotation("One key signs; none is being replaced.", next_step="Begin: ringi audit rotate-key.")
+    remove_durably(being_added(path))
     new, *retired = signers
     last_signed = CheckpointFile(settings.audit_checkpoint_path)
     last, note = last_signed.load(*(one.verifier for one in signers)), last_signed.read() or b""
@@ -80,10 +100,11 @@ def finish_rotation(settings: Settings) -> dict[str, Any]:
             "The new key has signed nothing yet.", next_step="Let the sequencer run; the entry about the key is signed by both."
         )
     _known_to_witnesses(settings, new)
+    # What both keys sign between the two steps is as good: the new key's signature counts beyond the size that is told.
     with transaction() as session:
         for one in retired:
             _record(session, AuditAction.LOG_KEY_RETIRED, one, {"last_size": last.size})
-        store_signers(path, [new])
+    store_signers(path, [new])
     lines = [line for one in retired for line in (f"log {one.verifier}", f"#sizes 0-{last.size}")]
     return {"state": "finished", "trust": [*lines, f"log {new.verifier}"]}
 
@@ -107,12 +128,14 @@ def _known_to_witnesses(settings: Settings, new: Signer) -> None:
         )
 
 
-def _record(session: Session, action: AuditAction, signer: Signer, details: dict[str, str | int]) -> None:
+def _record(session: Session, action: AuditAction, signer: Signer, told: dict[str, str | int]) -> None:
+    """Once: whoever repeats a step that was cut off finds its entry."""
     key = signer.verifier
-    audit.record(
-        session, system_actor("operator"), action, object_type="audit_log", object_id=key.name,
-        details={"key_id": key.id.hex(), "public_key": key.public_key.hex(), **details},
-    )  # fmt: skip
+    details = {"key_id": key.id.hex(), "public_key": key.public_key.hex(), **told}
+    session.execute(select(func.pg_advisory_xact_lock(_KEYS_LOCK)))
+    said = session.scalars(select(AuditEvent).where(AuditEvent.action == action.value, AuditEvent.object_id == key.name))
+    if details not in [audit.read_event(one).details for one in said]:
+        audit.record(session, system_actor("operator"), action, object_type="audit_log", object_id=key.name, details=details)
 
 
 def resume(settings: Settings, reason: str) -> dict[str, Any]:
@@ -126,6 +149,21 @@ def resume(settings: Settings, reason: str) -> dict[str, Any]:
     finally:
         engine.dispose()
     return {"state": "resumed", "ended": ended}
+
+
+def refusal_of(error: Exception) -> dict[str, str]:
+    """What a program of the operator says of one of FAILURES on standard error."""
+    if isinstance(error, RingiError | Refused):
+        return {"code": error.code, "message": error.message, "next_step": error.next_step}
+    if isinstance(error, OSError):
+        return {
+            "code": "file_unusable",
+            "message": f"A file cannot be used: {error}.",
+            "next_step": f"Check its path and its rights. {_AGAIN}",
+        }
+    reason = " ".join(str(getattr(error, "orig", None) or error).split())[:500]
+    code = "database_unavailable" if isinstance(error, OperationalError) else "database_refused"
+    return {"code": code, "message": f"The database did not do it: {reason}", "next_step": f"Look at the database. {_AGAIN}"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -142,8 +180,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             done = resume(settings, given.reason.strip()[:_LONGEST_REASON])
         else:
             done = finish_rotation(settings) if given.finish else rotate_key(settings)
-    except RingiError as error:
-        sys.stderr.write(json.dumps({"code": error.code, "message": error.message, "next_step": error.next_step}) + "\n")
+    except FAILURES as error:
+        sys.stderr.write(json.dumps(refusal_of(error)) + "\n")
         return 1
     sys.stdout.write(json.dumps(done) + "\n")
     return 0

@@ -81,13 +81,14 @@ def deployment_key() -> bytes:
     return key
 
 
-def _derived(purpose: str) -> bytes:
+def derived(purpose: str) -> bytes:
+    """A key of 32 bytes for one purpose, from the deployment's."""
     return hmac.digest(deployment_key(), purpose.encode(), "sha256")
 
 
 def subject_seal(issuer: str, subject: str) -> str:
     """HMAC-SHA-256, in hex, of who a person is at an identity provider: tells a person that comes back without saying who it was."""
-    return hmac.digest(_derived("ringi/subject-seal/1"), f"{issuer}\n{subject}".encode(), "sha256").hex()
+    return hmac.digest(derived("ringi/subject-seal/1"), f"{issuer}\n{subject}".encode(), "sha256").hex()
 
 
 def _encrypt(key: bytes, text: bytes, about: str) -> bytes:
@@ -111,7 +112,7 @@ def _about_text(event_id: UUID) -> str:
 
 
 def _unwrap(person: UUID, wrapped: bytes) -> bytes:
-    return _decrypt(_derived("ringi/person-key-wrap/1"), wrapped, _about_key(person))
+    return _decrypt(derived("ringi/person-key-wrap/1"), wrapped, _about_key(person))
 
 
 def _key_to_write(session: Session, person: UUID, organization_id: UUID) -> bytes:
@@ -120,7 +121,7 @@ def _key_to_write(session: Session, person: UUID, organization_id: UUID) -> byte
     held = select(AuditPersonKey.wrapped).where(AuditPersonKey.person_id == person).with_for_update(read=True)
     row = session.execute(held).one_or_none()
     if row is None:
-        wrapped = _encrypt(_derived("ringi/person-key-wrap/1"), secrets.token_bytes(KEY_BYTES), _about_key(person))
+        wrapped = _encrypt(derived("ringi/person-key-wrap/1"), secrets.token_bytes(KEY_BYTES), _about_key(person))
         new = insert(AuditPersonKey).values(person_id=person, organization_id=organization_id, wrapped=wrapped)
         session.execute(new.on_conflict_do_nothing())
         row = session.execute(held).one()

@@ -702,9 +702,9 @@ def read_opening(entry: bytes, policy: Policy) -> Opening:
         event = json.loads(entry)
         details = dict(event["details"])
         carried, lines = details.pop("carried"), [str(details.pop(name)) for name in APPROVALS]
+        text = statement_text(details)
     except (ValueError, KeyError, TypeError) as error:
         raise OpeningInvalid("The entry does not hold a statement and its approvals.") from error
-    text = statement_text(details)
     fields = parse_statement(text)
     if type(carried) is not int or carried < 0 or event["origin"] != fields["new_origin"]:
         raise OpeningInvalid("The statement is for another log.")
@@ -1517,10 +1517,9 @@ def _is_bundle(path: Path) -> bool:
 def _older_checkpoint(against: Path, policy: Policy, checkpoint: Checkpoint, report: VerifyReport) -> Checkpoint | None:
     """Step 6: the checkpoint of an older export, or one kept alone. Its log must have signed it; its witnesses may still have been missing."""
     try:
-        if _is_bundle(against):
-            older = policy.open(BundleFile(against).read("checkpoint", MAX_NOTE_BYTES), cosigned=False).checkpoint
-        else:
-            older = policy.open(against.read_bytes(), cosigned=False).checkpoint
+        note = BundleFile(against).read("checkpoint", MAX_NOTE_BYTES) if _is_bundle(against) else against.read_bytes()
+        origin = Checkpoint.parse(parse_note(note)[0]).origin
+        older = (policy if origin == checkpoint.origin else _of_ended(policy, origin)).open(note, cosigned=False).checkpoint
     except (BundleInvalid, NoteInvalid, OSError) as error:
         code = "older_bundle_invalid" if isinstance(error, BundleInvalid) else "older_checkpoint_invalid"
         report.add(code, f"What it was to be compared with proves nothing: {getattr(error, 'message', error)}")
@@ -1528,6 +1527,13 @@ def _older_checkpoint(against: Path, policy: Policy, checkpoint: Checkpoint, rep
     if older.origin == checkpoint.origin and older.size > checkpoint.size:
         report.add("log_shortened", f"The older log has {older.size} entries, this one {checkpoint.size}.", index=checkpoint.size)
     return older
+
+
+def _of_ended(policy: Policy, origin: str) -> Policy:
+    """The policy without the last bound of a log that has ended: the bound is what the one that follows it says, and so what is to be checked."""
+    last = max((log.last for log in policy.logs if log.key.name == origin), default=_LATEST)
+    logs = [log._replace(last=_LATEST) if (log.key.name, log.last) == (origin, last) else log for log in policy.logs]
+    return replace(policy, logs=tuple(logs), quorum=None)
 
 
 def _compare_predecessor(checkpoint: Checkpoint, older: Checkpoint, against: Path, policy: Policy, report: VerifyReport) -> None:
@@ -1542,7 +1548,7 @@ def _compare_predecessor(checkpoint: Checkpoint, older: Checkpoint, against: Pat
         report.add("loss_understated", message, index=0)
     compared = [(one.size, one.root) for one in (opened.held, opened.last)]
     if _is_bundle(against):
-        before = verify_bundle(against, replace(policy, quorum=None))
+        before = verify_bundle(against, _of_ended(policy, older.origin))
         if not before.ok:
             report.add("older_bundle_invalid", f"The older export has {before.problem_count} problems of its own; it proves nothing.")
             return

@@ -32,6 +32,8 @@ class AuditAction(StrEnum):
     TOKEN_ISSUE = "token.issue"  # noqa: S105  # an action's name, not a secret
     TOKEN_REVOKE = "token.revoke"  # noqa: S105  # an action's name, not a secret
     TOKEN_LIMIT = "token.limit"  # noqa: S105  # an action's name, not a secret
+    SESSION_BEGIN = "session.begin"
+    SESSION_END = "session.end"
     QUOTA_SET = "quota.set"
     UPLOAD_STORE = "upload.store"
     UPLOAD_OPEN = "upload.open"

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from ringi.audit.durable import write_durably
 from ringi.audit.generations import GROWING, must_be
+from ringi.audit.keys import KeyUnusable, read_signers
 from ringi.audit.merkle import consistency_proof
 from ringi.audit.models import AuditCheckpoint
 from ringi.audit.note import Signer, sign_checkpoint
@@ -49,15 +50,9 @@ def load_signers(path: Path, origin: str) -> tuple[Signer, ...]:
     They must be for `origin` and readable by their owner alone; raises AuditKeyUnusable.
     """
     try:
-        mode, text = path.stat().st_mode & 0o777, path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise AuditKeyUnusable(f"The audit key cannot be read: {error}.", next_step="Set RINGI_AUDIT_KEY_FILE.") from error
-    if mode & 0o077:
-        raise AuditKeyUnusable(f"The audit key's mode is {mode:o}: others can read it.", next_step="Set it to 600 and consider a new key.")
-    try:
-        signers = tuple(Signer.parse(line) for line in text.removesuffix("\n").split("\n"))
-    except NoteInvalid as error:
-        raise AuditKeyUnusable(f"The audit key is malformed: {error.message}", next_step="Restore the key file.") from error
+        signers = read_signers(path, "The audit key")
+    except KeyUnusable as error:
+        raise AuditKeyUnusable(error.message, next_step=f"{error.next_step} RINGI_AUDIT_KEY_FILE names it.") from error
     for signer in signers:
         if signer.name != origin:
             raise AuditKeyUnusable(f"The audit key is for '{signer.name}', the log is '{origin}'.", next_step="Correct RINGI_AUDIT_ORIGIN.")
@@ -81,6 +76,12 @@ def load_or_create_signers(path: Path, origin: str) -> tuple[Signer, ...]:
 def open_signed(note: bytes, keys: Iterable[VerifierKey]) -> Checkpoint:
     """The checkpoint of a note that one of `keys` signed; raises NoteInvalid."""
     return Policy(tuple(LogKey(key) for key in keys)).open(note).checkpoint
+
+
+class LastCheckpointNotWritten(RingiError):
+    """The file with the last signed checkpoint cannot be written, so nothing is signed: a full disk, a folder without rights."""
+
+    code, status, retryable = "audit_last_checkpoint_not_written", 500, True
 
 
 class KeyFile:
@@ -134,8 +135,14 @@ class CheckpointFile:
             ) from error
 
     def store(self, note: bytes) -> None:
-        """Replace it atomically; returns once it is on disk."""
-        write_durably(self.path, note, mode=0o644, replace=True)
+        """Replace it atomically; returns once it is on disk. Raises LastCheckpointNotWritten."""
+        try:
+            write_durably(self.path, note, mode=0o644, replace=True)
+        except OSError as error:
+            raise LastCheckpointNotWritten(
+                f"The last signed checkpoint cannot be written: {error}.",
+                next_step="Make room, or give the signer rights on RINGI_AUDIT_CHECKPOINT_DIR. Signing goes on by itself then.",
+            ) from error
 
 
 def _check_extends(session: Session, last: Checkpoint, size: int, root: bytes) -> None:
@@ -166,7 +173,7 @@ def sign_head(session: Session, signer: Signer, last_signed: CheckpointFile, *, 
     `also` are the older keys that sign beside it while a key is being replaced.
 
     The file is on disk before the row is committed, so after a crash in between the row is written from the file. Raises
-    AuditLogInconsistent, LastCheckpointUnusable or AuditOriginDiffers, at every call until a person has acted.
+    AuditLogInconsistent, LastCheckpointUnusable, LastCheckpointNotWritten or AuditOriginDiffers, at every call until a person has acted.
     """
     if not session.scalar(select(func.pg_try_advisory_xact_lock(SIGN_LOCK))):
         return None

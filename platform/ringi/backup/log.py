@@ -2,12 +2,13 @@
 
 from typing import NamedTuple
 
-import psycopg
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from ringi.audit.ringi_verify import Checkpoint, Frontier, leaf_hash, parse_note
+from ringi.audit.models import AuditCheckpoint, AuditHead
+from ringi.audit.replaying import EntryDiffers, replayed
+from ringi.audit.ringi_verify import Checkpoint, Frontier, parse_note
 from ringi.kit.errors import RingiError
-
-_ROWS = 5000
 
 
 class LogBroken(RingiError):
@@ -29,38 +30,30 @@ class LogState(NamedTuple):
     note: bytes | None
 
 
-def check_log(connection: psycopg.Connection) -> LogState:
+def check_log(session: Session) -> LogState:
     """Replay the logs whole, those that have ended too; returns the state of the one that grows.
 
-    Raises LogBroken at the first entry that is missing or changed, or when the checkpoint is of another log.
+    Raises LogBroken at the first entry that is missing or changed, or when a checkpoint is of another log.
     """
-    growing = (connection.execute("SELECT generation FROM audit_head WHERE id = 1").fetchone() or (1,))[0]
+    growing = session.scalar(select(AuditHead.generation)) or 1
     for generation in range(1, growing):
-        _check_one(connection, generation)
-    return _check_one(connection, growing)
+        _check_one(session, generation, ended=True)
+    return _check_one(session, growing, ended=False)
 
 
-def _check_one(connection: psycopg.Connection, generation: int) -> LogState:
-    row = connection.execute(
-        "SELECT size, note FROM audit_checkpoint WHERE generation = %s ORDER BY size DESC LIMIT 1", (generation,)
-    ).fetchone()
-    size, note = (row[0], bytes(row[1])) if row else (0, None)
-    signed = Checkpoint.parse(parse_note(note)[0]) if note else None
+def _check_one(session: Session, generation: int, *, ended: bool) -> LogState:
+    notes = select(AuditCheckpoint.size, AuditCheckpoint.note).where(AuditCheckpoint.generation == generation)
+    row = session.execute(notes.order_by(AuditCheckpoint.size.desc()).limit(1)).one_or_none()
+    size, note = (row.size, row.note) if row is not None else (0, None)
+    signed = Checkpoint.parse(parse_note(note)[0]) if note is not None else None
+    which = f" of log {generation}, which has ended," if ended else ""
     frontier = Frontier()
-    query = (
-        "SELECT l.leaf_index, l.leaf_hash, e.body FROM audit_leaf l LEFT JOIN audit_event e ON e.id = l.event_id"
-        " WHERE l.generation = %s ORDER BY l.leaf_index"
-    )
-    with connection.cursor(name="ringi_log") as cursor:
-        cursor.itersize = _ROWS
-        for index, stored, body in cursor.execute(query, (generation,)):
-            if index != frontier.size or body is None:
-                raise LogBroken(f"entry {frontier.size} is missing")
-            if leaf_hash(bytes(body)) != bytes(stored):
-                raise LogBroken(f"entry {index} was changed")
-            frontier.append(bytes(stored))
+    try:
+        for frontier, _ in replayed(session, generation):
             if signed is not None and frontier.size == size and frontier.root() != signed.root:
-                raise LogBroken(f"its first {size} entries are not those that were signed")
-    if frontier.size < size:
-        raise LogBroken(f"it has {frontier.size} entries, and {size} were signed")
+                raise LogBroken(f"the first {size} entries{which or ' of it'} are not those that were signed")
+    except EntryDiffers as entry:
+        raise LogBroken(f"entry {entry.place}{which} {'is missing' if entry.found is None else 'was changed'}") from entry
+    if frontier.size < size or (ended and frontier.size > size):
+        raise LogBroken(f"there are {frontier.size} entries{which or ' of it'} and {size} were signed")
     return LogState(frontier.size, frontier.root().hex(), note)

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, NullPool, create_engine, make_url
+from sqlalchemy.orm import Session
 
 from ringi.embedded import postgres
 from ringi.embedded.environment import uses_embedded_database
@@ -48,6 +49,16 @@ class Places:
     store: BlobStore
     keys: Mapping[str, Path]
     checkpoints: Path
+
+
+@contextmanager
+def reading(url: URL) -> Iterator[Session]:
+    """One snapshot of a database, in which nothing is changed."""
+    engine = create_engine(
+        url.set(drivername="postgresql+psycopg"), poolclass=NullPool, hide_parameters=True, isolation_level="REPEATABLE READ"
+    ).execution_options(postgresql_readonly=True)
+    with Session(engine) as session:
+        yield session
 
 
 def _owned(url: str) -> URL:

@@ -12,7 +12,7 @@ from sqlalchemy import URL
 from ringi.audit.durable import write_durably
 from ringi.backup.archive import CHECKPOINT, BackupDamaged, Manifest, Opened, blob_name, open_backup
 from ringi.backup.log import LogState, check_log
-from ringi.backup.places import Places, places_of, run_tool
+from ringi.backup.places import Places, places_of, reading, run_tool
 from ringi.kit.errors import RingiError
 
 
@@ -48,7 +48,7 @@ def restore(source: Path, data_dir: Path, *, on_progress: Callable[[str], None] 
             if name in places.databases:
                 _put_database(backup, name, places.databases[name], data_dir)
         on_progress("replaying the log")
-        with psycopg.connect(_address(places.databases["ringi"])) as database:
+        with reading(places.databases["ringi"]) as database:
             log = check_log(database)
     if (log.size, log.root) != (backup.manifest.log_size, backup.manifest.log_root):
         raise BackupDamaged(f"the restored log has {log.size} entries and the root {log.root}, which its manifest does not say")

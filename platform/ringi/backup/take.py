@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
+from sqlalchemy import func, select, text
 
 from ringi.audit.ringi_verify import Checkpoint, parse_note
 from ringi.backup.archive import CHECKPOINT, FORMAT, MANIFEST, BackupRefused, Manifest, Recorder, blob_name, writer_to
 from ringi.backup.log import LogState, check_log
-from ringi.backup.places import INDISPENSABLE, KEYS, Places, places_of, run_tool
+from ringi.backup.places import INDISPENSABLE, KEYS, Places, places_of, reading, run_tool
 from ringi.embedded import postgres
 from ringi.embedded.environment import uses_embedded_database
 from ringi.kit.digests import Digest
@@ -39,11 +40,9 @@ def back_up(data_dir: Path, target: Path, *, keys: bool, on_progress: Callable[[
 
 
 def _filled(places: Places, out: Recorder, *, keys: bool, say: Callable[[str], None]) -> Manifest:
-    database = places.databases["ringi"].render_as_string(hide_password=False)
-    with tempfile.TemporaryDirectory(prefix="ringi-backup-") as folder, psycopg.connect(database) as snapshot:
+    with tempfile.TemporaryDirectory(prefix="ringi-backup-") as folder, reading(places.databases["ringi"]) as snapshot:
         # Everything below is asked in this one snapshot, and pg_dump reads the same (PostgreSQL manual 9.28.5).
-        snapshot.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        name = str(_one(snapshot, "SELECT pg_export_snapshot()"))
+        name = snapshot.scalar(select(func.pg_export_snapshot()))
         for which, url in places.databases.items():
             say(f"dumping the database {which}")
             dump = Path(folder) / f"{which}.dump"
@@ -57,8 +56,8 @@ def _filled(places: Places, out: Recorder, *, keys: bool, say: Callable[[str], N
         if log.note is not None:
             # The one of the snapshot, and not the signer's newer file: the signer must go on from what the database holds.
             out.put_bytes(CHECKPOINT, log.note)
-        blobs = snapshot.execute("SELECT digest, size FROM blobs ORDER BY digest").fetchall()
-        revision = str(_one(snapshot, "SELECT version_num FROM alembic_version"))
+        blobs = [(row.digest, row.size) for row in snapshot.execute(text("SELECT digest, size FROM blobs ORDER BY digest"))]
+        revision = str(snapshot.scalar(text("SELECT version_num FROM alembic_version")))
     collected = _copy_blobs(places, out, blobs)
     say(f"copied {len(blobs) - len(collected)} blobs")
     kept = _copy_keys(places, out) if keys else []
@@ -66,10 +65,6 @@ def _filled(places: Places, out: Recorder, *, keys: bool, say: Callable[[str], N
         format=FORMAT, created_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", revision=revision, origin=_origin(log), log_size=log.size,
         log_root=log.root, databases=list(places.databases), keys=kept, collected=collected, files=out.files,
     )  # fmt: skip
-
-
-def _one(connection: psycopg.Connection, query: str) -> object:
-    return (connection.execute(query.encode()).fetchone() or (None,))[0]
 
 
 def _origin(log: LogState) -> str:

@@ -10,6 +10,7 @@ from typing import Self
 from uuid import UUID
 
 from ringi.cli import parts
+from ringi.cli.bearer import Held, Renew
 from ringi.cli.calls.artifacts import AdapterCalls, BaseCalls, DatasetCalls
 from ringi.cli.calls.audit import AuditCalls
 from ringi.cli.calls.events import EventCalls, SubscriptionCalls
@@ -35,11 +36,11 @@ PATIENCE_S = 60.0
 
 
 class RingiClient:
-    """One server and one token; not for several threads at once."""
+    """One server and one token, which `renew` renews where it is given; not for several threads at once."""
 
-    def __init__(self, server: str, token: str | None = None) -> None:
+    def __init__(self, server: str, token: str | Held | None = None, *, renew: Renew | None = None) -> None:
         self.server = server.rstrip("/")
-        self._http = Connection(server, token)
+        self._http = Connection(server, token, renew)
         self.identity = IdentityCalls(self._http)
         self.uploads = UploadCalls(self._http)
         self.storage = StorageCalls(self._http)

@@ -17,6 +17,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from ringi.cli import parts
+from ringi.cli.bearer import Bearer, Held, Renew
 from ringi.cli.errors import AnswerNotUnderstood, ApiError, FileChanged, Unreachable, Usage
 from ringi.cli.events import ServerEvent, parsed
 from ringi.cli.listed import Listed
@@ -55,10 +56,10 @@ def route(*segments: str) -> str:
 class Connection:
     """One server and one token. Every method raises ApiError for a refusal and Unreachable without an answer."""
 
-    def __init__(self, server: str, token: str | None) -> None:
+    def __init__(self, server: str, token: str | Held | None, renew: Renew | None = None) -> None:
         self.server = server.rstrip("/")
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=self.server + API, headers=headers, timeout=_TIMEOUT)
+        held = (Held(token) if token else None) if isinstance(token, str) else token
+        self._http = httpx.Client(base_url=self.server + API, auth=Bearer(held, renew) if held else None, timeout=_TIMEOUT)
 
     def close(self) -> None:
         """Give the sockets back."""

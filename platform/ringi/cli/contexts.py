@@ -21,14 +21,31 @@ DEFAULT_SERVER = "http://127.0.0.1:8400"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
+class SavedLogin(BaseModel):
+    """What renews a profile's token: a login at the server's identity provider."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    issuer: str
+    client_id: str
+    token_endpoint: str
+    revocation_endpoint: str | None = None
+    # How the provider is asked for this platform's audience again (`resource` of RFC 8707, or `audience`); empty where its scopes say it.
+    asked: dict[str, str] = {}
+    refresh_token: str | None = None
+    # When the access token is over, in seconds since 1970 by this machine's clock; None where the provider did not say.
+    over_at: float | None = None
+
+
 class Profile(BaseModel):
-    """A server, a token for it, and the project that a reference without one means."""
+    """A server, a token for it, and the project that a reference without one means; `token` is None after a logout."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     server: str
-    token: str
+    token: str | None
     project: str | None = None
+    login: SavedLogin | None = None
 
 
 class Profiles(BaseModel):
@@ -47,6 +64,8 @@ class Target(NamedTuple):
     token: str | None
     profile: str
     project: str | None = None
+    # Only beside the profile's own token.
+    login: SavedLogin | None = None
 
 
 class ConfigUnusable(Usage):
@@ -140,9 +159,14 @@ def save_profile(path: Path, name: str, profile: Profile, *, replace: bool) -> N
         known = config.profiles.get(name)
         if known is not None and not replace:
             raise ProfileExists(name, known.server)
-        return config.model_copy(update={"profiles": {**config.profiles, name: profile}})
+        return with_profile(config, name, profile)
 
-    _change(path, saved)
+    change(path, saved)
+
+
+def with_profile(config: Profiles, name: str, profile: Profile) -> Profiles:
+    """The same file with this profile in it."""
+    return config.model_copy(update={"profiles": {**config.profiles, name: profile}})
 
 
 def use_profile(path: Path, name: str) -> None:
@@ -152,17 +176,16 @@ def use_profile(path: Path, name: str) -> None:
         known_profile(config, name)
         return config.model_copy(update={"current": name})
 
-    _change(path, used)
+    change(path, used)
 
 
 def set_project(path: Path, name: str, project: str | None) -> None:
     """Choose the project that references of this profile mean when they name none; None takes the choice back. Raises NoSuchProfile."""
 
     def changed(config: Profiles) -> Profiles:
-        profile = known_profile(config, name).model_copy(update={"project": project})
-        return config.model_copy(update={"profiles": {**config.profiles, name: profile}})
+        return with_profile(config, name, known_profile(config, name).model_copy(update={"project": project}))
 
-    _change(path, changed)
+    change(path, changed)
 
 
 def remove_profile(path: Path, name: str) -> None:
@@ -173,7 +196,7 @@ def remove_profile(path: Path, name: str) -> None:
         left = {known: profile for known, profile in config.profiles.items() if known != name}
         return Profiles(profiles=left, current=None if config.current == name else config.current)
 
-    _change(path, removed)
+    change(path, removed)
 
 
 def known_profile(config: Profiles, name: str) -> Profile:
@@ -183,10 +206,11 @@ def known_profile(config: Profiles, name: str) -> Profile:
     return config.profiles[name]
 
 
-def _change(path: Path, change: Callable[[Profiles], Profiles]) -> None:
+def change(path: Path, changed: Callable[[Profiles], Profiles]) -> None:
+    """Replace the file by what `changed` makes of it; every other process that changes it waits meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with locked(path.with_name(f".{path.name}.lock")):
-        write_private(path, change(read_config(path)).model_dump_json(indent=1) + "\n")
+        write_private(path, changed(read_config(path)).model_dump_json(indent=1) + "\n")
 
 
 def check_profile_is_new(path: Path, name: str) -> None:
@@ -201,6 +225,8 @@ def target(environ: Mapping[str, str], *, profile: str | None) -> Target:
     chosen = profile or environ.get("RINGI_PROFILE") or saved.current
     known = known_profile(saved, chosen) if chosen else saved.profiles.get(DEFAULT_PROFILE)
     server = clean_server(environ.get("RINGI_SERVER") or (known.server if known else DEFAULT_SERVER))
-    own = known.token if known is not None and known.server == server else None
+    own = known if known is not None and known.server == server and known.token else None
     project = environ.get("RINGI_PROJECT") or (known.project if known else None)
-    return Target(server, environ.get("RINGI_TOKEN") or own, chosen or DEFAULT_PROFILE, project)
+    if given := environ.get("RINGI_TOKEN"):
+        return Target(server, given, chosen or DEFAULT_PROFILE, project)
+    return Target(server, own.token if own else None, chosen or DEFAULT_PROFILE, project, own.login if own else None)

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import os
+import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ringi.cli.errors import Usage
 from ringi.cli.list_options import Filter, Search, Sort
 
 if TYPE_CHECKING:
+    from ringi.cli.bearer import Held
     from ringi.cli.client import RingiClient
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
@@ -81,6 +83,11 @@ class Invocation:
             raise Usage(f"--json and --output {output} contradict each other.", next_step="Give one of the two.")
         self.output = Output.JSON if as_json else output or self.output
 
+    @property
+    def fresh_login(self) -> str:
+        """The command that renews the login of this command's profile."""
+        return "ringi login --fresh" + (f" --profile {shlex.quote(self.profile)}" if self.profile else "")
+
     def target(self) -> contexts.Target:
         """Server and token of this command."""
         return contexts.target(os.environ, profile=self.profile)
@@ -104,7 +111,17 @@ def connect() -> AbstractContextManager["RingiClient"]:
     target = invocation.target()
     if target.token is None:
         raise NoToken(target)
-    return RingiClient(target.server, target.token)
+    if target.login is None:
+        return RingiClient(target.server, target.token)
+    from ringi.cli.bearer import Held  # noqa: PLC0415  # as above
+
+    return RingiClient(target.server, Held(target.token, target.login.over_at), renew=functools.partial(_renewed, target.profile))
+
+
+def _renewed(profile: str, stale: str) -> "Held":
+    from ringi.cli.logins import renewal  # noqa: PLC0415  # most commands come while the token is good
+
+    return renewal.renewed(contexts.config_path(os.environ), profile, stale)
 
 
 class Commands(typer.Typer):

@@ -24,6 +24,8 @@ class Entry(NamedTuple):
     about: str
 
 
+# The server's word for a login that is too old or too weak (RFC 9470).
+NEEDS_FRESH_LOGIN = "insufficient_user_authentication"
 # How the script of `ringi completion` asks.
 COMPLETE = "_RINGI_COMPLETE"
 _HERE, _PEOPLE, _MAKE, _JUDGE, _SHIP, _WATCH = "The platform here", "People", "Make", "Judge", "Ship", "Watch"
@@ -35,13 +37,15 @@ COMMANDS: dict[str, Entry] = {
     "restore": Entry(_HERE, "backup", "verbs", True, "Restore a backup into an empty folder."),
     "completion": Entry(_HERE, "context", "verbs", True, "Print the script that completes commands in a shell."),
     "setup": Entry(_PEOPLE, "access", "verbs", True, "Create an organisation and its administrator."),
-    "login": Entry(_PEOPLE, "access", "verbs", True, "Save a server and a token as a profile."),
+    "login": Entry(_PEOPLE, "login", "verbs", True, "Log in, and save that as a profile."),
+    "logout": Entry(_PEOPLE, "login", "verbs", True, "End a profile's login."),
     "context": Entry(_PEOPLE, "context", "app", False, "Profiles: which server, token and project are meant."),
     "whoami": Entry(_PEOPLE, "access", "verbs", True, "Show whose token this is."),
     "projects": Entry(_PEOPLE, "members", "projects", False, "Projects."),
     "users": Entry(_PEOPLE, "members", "users", False, "Users and service accounts."),
     "roles": Entry(_PEOPLE, "members", "roles", False, "Who holds which role."),
     "tokens": Entry(_PEOPLE, "members", "tokens", False, "Access tokens."),
+    "sessions": Entry(_PEOPLE, "sessions", "app", False, "Sessions of browsers."),
     "bases": Entry(_MAKE, "bases", "app", False, "Base models and their revisions."),
     "datasets": Entry(_MAKE, "datasets", "app", False, "Datasets and their sealed versions."),
     "adapters": Entry(_MAKE, "adapters", "app", False, "Adapters and their sealed versions."),
@@ -138,6 +142,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
     except RingiError as error:
         from ringi.cli.output import show_error  # noqa: PLC0415  # needed by refusals only
 
+        if error.code == NEEDS_FRESH_LOGIN:
+            error.next_step = f"Prove who you are anew, then repeat the command: {invocation.fresh_login}."
         show_error(error)
         sys.exit(exit_code_of(error))
     except ValueError as error:

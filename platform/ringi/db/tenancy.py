@@ -29,6 +29,18 @@ LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog,
     LIMIT 1
 $$
 """
+# The same with the sessions of browsers (identity/sessions.py).
+TENANT_FUNCTION_WITH_SESSIONS = """
+CREATE OR REPLACE FUNCTION ringi_tenant() RETURNS uuid
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT organization_id FROM public.tokens WHERE secret_hash = current_setting('ringi.caller', true)
+    UNION ALL
+    SELECT organization_id FROM public.logins WHERE proof = current_setting('ringi.caller', true)
+    UNION ALL
+    SELECT organization_id FROM public.browser_sessions WHERE secret_hash = current_setting('ringi.caller', true)
+    LIMIT 1
+$$
+"""
 OF_ORGANIZATION = "organization_id = (SELECT ringi_tenant())"
 # The projects that the sub-select finds are those of the caller's organisation: it runs under the policy of its own table.
 OF_PROJECT = "project_id = ANY (ARRAY(SELECT id FROM projects))"

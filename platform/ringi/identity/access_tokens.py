@@ -36,14 +36,14 @@ class AccessTokenRefused(Unauthenticated):
 
 
 class Claims:
-    """The verified claims. `login(now)` judges their times."""
+    """The verified claims of a token for `wanted`, an audience. `login(now)` judges their times."""
 
-    def __init__(self, provider: Provider, claims: dict[str, Any]) -> None:
+    def __init__(self, provider: Provider, claims: dict[str, Any], *, wanted: str) -> None:
         self._claims = claims
         if claims.get("iss") != provider.issuer:
             raise AccessTokenRefused("another issuer made it", reason="issuer")
         audience = claims.get("aud")
-        if provider.audience not in (audience if isinstance(audience, list) else [audience]):
+        if wanted not in (audience if isinstance(audience, list) else [audience]):
             raise AccessTokenRefused("it is for another audience", reason="audience")
         subject = claims.get("sub")
         if not isinstance(subject, str) or not 1 <= len(subject) <= 255:  # noqa: PLR2004  # OpenID Connect Core 1.0, 2: at most 255
@@ -90,7 +90,12 @@ def looks_signed(secret: str) -> bool:
 
 
 def believed(provider: Provider, text: str) -> Claims:
-    """The claims of a token whose signature holds. Raises AccessTokenRefused, IdentityProviderAway."""
+    """The claims of an access token whose signature holds. Raises AccessTokenRefused, IdentityProviderAway."""
+    return Claims(provider, verified(provider, text, types=_TYPES), wanted=provider.audience)
+
+
+def verified(provider: Provider, text: str, *, types: frozenset[str | None]) -> dict[str, Any]:
+    """What a signed token of one of these types says. Raises AccessTokenRefused, IdentityProviderAway."""
     if len(text) > MOST_CHARACTERS or not text.isascii():
         raise AccessTokenRefused("it is no access token", reason="malformed")
     try:
@@ -100,7 +105,7 @@ def believed(provider: Provider, text: str) -> Claims:
     if header.get("alg") not in ALGORITHMS:
         raise AccessTokenRefused(f"its algorithm is none of {', '.join(ALGORITHMS)}", reason="algorithm")
     kind = header.get("typ")
-    if (kind.lower() if isinstance(kind, str) else kind) not in _TYPES:
+    if (kind.lower() if isinstance(kind, str) else kind) not in types:
         raise AccessTokenRefused("it is a signed token of another type", reason="type")
     kid = header.get("kid")
     key = provider.key(kid) if isinstance(kid, str) else None
@@ -111,4 +116,4 @@ def believed(provider: Provider, text: str) -> Claims:
         claims = jwt.decode(text, key, algorithms=list(ALGORITHMS)).claims
     except (JoseError, ValueError, json.JSONDecodeError) as error:
         raise AccessTokenRefused("its signature does not hold", reason="signature") from error
-    return Claims(provider, dict(claims))
+    return dict(claims)

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session, joinedload
 
 from ringi.db import callers
 from ringi.db.session import NOTED
-from ringi.identity import access_tokens, logins, tokens
-from ringi.identity.models import LoginProof, Membership, Token, User
+from ringi.identity import access_tokens, logins, sessions, tokens
+from ringi.identity.models import BrowserSession, LoginProof, Membership, Token, User
 from ringi.identity.permissions import FOR_PEOPLE, ORGANIZATION_ROLES, PROJECT_ROLES, Permission
 from ringi.identity.provider import get_provider
 from ringi.identity.schemas import Role, UserKind
@@ -37,15 +37,28 @@ _BY_LOGIN = (
 )
 
 
-def authenticate(session: Session, secret: str | None, *, request_id: str | None = None) -> Actor:
-    """The Actor behind a token of this platform, or behind a login at the identity provider; where it was shown from is not looked at.
+_BY_SESSION = (
+    # unscoped: as above; the secret of the browser's cookie is the right to its own row.
+    select(BrowserSession, User, Membership, func.clock_timestamp().label("now"))
+    .join(User, User.id == BrowserSession.user_id)
+    .outerjoin(Membership, and_(*current_roles(User.id)))
+    .where(BrowserSession.secret_hash == bindparam("hash"))
+)
 
-    Raises Unauthenticated, which says whether it is missing, invalid, expired or revoked, AccessTokenRefused and IdentityProviderAway.
+
+def authenticate(session: Session, secret: str | None, *, request_id: str | None = None, watching: bool = False) -> Actor:
+    """The Actor behind a token of this platform, a login at the identity provider, or a session of a browser; where it was shown from is not
+    looked at. `watching` is no use of a session: a page that is left open ends like one that was closed.
+
+    Raises Unauthenticated, which says whether it is missing, invalid, expired or revoked, AccessTokenRefused, SessionOver and
+    IdentityProviderAway.
     """
     if secret is None:
         raise Unauthenticated
     proof = tokens.hashed(secret)
     callers.present(proof)
+    if sessions.well_formed(secret):
+        return _in_session(session, proof, request_id, watching=watching)
     if access_tokens.looks_signed(secret):
         return _logged_in(session, secret, proof, request_id)
     if not tokens.well_formed(secret) or not (rows := session.execute(_BY_SECRET, {"hash": proof}).all()):
@@ -89,12 +102,27 @@ def _logged_in(session: Session, text: str, proof: str, request_id: str | None) 
     return _actor_of(user, [row.Membership for row in rows if row.Membership is not None], _Shown(login=login), request_id)
 
 
+def _in_session(session: Session, proof: str, request_id: str | None, *, watching: bool) -> Actor:
+    provider, rows = get_provider(), session.execute(_BY_SESSION, {"hash": proof}).all()
+    if not rows:
+        raise sessions.SessionOver("this platform does not know it", reason="invalid")
+    found, user, now = rows[0].BrowserSession, rows[0].User, rows[0].now
+    login = sessions.check(found, user, now)
+    if provider is None or provider.issuer != login.issuer:
+        raise sessions.SessionOver("people log in elsewhere now", reason="revoked", of=found)
+    if not watching:
+        sessions.note_use(session, found, now)
+    shown = _Shown(login=login, session_id=found.id)
+    return _actor_of(user, [row.Membership for row in rows if row.Membership is not None], shown, request_id)
+
+
 @dataclass(frozen=True)
 class _Shown:
     """What the caller showed, and how it narrows the caller's roles."""
 
     token_id: UUID | None = None
     login: Login | None = None
+    session_id: UUID | None = None
     scopes: list[str] | None = None
     environment: str | None = None
     requests_per_minute: int | None = None
@@ -121,6 +149,7 @@ def _actor_of(user: User, memberships: list[Membership], shown: _Shown, request_
     return Actor(
         kind=ActorKind.SERVICE if user.kind == UserKind.SERVICE else ActorKind.USER,
         id=user.id, name=user.name, organization_id=user.organization_id, token_id=shown.token_id, login=shown.login,
+        session_id=shown.session_id,
         environment=shown.environment, organization_permissions=frozenset(in_organization),
         project_permissions={key: frozenset(value) for key, value in in_projects.items()},
         scopes=scopes, request_id=request_id, requests_per_minute=shown.requests_per_minute, networks=shown.networks,

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from ringi.audit.schemas import AuditAction
 from ringi.db.session import serve_platform, transaction
-from ringi.identity import addresses, denials, refused_logins, service, step_up
+from ringi.identity import addresses, csrf, denials, refused_logins, service, sessions, step_up
 from ringi.identity.authentication import authenticate
 from ringi.identity.models import Project
 from ringi.identity.permissions import Permission
@@ -24,6 +24,7 @@ from ringi.kit.actor import Actor, system_actor
 from ringi.kit.errors import Forbidden, Unauthenticated
 from ringi.observe.serving import may_scrape
 from ringi.settings import get_settings
+from ringi.web import cookies
 from ringi.web.rate import Counted, Rate, RateLimited, get_counter
 from ringi.web.session import SessionDep
 
@@ -49,14 +50,26 @@ def _known(request: Request, session: Session, credentials: HTTPAuthorizationCre
 
 
 def identified(request: Request, session: Session, credentials: HTTPAuthorizationCredentials | None) -> Actor:
-    """Who calls. A credential that is refused leaves an audit event. Raises Unauthenticated."""
+    """Who calls, by `Authorization` or, without it, by the cookie of a session. A credential that is refused leaves an audit event.
+
+    Raises Unauthenticated, and what csrf.py raises.
+    """
+    cookie = cookies.session_secret(request)
     try:
         refused_logins.check_address(request)
-        actor = authenticate(session, credentials.credentials if credentials else None, request_id=request.state.request_id)
+        if cookie is None and credentials is not None and sessions.well_formed(credentials.credentials):
+            raise Unauthenticated("A session is shown by its cookie alone.", reason="invalid")  # noqa: TRY301  # noted below like the others
+        # A cookie that never was one of ours is no credential.
+        shown = cookie if cookie is not None and sessions.well_formed(cookie) else credentials.credentials if credentials else None
+        actor = authenticate(session, shown, request_id=request.state.request_id)
         addresses.check(actor, request.client.host if request.client else None)
     except Unauthenticated as refusal:
         refused_logins.note(request, session, refusal)
         raise
+    if actor.session_id is not None and cookie is not None and request.method not in _READS:
+        # Who was made to send it, its denial says.
+        request.state.actor = actor
+        csrf.check(request, cookie)
     return actor
 
 

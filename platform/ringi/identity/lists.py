@@ -3,7 +3,7 @@
 from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from ringi.identity.models import Membership, Project, Token, User
+from ringi.identity.models import BrowserSession, Membership, Project, Token, User
 from ringi.identity.schemas import Role, UserKind
 from ringi.tags.lists import fill, tags_of
 from ringi.web.listing import Field, Listing, column, through
@@ -51,6 +51,16 @@ MEMBERSHIPS = Listing(
         "granted_by": owner(Membership.granted_by, "Who gave it."),
         "expires_at": column(Membership.expires_at, "When it ends by itself."),
         "created_at": column(Membership.created_at, "When it was given."),
+    },
+)  # fmt: skip
+SESSIONS = Listing(
+    "sessions", key=BrowserSession.id,
+    fields={
+        "user": owner(BrowserSession.user_id, "Whose session it is."),
+        "created_at": column(BrowserSession.created_at, "When it began."),
+        "last_seen_at": column(BrowserSession.last_seen_at, "When it was used last, to the minute."),
+        "ends_at": column(BrowserSession.ends_at, "When it ends in any case."),
+        "ended_at": column(BrowserSession.ended_at, "When it was ended."),
     },
 )  # fmt: skip
 TOKENS = Listing(

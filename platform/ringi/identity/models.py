@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, String, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, String, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ringi.db.base import Base, Identified, OwnedByOrganization, Versioned
@@ -76,6 +76,25 @@ class LoginProof(OwnedByOrganization, Base):
     proof: Mapped[str] = mapped_column(String(64), primary_key=True)
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
     expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class BrowserSession(Identified, OwnedByOrganization, Base):
+    """A login of a person in a browser; only the SHA-256 of the cookie's secret is kept (identity/sessions.py)."""
+
+    __tablename__ = "browser_sessions"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"), index=True)
+    secret_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    # What the ID token said of the login.
+    issuer: Mapped[str] = mapped_column(String(512))
+    acr: Mapped[str | None] = mapped_column(String(128))
+    amr: Mapped[list[Any]]
+    logged_in_at: Mapped[datetime | None]
+    last_seen_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    ends_at: Mapped[datetime] = mapped_column(index=True)
+    ended_at: Mapped[datetime | None]
+
+    user: Mapped[User] = relationship(lazy="raise")
 
 
 class Token(Versioned, OwnedByOrganization, Base):

@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 from ringi.audit import personal
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
-from ringi.identity import service, terms
-from ringi.identity.models import Membership, Token, User
+from ringi.identity import service, sessions, terms
+from ringi.identity.models import BrowserSession, Membership, Token, User
 from ringi.identity.provider import get_provider
 from ringi.identity.refusals import (
     DisablingOneself,
@@ -67,6 +67,8 @@ def disable(session: Session, actor: Actor, user: User) -> User:
         raise UserDisabled(user.name)
     terms.require_administrator(session, user.organization_id, without=user.id)
     user.disabled_at = session.scalar(select(func.clock_timestamp()))
+    # A session that only slept would wake up when the user is enabled again.
+    sessions.end(session, actor, BrowserSession.user_id == user.id)
     session.flush()  # the answer shows the new row version
     audit.record(session, actor, AuditAction.USER_DISABLE, object_type="user", object_id=user.id)
     return user

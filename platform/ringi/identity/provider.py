@@ -11,17 +11,17 @@ import time
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 from joserfc.errors import JoseError
 from joserfc.jwk import Key, KeySet
 
 from ringi.kit.errors import RingiError
+from ringi.oidc import discovery
+from ringi.oidc.discovery import Endpoints
 from ringi.settings import get_settings
 
 KEPT_S, KEPT_ALONE_S, LOOKED_FOR_EVERY_S = 300.0, 3600.0, 30.0
-_ANSWERS_S, _MOST_BYTES = 5.0, 1024 * 1024
 log = logging.getLogger("ringi.identity")
 
 
@@ -46,6 +46,8 @@ class Provider:
     audience: str
     looked_for_every_s: float = LOOKED_FOR_EVERY_S
     _keys: dict[str, Key] = field(default_factory=dict)
+    # Its discovery document, read together with the keys.
+    _said: dict[str, Any] | None = None
     # Monotonic seconds; None before the first time.
     _read_at: float | None = None
     _asked_at: float | None = None
@@ -59,11 +61,26 @@ class Provider:
                     self._ask()
         return self._keys.get(kid)
 
-    def _must_ask(self, kid: str) -> bool:
+    def endpoints(self) -> Endpoints:
+        """Where people log in. Raises IdentityProviderAway, also where the provider's document is none."""
+        if self._must_ask(None):
+            with self._one_asks:
+                if self._must_ask(None):
+                    self._ask()
+        if self._said is None:
+            raise IdentityProviderAway("it was not read yet")
+        try:
+            return discovery.endpoints_of(self._said)
+        except ValueError as error:
+            raise IdentityProviderAway(str(error)) from error
+
+    def _must_ask(self, kid: str | None) -> bool:
+        """Whether to read anew, for a key or (None) for the document."""
         now = time.monotonic()
         if self._asked_at is not None and now - self._asked_at < self.looked_for_every_s:
             return False
-        return kid not in self._keys or self._read_at is None or now - self._read_at > KEPT_S
+        unknown = self._said is None if kid is None else kid not in self._keys
+        return unknown or self._read_at is None or now - self._read_at > KEPT_S
 
     def _ask(self) -> None:
         self._asked_at = time.monotonic()
@@ -82,31 +99,13 @@ class Provider:
                 raise IdentityProviderAway(what) from error
 
     def _published(self) -> dict[str, Key]:
-        with httpx.Client(timeout=_ANSWERS_S, follow_redirects=False) as http:
-            found = _document(http, self.issuer.rstrip("/") + "/.well-known/openid-configuration")
-            if found.get("issuer") != self.issuer:
-                raise ValueError(f"the provider calls itself {found.get('issuer')!r}")
-            place = str(found["jwks_uri"])
-            if urlsplit(place).scheme != urlsplit(self.issuer).scheme:
-                raise ValueError("its keys are at an address of another scheme than the issuer's")
-            return {key.kid: key for key in KeySet.import_key_set(_document(http, place)).keys if key.kid}  # type: ignore[arg-type]  # as read
-
-
-def _document(http: httpx.Client, place: str) -> dict[str, Any]:
-    """A JSON object of at most 1 MiB. Raises httpx.HTTPError, ValueError."""
-    with http.stream("GET", place, headers={"Accept": "application/json"}) as answer:
-        answer.raise_for_status()
-        if answer.status_code != httpx.codes.OK:
-            raise ValueError(f"{place} answers {answer.status_code}")
-        body = b""
-        for piece in answer.iter_bytes():
-            body += piece
-            if len(body) > _MOST_BYTES:
-                raise ValueError(f"{place} holds more than {_MOST_BYTES} bytes")
-    found = httpx.Response(200, content=body).json()
-    if not isinstance(found, dict):
-        raise ValueError(f"{place} holds no JSON object")  # noqa: TRY004  # what was read is wrong, not what was passed
-    return found
+        with discovery.client() as http:
+            self._said = found = discovery.discovered(http, self.issuer)
+            place = discovery.place_of(found, "jwks_uri")
+            if place is None:
+                raise ValueError("it names no jwks_uri")
+            keys = KeySet.import_key_set(discovery.document(http, place)).keys  # type: ignore[arg-type]  # as read
+            return {key.kid: key for key in keys if key.kid}
 
 
 @cache

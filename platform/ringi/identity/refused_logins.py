@@ -23,7 +23,8 @@ from ringi.web.rate import get_counter
 PER_MINUTE = 60
 # Of the platform, as tokens.py draws it; and the parameter that RFC 6750 warns of.
 _TOKEN, _PARAMETER = re.compile(rb"hf_rgi[0-9A-Za-z]{49}"), re.compile(rb"(?:^|&)access_token=")
-_NEVER_A_CREDENTIAL = frozenset({"missing", "invalid", "step_up"})
+# The last one was good, and everybody's sessions run out.
+_NEVER_A_CREDENTIAL = frozenset({"missing", "invalid", "step_up", "session_expired"})
 
 
 class TokenInUrl(Unauthenticated):
@@ -71,7 +72,7 @@ def note(request: Request, session: Session | None, refusal: Unauthenticated) ->
     with platform_transaction() as own:
         token = refusal.token or _named_in_address(request, own)
         audit.record(
-            own, system_actor("authentication"), AuditAction.AUTHENTICATION_REFUSE, object_type="token" if token else "login",
+            own, system_actor("authentication"), AuditAction.AUTHENTICATION_REFUSE, object_type=token.kind if token else "login",
             object_id=token.id if token else reason, organization_id=token.organization_id if token else None, outcome=Outcome.DENIED,
             details={"code": refusal.code, "reason": reason, "request": request.state.request_id},
         )  # fmt: skip

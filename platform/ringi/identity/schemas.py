@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field, StringConstraints
@@ -203,6 +203,55 @@ class WhoAmI(Schema):
     issuer: str | None = None
     acr: str | None = None
     logged_in_at: datetime | None = None
+
+
+class SessionOut(Schema):
+    """A session of a browser, without its secret. `current`: the one that asks."""
+
+    id: UUID
+    user: str
+    acr: str | None
+    logged_in_at: datetime | None
+    created_at: datetime
+    last_seen_at: datetime
+    ends_at: datetime
+    ended_at: datetime | None
+    current: bool
+
+
+class SessionState(Schema):
+    """The browser's own session. `csrf_token` goes into the header X-CSRF-Token of every change; without a request it ends at `idle_ends_at`."""
+
+    id: UUID
+    user: str
+    issuer: str
+    acr: str | None
+    logged_in_at: datetime | None
+    ends_at: datetime
+    idle_ends_at: datetime
+    csrf_token: Secret
+
+
+class LoggedOut(Schema):
+    """The session is over. At `end_session_url` the browser ends the one at the identity provider, too; null where it has no such place."""
+
+    end_session_url: str | None
+
+
+class LoginOptions(Schema):
+    """How people log in here. `issuer` is null where they are local users, `cli_client_id` where no client is registered for terminals.
+
+    `audience_parameter` says by which parameter an access token for `audience` is asked for (`resource` of RFC 8707, or `audience`); the step-up
+    is what votes, roles and policies need.
+    """
+
+    issuer: str | None
+    cli_client_id: str | None
+    scopes: str
+    audience: str | None
+    audience_parameter: Literal["none", "resource", "audience"]
+    step_up_acr: str | None
+    step_up_max_age_s: float | None
 
 
 class RoleOut(Schema):

@@ -25,7 +25,7 @@ class FreshLoginNeeded(Unauthenticated):
         self.next_step = (
             "Log in again there" + (f" (at most {max_age_s} s ago)" if max_age_s else "") + (f" with acr '{acr}'" if acr else "")
         )
-        self.next_step += ", and repeat the request with the new access token."
+        self.next_step += ", and repeat the request: ringi login --fresh in a terminal, /auth/login?fresh=1 in a browser."
         self.details |= {"max_age": max_age_s, "acr_values": acr}
         asked = ['error="insufficient_user_authentication"']
         asked += [f'acr_values="{acr}"'] if acr else []

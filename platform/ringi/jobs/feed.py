@@ -77,7 +77,7 @@ def sight_of(secrets: Iterable[str]) -> dict[str, frozenset[UUID | None] | Ringi
     with platform_transaction() as session:
         for secret in secrets:
             try:
-                found[secret] = job_log.projects_in_sight(session, authenticate(session, secret))
+                found[secret] = job_log.projects_in_sight(session, authenticate(session, secret, watching=True))
             except RingiError as refusal:
                 found[secret] = refusal
     return found

@@ -16,7 +16,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload
 
 from ringi.audit import service as audit
-from ringi.audit.read_only import is_stopped
+from ringi.audit.generations import AuditOriginDiffers, must_be
+from ringi.audit.read_only import AuditReadOnly, is_stopped
 from ringi.audit.schemas import AuditAction
 from ringi.events import outbox
 from ringi.events.schemas import Topic
@@ -31,6 +32,7 @@ from ringi.jobs.schemas import OPEN, JobState, Placement
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.errors import Conflict, NotFound, RingiError
 from ringi.observe import tracing
+from ringi.settings import get_settings
 
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 2.0, 300.0
 
@@ -108,7 +110,11 @@ def _nudge(session: Session, job: Job, *, delay_s: float = 0.0) -> None:
 
 
 def claim(session: Session, job_id: UUID, *, owner: str, lease_s: float) -> Job | None:
-    """Take a queued job; None when it is not there to take: ended, running elsewhere, cancelled, not due yet, or the platform is read-only."""
+    """Take a queued job; None when it is not there to take: ended, running elsewhere, cancelled, not due yet, or the platform is read-only.
+
+    Raises AuditOriginDiffers where nothing that this process makes could be kept.
+    """
+    must_be(session, get_settings().audit_origin)
     now = func.clock_timestamp()
     return session.scalars(
         update(Job)
@@ -155,19 +161,11 @@ def save_checkpoint(session: Session, job_id: UUID, *, owner: str, attempt: int,
 
 def finish(session: Session, job_id: UUID, *, owner: str, attempt: int, result: Contract) -> Job:
     """Succeed; the caller writes what the result means in the same transaction. Raises LeaseLost."""
-    job = session.scalars(
-        update(Job)
-        .where(*_owned(job_id, owner, attempt))
-        .values(
-            state=JobState.SUCCEEDED,
-            result=as_document(result),
-            lease_owner=None,
-            lease_until=None,
-            checkpoint=None,
-            finished_at=func.clock_timestamp(),
-        )
-        .returning(Job)
-    ).one_or_none()
+    ended = update(Job).where(*_owned(job_id, owner, attempt)).values(
+        state=JobState.SUCCEEDED, result=as_document(result), lease_owner=None, lease_until=None, checkpoint=None,
+        finished_at=func.clock_timestamp(),
+    )  # fmt: skip
+    job = session.scalars(ended.returning(Job)).one_or_none()
     if job is None:
         raise LeaseLost(job_id)
     return job
@@ -175,6 +173,8 @@ def finish(session: Session, job_id: UUID, *, owner: str, attempt: int, result: 
 
 def fail(session: Session, job_id: UUID, *, owner: str, attempt: int, error: RingiError, secrets: Collection[str] = ()) -> Job:
     """End the attempt: again later when the error may pass and attempts are left, failed otherwise. Raises LeaseLost.
+
+    An attempt whose result was refused because the platform is read-only, or its log another one by now, does not count: the job waits (`claim`).
 
     The error is stored without `secrets` (the worker's own) and what looks like one: people, events and mails repeat it.
     """
@@ -185,7 +185,10 @@ def fail(session: Session, job_id: UUID, *, owner: str, attempt: int, error: Rin
     told = {"code": error.code, "message": error.message, "next_step": error.next_step, "details": error.details}
     job.error = clean_document(told, secrets=secrets)
     elsewhere = error.code == placement.OUT_OF_MEMORY and placement.move_after_out_of_memory(session, job)
-    if (error.retryable or elsewhere) and job.attempt < job.max_attempts and job.cancel_requested_at is None:
+    waits = isinstance(error, AuditReadOnly | AuditOriginDiffers)
+    if waits:
+        job.max_attempts += 1
+    if (error.retryable or elsewhere or waits) and job.attempt < job.max_attempts and job.cancel_requested_at is None:
         requeue(session, job)
     else:
         end(session, job, JobState.FAILED)

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from types import FrameType
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Query
+from fastapi import Depends, Header, Query, Request
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -31,6 +31,7 @@ from ringi.jobs.schemas import OPEN, Level
 from ringi.kit.actor import Actor
 from ringi.kit.errors import InvalidInput, RingiError
 from ringi.settings import get_settings
+from ringi.web import cookies
 
 log = logging.getLogger("ringi.streams")
 Emit = Callable[[bytes], Awaitable[None]]
@@ -84,6 +85,7 @@ class Place:
 
 
 def place(
+    request: Request,
     credentials: Bearer,
     last_event_id: Annotated[str | None, Header(description="The last id that was received; browsers send it by themselves.")] = None,
     after: Annotated[str | None, Query(max_length=40, description="The same, for clients that cannot set the header.")] = None,
@@ -93,7 +95,8 @@ def place(
     if given is not None and not (given.isascii() and given.isdigit() and len(given) < len(str(2**63))):
         raise UnknownEventId(given)
     # The route's permission has already asked for the token.
-    return Place(credentials.credentials if credentials else "", None if given is None else int(given))
+    secret = cookies.session_secret(request) or (credentials.credentials if credentials else "")
+    return Place(secret, None if given is None else int(given))
 
 
 PlaceDep = Annotated[Place, Depends(place)]

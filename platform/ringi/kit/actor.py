@@ -41,6 +41,8 @@ class Actor:
     token_id: UUID | None = None
     # None for whoever showed a token of this platform.
     login: Login | None = None
+    # The session of a browser, for whoever came with its cookie.
+    session_id: UUID | None = None
     # A service token is bound to one deployment environment (governance H3); None means any.
     environment: str | None = None
     # What a narrowed token allows at most; None means everything that its owner's roles allow.

@@ -49,10 +49,11 @@ class NotFound(RingiError):
 
 
 class ShownToken(NamedTuple):
-    """A token of the platform that someone showed, and whose it is."""
+    """A token of the platform, a session of a browser, or a login of a known user, that someone showed, and whose it is."""
 
     id: UUID
     organization_id: UUID
+    kind: str = "token"
 
 
 class Unauthenticated(RingiError):

@@ -16,7 +16,7 @@ from ringi.suites.models import SuiteVersion
 
 
 class Measurement(Identified, OwnedByProject, Base):
-    """One arm of a sweep, or one that was brought in. A trigger refuses every change of a row that is no longer pending (migration 0023).
+    """One arm of a sweep, or one that was brought in. A trigger refuses every change of a row that is no longer pending (migration 0024).
 
     `runtime_digest` is of the runtime that answers depend on; two measurements are comparable where it is equal. `place` orders a sweep's arms.
     """

@@ -12,8 +12,8 @@ from ringi.monitor.tables import LiveRow
 class Finding:
     """One difference, or a fault of the log itself. `kind` and `id` name the row, `field` what of it; `log` and `table` are what each says.
 
-    `index` and `event_id` are those of the entry that the log's word comes from. `code` is stable: `row_differs`, `row_missing` (the log has
-    it, the table not), `row_without_entry` (the table has it, the log not), `log_behind`, and the faults of the log (`log.py`).
+    `origin`, `index` and `event_id` are those of the entry that the log's word comes from, and of its log. `code` is stable: `row_differs`, `row_missing` (the log has
+    it, the table not), `row_without_entry` (the table has it, the log not), `log_behind`, and the faults of the log (`log.py`, `chain.py`).
     """
 
     code: str
@@ -26,6 +26,7 @@ class Finding:
     organization: str | None = None
     index: int | None = None
     event_id: str | None = None
+    origin: str | None = None
 
 
 def differences(replay: Replay, live: Mapping[Key, LiveRow], *, organization: str | None = None) -> Iterator[Finding]:
@@ -46,8 +47,11 @@ def _of_row(key: Key, said: Row | None, live: LiveRow | None, organization: str 
         return
     if live is None:
         last = said.last
-        message = f"{kind} {name} is not in the table; entry {last.leaf} ({last.action}) says that it is."
-        yield Finding("row_missing", message, kind, name, organization=organization, index=last.leaf, event_id=last.event_id)
+        message = f"{kind} {name} is not in the table; {last} says that it is."
+        place = last.place
+        yield Finding(
+            "row_missing", message, kind, name, organization=organization, index=place.leaf, event_id=last.event_id, origin=place.origin
+        )
         return
     differing = [
         _differs(key, field, found, live.fields[field], organization)
@@ -62,5 +66,6 @@ def _of_row(key: Key, said: Row | None, live: LiveRow | None, organization: str 
 
 def _differs(key: Key, field: str, found: Said, value: Any, organization: str | None) -> Finding:
     kind, name = key
-    message = f"{kind} {name}: {field} is {value!r} in the table; entry {found.leaf} ({found.action}) says {found.value!r}."
-    return Finding("row_differs", message, kind, name, field, found.value, value, organization, found.leaf, found.event_id)
+    message = f"{kind} {name}: {field} is {value!r} in the table; {found} says {found.value!r}."
+    place = found.place
+    return Finding("row_differs", message, kind, name, field, found.value, value, organization, place.leaf, found.event_id, place.origin)

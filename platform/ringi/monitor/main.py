@@ -25,8 +25,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from ringi.audit.ringi_verify import Policy, Refused, parse_policy
 from ringi.audit.signing import CheckpointFile
 from ringi.kit.stopping import Stop
+from ringi.monitor.chain import Follows, Logs, LogSucceeded
 from ringi.monitor.compare import Finding, differences
-from ringi.monitor.log import Entry, Log, LogAway, LogFault
+from ringi.monitor.log import Entry, LogAway, LogFault
 from ringi.monitor.replay import Replay
 from ringi.monitor.tables import Snapshot, engine_of, snapshot
 
@@ -37,11 +38,18 @@ _PAUSE_S = 0.25
 
 @dataclass
 class Report:
-    """One round. `rows`: how many live rows of each kind were compared; `unseen`: why nothing could be said."""
+    """One round. `rows`: how many live rows of each kind were compared; `unseen`: why nothing could be said.
+
+    `origin`, `size` and `root` are of the log that grows. `follows`: the logs that have ended, oldest first, and `news` those of them whose end was
+    seen for the first time; `ended`: how many entries of each of them were read.
+    """
 
     origin: str | None = None
     size: int = 0
     root: str | None = None
+    follows: list[Follows] = field(default_factory=list)
+    news: list[Follows] = field(default_factory=list)
+    ended: dict[str, int] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     unseen: str | None = None
@@ -70,7 +78,7 @@ class Monitor:
         self._begin()
 
     def _begin(self) -> None:
-        self._log, self._replay = Log(self._client, self._policy, self._kept), Replay()
+        self._logs, self._replay = Logs(self._client, self._policy, self._kept), Replay()
         self._rounds = 0
         # Read, and younger than the snapshot that they were compared with.
         self._held: list[Entry] = []
@@ -82,7 +90,7 @@ class Monitor:
             self._begin()
         self._rounds += 1
         try:
-            report.findings = self._look(report, organization)
+            report.findings = self._looked(report, organization)
         except LogFault as fault:
             report.findings = [Finding(fault.code, fault.message)]
             self._begin()
@@ -90,14 +98,23 @@ class Monitor:
             report.unseen = str(away)
         except SQLAlchemyError as error:
             report.unseen = f"the database does not answer: {str(error).splitlines()[0]}"
+        report.follows = self._logs.follows
+        report.news, self._logs.news = self._logs.news, []
         return report
+
+    def _looked(self, report: Report, organization: str | None) -> list[Finding]:
+        try:
+            return self._look(report, organization)
+        except LogSucceeded:
+            self._begin()
+            return self._look(report, organization)
 
     def _look(self, report: Report, organization: str | None) -> list[Finding]:
         live = snapshot(self._engine)
         missing = self._read_up_to(live)
-        checkpoint = self._log.checkpoint
-        if checkpoint is not None:
-            report.origin, report.size, report.root = checkpoint.origin, checkpoint.size, checkpoint.root.hex()
+        *before, newest = self._logs.checkpoints
+        report.origin, report.size, report.root = newest.origin, newest.size, newest.root.hex()
+        report.ended = {one.origin: one.size for one in before}
         if missing:
             # Every row that the rest of the log speaks of would seem to be changed.
             return missing
@@ -109,9 +126,9 @@ class Monitor:
         deadline, waiting = time.monotonic() + self._wait_s, set(live.pending)
 
         def take(entry: Entry) -> None:
-            name = entry.event["id"]
+            name, place = entry.event["id"], entry.place
             waiting.discard(name)
-            if entry.leaf < live.head or name in live.pending:
+            if place.generation < 0 or place.leaf < live.head or name in live.pending:
                 self._replay.apply([entry])
             else:
                 # What came after the snapshot is not in its rows yet.
@@ -121,11 +138,13 @@ class Monitor:
         for entry in before:
             take(entry)
         while True:
-            self._log.grow(take)
-            if self._log.size >= live.head and not waiting:
+            self._logs.grow(take)
+            if live.origin != self._logs.origin and (live.origin is not None or self._logs.follows):
+                raise LogSucceeded(f"the log is '{self._logs.origin}', and that of the database '{live.origin or 'the one before'}'")
+            if self._logs.size >= live.head and not waiting:
                 return []
             if time.monotonic() > deadline:
-                what = f"{len(waiting)} waiting entries and {max(0, live.head - self._log.size)} leaves"
+                what = f"{len(waiting)} waiting entries and {max(0, live.head - self._logs.size)} leaves"
                 return [Finding("log_behind", f"No signed checkpoint covers {what} that the database has had for {self._wait_s:g} s.")]
             self._stop.wait(_PAUSE_S)
             if self._stop.asked:
@@ -162,7 +181,10 @@ def _say(report: Report, *, as_json: bool) -> None:
     lines = [f"ALARM ringi-monitor: {one.code}: {one.message}" for one in report.findings]
     lines += [f"BLIND ringi-monitor: {report.unseen}"] if report.unseen else []
     if report.code == FINE:
-        lines = [f"FINE ringi-monitor: {sum(report.rows.values())} rows are what the {report.size} entries of {report.origin} say."]
+        read = [*report.ended.items(), (report.origin, report.size)]
+        entries = " and ".join(f"the {size} entries of {origin}" for origin, size in read)
+        lines = [f"FINE ringi-monitor: {sum(report.rows.values())} rows are what {entries} say."]
+    lines[:0] = [f"FOLLOWS ringi-monitor: {one}" for one in report.news]
     print("\n".join(lines), flush=True)  # noqa: T201  # its answer
 
 

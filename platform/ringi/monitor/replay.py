@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ringi.monitor.log import Entry
+from ringi.monitor.log import Entry, Place
 
 Key = tuple[str, str]
 # Rows whose record has a digest in the log (`after`).
@@ -34,9 +34,12 @@ class Said(NamedTuple):
     """A value, and the entry that says so."""
 
     value: Any
-    leaf: int
+    place: Place
     event_id: str
     action: str
+
+    def __str__(self) -> str:
+        return f"{self.place} ({self.action})"
 
 
 @dataclass
@@ -56,21 +59,23 @@ class Replay:
     rows: dict[Key, Row] = field(default_factory=lambda: defaultdict(Row))
 
     def apply(self, entries: Iterable[Entry]) -> None:
-        """Take more entries, in any order: of two about one field the one with the higher leaf counts."""
-        for leaf, event in entries:
+        """Take more entries, in any order: of two about one field the one with the greater place counts."""
+        for place, event in entries:
             if event["outcome"] != "ok":
                 continue
             for one in sayings(event):
-                self._note(leaf, event, one.kind, one.id, one.fields)
+                self._note(place, event, one.kind, one.id, one.fields)
             thing = event["object"]
             if event["after"] is not None and thing["type"] in RECORDED:
-                self._note(leaf, event, thing["type"], thing["id"], {}, record=event["after"])
+                self._note(place, event, thing["type"], thing["id"], {}, record=event["after"])
 
-    def _note(self, leaf: int, event: dict[str, Any], kind: str, name: str, fields: dict[str, Any], *, record: str | None = None) -> None:
+    def _note(
+        self, place: Place, event: dict[str, Any], kind: str, name: str, fields: dict[str, Any], *, record: str | None = None
+    ) -> None:
         row = self.rows[kind, name]
 
         def newer(value: Any, known: Said | None) -> Said:
-            return Said(value, leaf, event["id"], event["action"]) if known is None or known.leaf <= leaf else known
+            return Said(value, place, event["id"], event["action"]) if known is None or known.place <= place else known
 
         row.organization = event["organization"] or row.organization
         row.last = newer(None, row.last)

@@ -19,7 +19,7 @@ from ringi.adapters.models import AdapterVersion, ChannelHead
 from ringi.adapters.service import version_record
 from ringi.approvals.models import ApprovalGrant, ApprovalPolicy, ApprovalRequest, ApprovalVote
 from ringi.approvals.records import grant_record, request_record, vote_record
-from ringi.audit.models import AuditEvent, AuditHead, AuditPending
+from ringi.audit.models import AuditEvent, AuditHead, AuditOrigin, AuditPending
 from ringi.base_models.models import BaseRevision
 from ringi.compatibility.models import CompatibilityAssessment
 from ringi.db.base import Identified
@@ -49,8 +49,12 @@ class LiveRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One moment of the database: its rows, and which entries had been written by then: leaves below `head`, and `pending` ones."""
+    """One moment of the database: its rows, and which entries had been written by then: leaves below `head`, and `pending` ones.
 
+    `origin` is the name of the log that grows, where another one went before it.
+    """
+
+    origin: str | None
     head: int
     pending: frozenset[str]
     rows: dict[tuple[str, str], LiveRow] = field(default_factory=dict)
@@ -76,9 +80,10 @@ def snapshot(engine: Engine) -> Snapshot:
     """Everything in one REPEATABLE READ transaction, so that rows and entries belong together."""
     with _reading(engine) as session:
         head = session.scalar(select(AuditHead.size)) or 0
+        growing = select(AuditOrigin.origin).join(AuditHead, AuditHead.generation == AuditOrigin.generation)
         waiting = select(AuditEvent.event_id).join(AuditPending, AuditPending.event_id == AuditEvent.id)
         pending = frozenset(str(one) for one in session.scalars(waiting))
-        return Snapshot(head, pending, {(row.kind, row.id): row for row in live_rows(session)})
+        return Snapshot(session.scalar(growing), head, pending, {(row.kind, row.id): row for row in live_rows(session)})
 
 
 def live_rows(session: Session) -> Iterator[LiveRow]:

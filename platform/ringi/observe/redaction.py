@@ -12,6 +12,8 @@ HIDDEN = "[hidden]"
 _PATTERNS = (
     # This platform's tokens (identity/tokens.py says how they look; a part of one is hidden too), and those of the Hugging Face Hub.
     (re.compile(r"\bhf_(?:rgi[0-9A-Za-z]{3,}|[0-9A-Za-z]{20,})"), HIDDEN),
+    # Sessions of browsers (identity/sessions.py).
+    (re.compile(r"\brgs_[0-9A-Za-z_-]{6,}"), HIDDEN),
     # Secrets of webhooks (Standard Webhooks).
     (re.compile(r"\bwhsec_[0-9A-Za-z+/=_-]{6,}"), HIDDEN),
     # RFC 6750 and RFC 7617 credentials.
@@ -30,7 +32,7 @@ _PATTERNS = (
     ),
 )
 # Every pattern above needs one of these: most lines are done after a look for them.
-_MARKS = ("hf_", "whsec_", "bearer", "basic", "://", "private", "akia", "asia", "passw", "secret", "key", "token")
+_MARKS = ("hf_", "rgs_", "whsec_", "bearer", "basic", "://", "private", "akia", "asia", "passw", "secret", "key", "token")
 # Shorter ones would hide ordinary words.
 _SHORTEST_SECRET = 6
 
@@ -55,5 +57,12 @@ def secrets_of(settings: Settings) -> tuple[str, ...]:
     )  # fmt: skip
     passwords = [urlsplit(url).password for url in urls if url]
     # As they stand in the URL, and as a server would repeat them.
-    told = [settings.setup_key, settings.metrics_token, *passwords, *(unquote(one) for one in passwords if one)]
+    told = [
+        settings.setup_key,
+        settings.metrics_token,
+        settings.oidc_client_secret,
+        *settings.judge_keys.values(),
+        *passwords,
+        *(unquote(one) for one in passwords if one),
+    ]
     return tuple(dict.fromkeys(secret for secret in told if secret and len(secret) >= _SHORTEST_SECRET))

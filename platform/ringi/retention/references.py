@@ -59,6 +59,7 @@ NOT_REFERENCES = {
     "base_revisions.digest": "of the list of files",
     "base_revisions.facts": "what the configuration says",
     "blobs.digest": "the bytes themselves",
+    "browser_sessions.amr": "words of the identity provider",
     "compatibility_assessments.report": "what the rules found",
     "compatibility_assessments.report_digest": "of the report beside it",
     "dataset_versions.digest": "of the parts together",

@@ -5,17 +5,19 @@ log and enter the new one behind leaf 0, with their bytes as they are: so nothin
 signed, what is left, why, and who approved.
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, insert, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from ringi.audit import service as audit
-from ringi.audit.generations import logs
-from ringi.audit.models import AuditEvent, AuditHead, AuditLeaf, AuditNode, AuditOrigin, AuditPending, AuditStop
-from ringi.audit.ringi_verify import APPROVALS, Policy, VerifierKey, encode_base64, parse_statement
+from ringi.audit.generations import GROWING, logs
+from ringi.audit.models import AuditCheckpoint, AuditEvent, AuditHead, AuditLeaf, AuditNode, AuditOrigin, AuditPending, AuditStop
+from ringi.audit.note import Signer, sign_checkpoint
+from ringi.audit.ringi_verify import APPROVALS, Checkpoint, Policy, VerifierKey, encode_base64, parse_statement
 from ringi.audit.schemas import AuditAction
-from ringi.audit.sequence import SEQUENCE_LOCK, SIGN_LOCK, place
+from ringi.audit.sequence import SEQUENCE_LOCK, SIGN_LOCK, place, read_head
 from ringi.identity.models import Membership, User
 from ringi.identity.schemas import Role
 from ringi.kit.actor import system_actor
@@ -34,6 +36,38 @@ class OriginOpened(Conflict):
         super().__init__(
             f"The log '{origin}' is open already.", next_step="Set RINGI_AUDIT_ORIGIN to it everywhere, and start the platform."
         )
+
+
+class OtherProposed(Conflict):
+    """A key was drawn for a new log of another name, which a statement may already name."""
+
+    code = "audit_origin_proposed"
+
+    def __init__(self, origin: str, path: Path) -> None:
+        super().__init__(
+            f"The log '{origin}' was proposed before, and its key lies in '{path}'.",
+            next_step=f"Propose it again with --origin {origin}, or remove that file first: its statements are void then.",
+        )
+
+
+class NextKeyMissing(Conflict):
+    """The key of the new log is not on this machine."""
+
+    code = "audit_origin_key_missing"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"The new log's key is not at '{path}'.", next_step="Open it on the machine where it was proposed, or propose anew here."
+        )
+
+
+class TextUnusable(Conflict):
+    """A file that should hold a statement does not even hold text."""
+
+    code = "file_unusable"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"'{path}' is not text in UTF-8.", next_step="Give the file that propose-origin wrote.")
 
 
 class StatementOutdated(Conflict):
@@ -76,10 +110,10 @@ def fields_of(state: State, new_key: VerifierKey) -> dict[str, str | int]:
     }  # fmt: skip
 
 
-def open_origin(
-    session: Session, settings: Settings, statement: str, approvals: list[bytes], policy: Policy, new_key: VerifierKey
-) -> Opened:
+def open_origin(session: Session, settings: Settings, statement: str, approvals: list[bytes], policy: Policy, new_key: Signer) -> Opened:
     """Everything in `session`'s transaction, which must be the tables' owner's and has seen nothing yet; nothing is changed when it is refused.
+
+    The new log is signed in it too: whenever it is lost again, its leaf 0 and what stands behind it are under one of its checkpoints.
 
     Raises OriginOpened, NotStopped, AuditOriginDiffers, StatementOutdated, ApprovalInvalid, ApprovalsMissing, NotAdministrator, NothingLost.
     """
@@ -94,7 +128,7 @@ def open_origin(
     kept = f"{fields['old_origin']}\n{fields['last_size']}\n{fields['last_root']}\n\n{fields['last_signature']}\n".encode()
     # What a witness alone knew is in the statement, signed by the log.
     state = gather(session, settings, [kept] if fields["old_origin"] == settings.audit_origin else [])
-    now = fields_of(state, new_key)
+    now = fields_of(state, new_key.verifier)
     # Another signature over the same checkpoint is as good.
     differ = [name for name in now if now[name] != fields[name] and name not in {"old_key", "last_signature"}]
     if differ:
@@ -109,6 +143,9 @@ def open_origin(
     )  # fmt: skip
     first = session.execute(select(AuditEvent.id, AuditEvent.leaf_hash).where(AuditEvent.event_id == event)).one()
     place(session, [(first.id, first.leaf_hash), *carried])
+    tree = read_head(session)
+    note = sign_checkpoint(Checkpoint(fields["new_origin"], tree.size, tree.root()), new_key)
+    session.execute(insert(AuditCheckpoint).values(generation=GROWING, size=tree.size, note=note))
     return Opened(fields["new_origin"], len(carried))
 
 

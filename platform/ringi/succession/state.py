@@ -4,21 +4,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ringi.audit.anchor_folder import AnchorFolder
 from ringi.audit.generations import GROWING, must_be
-from ringi.audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
+from ringi.audit.models import AuditCheckpoint
 from ringi.audit.read_only import open_stop
+from ringi.audit.replaying import EntryDiffers, replayed
 from ringi.audit.ringi_verify import EMPTY_ROOT, Checkpoint, Frontier, NoteInvalid, VerifierKey, parse_note
 from ringi.audit.signing import CheckpointFile, load_signers, open_signed
 from ringi.audit.stops import NotStopped
 from ringi.audit.witnesses import load_witnesses
 from ringi.kit.errors import Conflict
 from ringi.settings import Settings
-
-_ROWS = 2000
 
 
 class NothingLost(Conflict):
@@ -101,21 +100,13 @@ def _held(session: Session, origin: str) -> Checkpoint:
     newest = select(AuditCheckpoint.note).where(AuditCheckpoint.generation == GROWING).order_by(AuditCheckpoint.size.desc())
     note = session.scalar(newest.limit(1))
     held = Checkpoint(origin, 0, EMPTY_ROOT) if note is None else Checkpoint.parse(parse_note(note)[0])
-    leaves = (
-        select(AuditLeaf.leaf_index, AuditLeaf.leaf_hash, func.sha256(func.decode("00", "hex").op("||")(AuditEvent.body)))
-        .outerjoin(AuditEvent, AuditEvent.id == AuditLeaf.event_id)
-        .where(AuditLeaf.generation == GROWING, AuditLeaf.leaf_index < held.size)
-        .order_by(AuditLeaf.leaf_index)
-    )
-    frontier = Frontier()
-    with session.execute(leaves, execution_options={"yield_per": _ROWS}) as rows:
-        for index, stored, computed in rows:
-            if index != frontier.size or stored != computed:
-                break
-            frontier.append(stored)
-    if (frontier.size, frontier.root()) != (held.size, held.root):
+    kept = Frontier()
+    with suppress(EntryDiffers):
+        for frontier, _ in replayed(session, None, below=held.size):
+            kept = frontier
+    if (kept.size, kept.root()) != (held.size, held.root):
         raise KeptPartChanged(
-            f"Entry {frontier.size} of the {held.size} that the database has signed is not what was signed.",
+            f"Entry {kept.size} of the {held.size} that the database has signed is not what was signed.",
             next_step="Put its exact bytes back, or restore another backup: a log that ends must be whole up to its end.",
         )
     return held

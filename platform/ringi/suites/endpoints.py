@@ -32,7 +32,7 @@ Writer = Annotated[InProject, allowed_in_project(Permission.EVALUATION_REQUEST)]
 _SEALING = responses(
     SuiteYamlRefused, MarginUnsupported, NotUploaded, refusals.SuiteItemInvalid, refusals.SuiteTagsInvalid, refusals.SuiteNoItems,
     refusals.SuiteItemsAmbiguous, refusals.SuiteDuplicateTask, refusals.SuiteDuplicateItem, refusals.SuiteChoicesInvalid,
-    refusals.SuiteAnswerOutOfRange, refusals.SuiteNoReference, refusals.SuiteScorerUnknown, refusals.SuiteScorerUnfit,
+    refusals.SuiteAnswerOutOfRange, refusals.SuiteNoReference, refusals.SuiteScorerUnknown, refusals.SuiteScorerParameters, refusals.SuiteScorerUnfit,
     refusals.SuiteMetricUnknown, refusals.SuiteSliceEmpty, refusals.SuiteMustPassUnknown, refusals.SuiteRequirementInvalid,
     refusals.SuiteDocumentInvalid, refusals.SuiteColumnUnknown, refusals.SuiteItemsUnreadable,
 )  # fmt: skip

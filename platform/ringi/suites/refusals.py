@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from ringi.jobs.contracts.scorers import ScorerMisused
 from ringi.kit.errors import Conflict, InvalidInput, RingiError
 
 _SHOWN = 10
@@ -129,11 +130,11 @@ class SuiteScorerUnknown(InvalidInput):
 
     code: ClassVar[str] = "suite_scorer_unknown"
 
-    def __init__(self, task: str, name: str, known: Sequence[str]) -> None:
-        super().__init__(
-            f"Task '{task}' names the scorer '{name}', which is not known.", next_step=f"There are: {', '.join(known)}.",
-            details={"task": task, "scorer": name, "known": list(known)},
-        )  # fmt: skip
+
+class SuiteScorerParameters(InvalidInput):
+    """A scorer is told what it does not know, or a pattern or schema that cannot be read."""
+
+    code: ClassVar[str] = "suite_scorer_parameters"
 
 
 class SuiteScorerUnfit(InvalidInput):
@@ -224,3 +225,13 @@ class SuiteItemsUnreadable(RingiError):
             f"The items of task '{task}' cannot be read: {reason}.", next_step="Upload JSON lines in UTF-8, one item a line.",
             details={"task": task},
         )  # fmt: skip
+
+
+def scorer_refused(task: str, name: str, why: ScorerMisused) -> InvalidInput:
+    """The refusal of a scorer as the catalogue words it."""
+    if why.code == SuiteScorerUnfit.code:
+        return SuiteScorerUnfit(task, name, str(why))
+    kind = SuiteScorerUnknown if why.code == SuiteScorerUnknown.code else SuiteScorerParameters
+    return kind(
+        f"A scorer of task '{task}' cannot be used: {why}.", next_step="See docs/scorers.md.", details={"task": task, "scorer": name}
+    )

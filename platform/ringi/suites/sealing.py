@@ -13,11 +13,12 @@ from rfc8785 import CanonicalizationError
 
 from ringi.gating.advice import Advice, advise, refuse_unsupported
 from ringi.gating.schemas import Requirement
+from ringi.jobs.contracts.scorers import ScorerMisused, measure_of
 from ringi.jobs.contracts.suites import Answering, Item, ScorerSpec, Task
 from ringi.kit.digests import Digest, canonical_json, sha256_bytes
 from ringi.suites import refusals
+from ringi.suites.compiling import check_deeply
 from ringi.suites.schemas import AddTask, SuiteDocument, TaskFacts
-from ringi.suites.scorers import SCORERS
 
 MAX_ITEMS = 200_000
 # Of a tag with more values no slices are made: it names items.
@@ -188,20 +189,18 @@ def _check_references(task: str, items: Sequence[Item]) -> None:
 
 
 def _check_scorer(draft: Drafted, spec: ScorerSpec) -> None:
-    task, known = draft.task, SCORERS.get(spec.name)
-    if known is None:
-        raise refusals.SuiteScorerUnknown(task.name, spec.name, sorted(SCORERS))
-    if task.answering not in known.answerings:
-        wanted = ", ".join(sorted(known.answerings))
-        raise refusals.SuiteScorerUnfit(
-            task.name, spec.name, f"it scores answers by {wanted}, and the task is answered by {task.answering}"
-        )
+    task = draft.task
     if any(isinstance(value, float) and not math.isfinite(value) for value in _values(spec.parameters)):
         raise refusals.SuiteDocumentInvalid(f"a parameter of the scorer '{spec.name}' is no number")
-    if known.needs == "answer" and any(item.answer is None for item in draft.items):
+    try:
+        check_deeply(spec, task.answering)
+        needs = measure_of(spec).needs
+    except ScorerMisused as error:
+        raise refusals.scorer_refused(task.name, spec.name, error) from None
+    if needs == "answer" and any(item.answer is None for item in draft.items):
         missing = next(item.id for item in draft.items if item.answer is None)
         raise refusals.SuiteScorerUnfit(task.name, spec.name, f"item '{missing}' does not say which choice is right")
-    if known.needs == "reference":
+    if needs == "reference":
         _check_references(task.name, draft.items)
 
 
@@ -214,8 +213,13 @@ def _require(requirement: Requirement, drafts: Mapping[str, Drafted], facts: Map
     spec = next((one for one in draft.task.scorers if one.metric == requirement.metric), None)
     if spec is None:
         raise refusals.SuiteMetricUnknown(requirement.task, requirement.metric, [one.metric for one in draft.task.scorers])
-    if SCORERS[spec.name].lower_is_better != requirement.lower_is_better:
-        better = "less" if SCORERS[spec.name].lower_is_better else "more"
+    measure = measure_of(spec)
+    if not measure.gateable:
+        raise refusals.SuiteRequirementInvalid(
+            f"the mean of '{requirement.metric}' says nothing of good and bad", next_step="Require another metric of the task."
+        )
+    if measure.lower_is_better != requirement.lower_is_better:
+        better = "less" if measure.lower_is_better else "more"
         raise refusals.SuiteRequirementInvalid(
             f"of '{requirement.metric}' {better} is better", next_step=f"Write lower_is_better: {str(better == 'less').lower()}."
         )

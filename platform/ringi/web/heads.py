@@ -6,7 +6,17 @@ from fastapi.dependencies.models import Dependant
 from ringi.kit.errors import InvalidInput, RingiError
 
 # Each has one value (RFC 9110, section 5.3); of two, a proxy might believe one and this server the other.
-_SINGLE = ("authorization", "content-encoding", "content-type", "idempotency-key", "if-match", "if-none-match", "last-event-id", "range")
+_SINGLE = (
+    "authorization",
+    "content-encoding",
+    "content-type",
+    "idempotency-key",
+    "if-match",
+    "if-none-match",
+    "last-event-id",
+    "range",
+    "x-csrf-token",
+)
 _MAX_SHOWN = 80
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Conflict, InvalidInput, RingiError
-from ringi.web import sealing
+from ringi.web import cookies, sealing
 from ringi.web.models import KeptAnswer
 
 HEADER = "Idempotency-Key"
@@ -122,7 +122,7 @@ async def attempt_of(request: Request, *, secret: bool) -> Attempt | None:
     for part in (request.method.encode(), request.url.path.encode(), request.scope["query_string"], await request.body()):
         # Lengths first, so that no two requests run together into the same bytes.
         running.update(len(part).to_bytes(8, "big") + part)
-    bearer = request.headers.get("authorization", "").partition(" ")[2]
+    bearer = cookies.session_secret(request) or request.headers.get("authorization", "").partition(" ")[2]
     return Attempt(key, "sha256:" + running.hexdigest(), bearer, secret)
 
 

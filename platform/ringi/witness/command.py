@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ringi.audit.durable import write_durably
+from ringi.audit.keys import KeyUnusable, read_signers
 from ringi.audit.note import Signer
 from ringi.audit.ringi_verify import COSIGNATURE, LogKey, NoteInvalid, PolicyInvalid, Refused, VerifierKey, parse_policy
 from ringi.witness.protocol import Witness
@@ -37,14 +38,14 @@ class Unusable(Refused):
 
 
 def read_key(path: Path) -> Signer:
-    """The witness's key, which nobody else may read. Raises Unusable, NoteInvalid."""
+    """The witness's key, which nobody else may read. Raises Unusable."""
     try:
-        mode, text = path.stat().st_mode & 0o777, path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unusable(f"The key cannot be read: {error}.", next_step="Make one: ringi-witness keygen.") from error
-    if mode & 0o077:
-        raise Unusable(f"The key's mode is {mode:o}: others can read it.", next_step="Set it to 600, and consider a new key.")
-    return Signer.parse(text.removesuffix("\n"), kind=COSIGNATURE)
+        (signer,) = read_signers(path, "The key", kind=COSIGNATURE)
+    except KeyUnusable as error:
+        raise Unusable(error.message, next_step=f"{error.next_step} ringi-witness keygen makes one.") from error
+    except ValueError as error:
+        raise Unusable("The file holds more than one key.", next_step="Give each witness a file of its own.") from error
+    return signer
 
 
 def read_logs(argument: str) -> list[LogKey]:

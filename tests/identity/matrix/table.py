@@ -32,6 +32,11 @@ GET /docs/oauth2-redirect                                             +++++++ ++
 GET /redoc                                                            +++++++ +++++++++ ++++ ++ ++++
 GET /healthz                                                          +++++++ +++++++++ ++++ ++ ++++
 GET /readyz                                                           +++++++ +++++++++ ++++ ++ ++++
+GET /auth/provider                                                    +++++++ +++++++++ ++++ ++ ++++
+GET /auth/login                                                       +++++++ +++++++++ ++++ ++ ++++
+GET /auth/callback                                                    +++++++ +++++++++ ++++ ++ ++++
+GET /auth/session                                                     1111111 +++++++++ ++++ ++ ++++
+POST /auth/logout                                                     1111111 +++++++++ ++++ ++ ++++
 GET /metrics                                                          1111111 111111111 1111 11 1111
 
                                                                       ANMXRDO vcerakRdi PISA pu onef
@@ -44,6 +49,8 @@ POST /api/v1/tokens                                                   1111111 ++
 GET /api/v1/tokens/{token_id}                                         1111111 +44444444 4+4+ 44 4444
 GET /api/v1/tokens/{token_id} [own]                                   1111111 +++++++++ ++++ ++ ++++
 DELETE /api/v1/tokens/{token_id} [own]                                1111111 +++++++++ ++++ ++ ++++
+GET /api/v1/sessions                                                  1111111 +++++++++ ++++ ++ ++++
+DELETE /api/v1/sessions/{session_id}                                  1111111 444444444 4444 44 4444
 PUT /api/v1/tokens/{token_id}/limits                                  1111111 333333333 3+33 33 3334
 POST /api/v1/users                                                    1111111 333333333 3+33 33 333+
 GET /api/v1/users                                                     1111111 333333333 3+3+ 33 333+

@@ -7,7 +7,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from ringi.db.session import transaction
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.contracts.parts import BaseRef, Progress
-from ringi.jobs.contracts.suites import Item, Task
+from ringi.jobs.contracts.suites import Answer, Item, ScorerSpec, Task
 from ringi.jobs.contracts.sweeps import ArmResult, Record, SweepArm, SweepPayload, SweepResult
 from ringi.measurements import delivery
 from ringi.measurements.delivery import MeasurementDelivered
@@ -29,6 +29,8 @@ from ringi.measurements.summaries import RecordsForeign
 from ringi.settings import get_settings
 from ringi.storage import blobs
 from ringi_workers.adapters.attach import base_dtype, runtime_facts
+from ringi_workers.evaluation.grading.registry import Access, Grading
+from ringi_workers.evaluation.scoring import Scorer
 from ringi_workers.evaluation.swapping import SwappableBase
 from ringi_workers.evaluation.sweep import Measured, NotMeasured, sweep
 from ringi_workers.following import JobSink
@@ -60,10 +62,12 @@ def measure(payload: SweepPayload, workspace: Workspace, sink: JobSink) -> Sweep
         sink.report(Progress(phase="loading"))
         base = _loaded(payload.base, folder)
         waiting: dict[str, list[Measured]] = {}
-        for result in sweep(base, _Folders(workspace, arms), tasks, sink=sink, batch_size=payload.batch_size):
-            ended = _take(kept, arms.get(result.arm), result, waiting, len(tasks), runtime)
-            if ended is not None:
-                counts[ended] += 1
+        with Grading(Access.of(get_settings())) as grading:
+            graded = _Graded(grading, tasks)
+            for result in sweep(base, _Folders(workspace, arms), tasks, sink=sink, batch_size=payload.batch_size, scorers=graded.later):
+                ended = _take(kept, arms.get(result.arm), graded(result), waiting, len(tasks), runtime)
+                if ended is not None:
+                    counts[ended] += 1
     return SweepResult(**counts, reused=len(reused), seconds=time.monotonic() - begun)
 
 
@@ -98,6 +102,31 @@ def _take(
 
 
 _ENDED: list[Measured] = []
+
+
+class _Graded:
+    """Scores that answering does not give, for all answers of a task at once: a judge is asked many at a time."""
+
+    def __init__(self, grading: Grading, tasks: Sequence[tuple[Task, Sequence[Item]]]) -> None:
+        self._grading = grading
+        self._tasks = {
+            task.name: (task, [item if item.choices else item.model_copy(update={"choices": task.choices}) for item in items])
+            for task, items in tasks
+        }
+
+    def later(self, spec: ScorerSpec) -> Scorer | None:
+        """What stands in for a scorer while answering; None for a name that nobody knows."""
+        return _not_yet if self._grading.scorer(spec) is not None else None
+
+    def __call__(self, result: Measured | NotMeasured) -> Measured | NotMeasured:
+        if isinstance(result, NotMeasured):
+            return result
+        task, items = self._tasks[result.task]
+        return result._replace(answers=tuple(self._grading.graded(items, result.answers, task.scorers)))
+
+
+def _not_yet(_item: Item, _answer: Answer) -> float | None:
+    return None
 
 
 class _Kept:

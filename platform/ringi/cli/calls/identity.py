@@ -16,11 +16,13 @@ from ringi.identity.schemas import (
     IssueToken,
     LimitToken,
     LinkUser,
+    LoginOptions,
     MembershipOut,
     OrganizationCreated,
     ProjectOut,
     Role,
     RoleOut,
+    SessionOut,
     TokenOut,
     UserKind,
     UserOut,
@@ -44,6 +46,10 @@ class IdentityCalls:
     def whoami(self) -> WhoAmI:
         """Who the token belongs to and what it allows."""
         return self._http.get("/whoami", WhoAmI)
+
+    def login_options(self) -> LoginOptions:
+        """How people log in at this platform; needs no token."""
+        return self._http.get_beside("/auth/provider", LoginOptions)
 
     def roles(self) -> list[RoleOut]:
         """Every role and what it allows."""
@@ -126,6 +132,14 @@ class IdentityCalls:
     def tokens(self, **asked: Unpack[Asked]) -> Listed[TokenOut]:
         """The caller's tokens, or the organisation's for an identity_admin."""
         return self._http.items("/tokens", TokenOut, **asked)
+
+    def sessions(self, **asked: Unpack[Asked]) -> Listed[SessionOut]:
+        """The caller's sessions of browsers, or the organisation's for an identity_admin."""
+        return self._http.items("/sessions", SessionOut, **asked)
+
+    def end_session(self, session_id: UUID) -> SessionOut:
+        """End a session of a browser now."""
+        return self._http.delete(route("sessions", str(session_id)), SessionOut)
 
     def token(self, token_id: UUID) -> TokenOut:
         """One token, without its secret."""

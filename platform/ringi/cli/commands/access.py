@@ -1,4 +1,4 @@
-"""Who I am and where: `ringi setup`, `login`, `whoami` and `pull-env`."""
+"""Who I am and where: `ringi setup`, `whoami` and `pull-env`."""
 
 import os
 import sys
@@ -30,6 +30,18 @@ class NoSetupKey(Usage):
         super().__init__(
             f"Creating an organisation needs this deployment's setup key; there is none in {looked_at}.",
             next_step="Start the platform here (ringi up), name its --data-dir, or pass --setup-key (RINGI_SETUP_KEY).",
+        )
+
+
+class LoginIsNoPullToken(Usage):
+    """The profile holds a login, which is short and may do everything that the person may."""
+
+    code = "login_is_no_pull_token"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This profile holds a login, which ends within minutes and may do all that you may; a puller needs a token of its own.",
+            next_step="Make one: ringi tokens mine --scope release:pull, and set RINGI_TOKEN.",
         )
 
 
@@ -84,32 +96,6 @@ def setup(
     note("The token is shown this once. Next: ringi projects create NAME.")
 
 
-@verbs.verb(
-    "login",
-    "ringi login --server http://127.0.0.1:8400",
-    "ringi login --server https://ringi.example.org --profile reviewer --token -  < token.txt",
-)
-def login(
-    server: Server = None,
-    token: Annotated[
-        str | None, typer.Option(help="The token; '-' reads it from stdin; left out, it is asked for.", show_default=False)
-    ] = None,
-) -> None:
-    """Save a server and a token as a profile, after asking the server whose token it is."""
-    address = contexts.clean_server(server or os.environ.get("RINGI_SERVER") or contexts.DEFAULT_SERVER)
-    name = invocation.profile or os.environ.get("RINGI_PROFILE") or contexts.DEFAULT_PROFILE
-    if token is None and sys.stdin.isatty():
-        secret: str = typer.prompt("Token", hide_input=True, err=True)
-    else:
-        secret = sys.stdin.readline() if token in {None, "-"} else str(token)
-    if not secret.strip():
-        raise Usage("No token was given.", next_step="Pass --token TOKEN, or write it to stdin: ringi login --token -.")
-    with RingiClient(address, secret.strip()) as client:
-        me = client.identity.whoami()
-    contexts.save_profile(contexts.config_path(os.environ), name, Profile(server=address, token=secret.strip()), replace=True)
-    emit(me, lambda: facts([("profile", name), ("server", address), ("you are", me.name), ("organisation", me.organization)]))
-
-
 @verbs.verb("whoami", "ringi whoami", "ringi whoami --profile reviewer --json")
 def whoami() -> None:
     """Show whose token this is and what it allows."""
@@ -135,6 +121,9 @@ def pull_env(channel: Annotated[str, typer.Argument(help="The channel to pull fr
     target = invocation.target()
     if target.token is None:
         raise NoToken(target)
+    if target.login is not None:
+        # It would be over in minutes, and it can vote: what a server keeps is made for that.
+        raise LoginIsNoPullToken
     values = {"HF_ENDPOINT": f"{target.server}/hf/{check_name(channel, what='channel')}", "HF_TOKEN": target.token}
     if invocation.as_data:
         emit(values, str)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ringi.audit.note import Signer
+from ringi.audit.keys import KeyUnusable, read_signers
 from ringi.audit.ringi_verify import Refused
 from ringi.cli.commands.embedded import DEFAULT_DATA_DIR, DataDir
 from ringi.cli.errors import Usage
@@ -58,7 +58,9 @@ def approve_origin(
     """Approve a statement with your key; needs no server. Read it first: what it says of the loss is what you sign."""
     try:
         text = statement.read_text(encoding="utf-8")
-        signed = approve(text, Signer.parse(key.read_text(encoding="ascii").strip()))
+        signed = approve(text, read_signers(key, "Your key")[0])
+    except KeyUnusable as error:
+        raise Usage(error.message, next_step=f"{error.next_step} ringi audit admin-key makes one.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise Usage(f"A file cannot be read: {error}.", next_step="Check its path.") from error
     except Refused as error:

@@ -1,6 +1,7 @@
 """Suites and their sealed versions."""
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +20,18 @@ from ringi.jobs.contracts.suites import Answering, Decoding, Item
 from ringi.suites.diff import changes, tasks_to_compare
 from ringi.suites.reading import read_document
 from ringi.suites.schemas import AddSuiteVersion, AddTask, AdviceOut, FromDataset, SuiteVersionOut
+from ringi.suites.shipping import document_of
 
 app = Commands("Suites: sealed questions, how they are answered and scored, and what must hold.")
+
+
+class ShippedSuite(StrEnum):
+    """What comes with Ringi."""
+
+    SAFETY = "safety"
+    OFF_TASK = "off-task"
+
+
 _METRICS = {Answering.CHOICE: "accuracy", Answering.EXACT: "exact", Answering.LIKELIHOOD: "nll"}
 
 
@@ -68,18 +79,23 @@ def show(reference: SuiteVersion) -> None:
     emit(version, lambda: _drawn(version))
 
 
-@app.verb("add", "ringi suites add support/quality suite.yaml")
+@app.verb("add", "ringi suites add support/quality suite.yaml", "ringi suites add support/safety --shipped safety")
 def add(
     name: SuiteName,
-    file: Annotated[Path, typer.Argument(help="YAML or JSON; items_file names JSON lines beside it (docs/evaluation.md).")],
+    file: Annotated[
+        Path | None, typer.Argument(help="YAML or JSON; items_file names JSON lines beside it (docs/evaluation.md).", show_default=False)
+    ] = None,
+    shipped: Annotated[ShippedSuite | None, typer.Option(help="In place of a file: one that comes with Ringi.", show_default=False)] = None,
 ) -> None:
     """Seal the next version of a suite. Equal content gives the version that exists."""
     wanted = parse_suite(name)
-    document = _read(file)
+    if (file is None) == (shipped is None):
+        raise Usage("A file or --shipped is needed, and not both.", next_step="See: ringi suites add --help.")
+    document = _read(file) if file is not None else read_document(document_of(shipped.value if shipped is not None else "safety"))
     with connect() as client:
         for task in document.get("tasks") or []:
             if isinstance(task, dict) and "items_file" in task:
-                task["items_digest"] = client.upload(file.parent / str(task.pop("items_file"))).digest
+                task["items_digest"] = client.upload((file or Path()).parent / str(task.pop("items_file"))).digest
         version = client.suites.add_version(wanted.project, wanted.name, AddSuiteVersion.model_validate(document))
     emit(version, lambda: _drawn(version))
 

@@ -145,6 +145,8 @@ class Answer(Part):
     prompt_tokens: int = 0
     output_tokens: int = 0
     seconds: FiniteFloat | None = None
+    # What a scorer says of its score, by metric: a judge's reason, or why there is none.
+    notes: Mapping[str, str] = {}
 
 
 class Operations(Part):

@@ -1,7 +1,7 @@
 """Suites with sealed versions, measurements of adapters with them, and decisions of the gate.
 
-Revision: 0023
-Revises: 0021
+Revision: 0024
+Revises: 0023
 """
 
 import sqlalchemy as sa
@@ -10,8 +10,8 @@ from sqlalchemy.dialects import postgresql
 
 from ringi.db import tenancy
 
-revision = "0023"
-down_revision = "0021"
+revision = "0024"
+down_revision = "0023"
 branch_labels = None
 depends_on = None
 
