@@ -9,13 +9,16 @@ import ringi.datasets.models
 import ringi.evaluation.models
 import ringi.events.models
 import ringi.fleet.models
+import ringi.gates.models
 import ringi.identity.models
 import ringi.jobs.models
+import ringi.measurements.models
 import ringi.observe.models
 import ringi.origins.models
 import ringi.quotas.models
 import ringi.releases.models
 import ringi.storage.models
+import ringi.suites.models
 import ringi.tags.models
 import ringi.training.models
 import ringi.uploads.models

@@ -43,7 +43,7 @@ def policy_admin(ground: Ground) -> RingiClient:
 def test_a_new_project_asks_for_one_reviewer_and_an_evaluation(ground: Ground) -> None:
     policy = ground.platform.as_("viewer").approvals.policy(PROJECT, environment_name()).document
     assert [(seat.role, seat.people) for stage in policy.stages for seat in stage.seats] == [(Role.REVIEWER, 1)]
-    assert [rule.verdicts for rule in policy.evidence] == [("better",)]
+    assert [rule.model_dump()["verdicts"] for rule in policy.evidence] == [("better",)]
     request = requested(ground.platform)
     assert {one.code: one.satisfied for one in request.requirements} == {"technical.reviewer": False, "evidence.evaluation": True}
 

@@ -33,7 +33,8 @@ def test_the_import_contracts_hold() -> None:
 def test_the_api_process_loads_nothing_of_the_workers() -> None:
     loaded = loaded_after("ringi.api.app")
     assert "fastapi" in loaded
-    assert not loaded & {*HEAVY, "celery", "kombu", "ringi_workers", "numpy"}
+    # The gate resamples with numpy, wherever it decides.
+    assert not loaded & {*HEAVY, "celery", "kombu", "ringi_workers", "scipy", "pandas"}
 
 
 def test_the_contracts_of_jobs_load_neither_tables_nor_http() -> None:

@@ -5,6 +5,7 @@ by which its events are found in the log afterwards.
 """
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -91,7 +92,7 @@ class Steps:
 def make_every_change(ground: Ground) -> Steps:
     """All of them, one after another."""
     steps = Steps(ground)
-    people, parts = (_people, _uploads, _workers_and_jobs, _data, _versions), (_approvals, _releases, _subscriptions)
+    people, parts = (_people, _uploads, _workers_and_jobs, _data, _versions, _gates), (_approvals, _releases, _subscriptions)
     for part in (*people, *parts):
         part(steps)
     return steps
@@ -210,6 +211,29 @@ def _versions(steps: Steps) -> None:
     tag: dict[str, Any] = {"kind": "adapter", "object_id": adapter.id, "key": "team"}
     do("contributor", "PUT /tags/{kind}/{object_id}/{key}", "tag.set", json={"value": "金融"}, **tag)
     do("contributor", "DELETE /tags/{kind}/{object_id}/{key}", "tag.remove", **tag)
+
+
+def _gates(steps: Steps) -> None:
+    do, name = steps.do, f"s{uuid4().hex[:8]}"
+    do("contributor", f"POST {IN_PROJECT}/suites", "suite.create", json={"name": name, "description": "問い合わせの品質"})
+    items = [{"id": f"q{number}", "prompt": f"{number}番の棚", "references": ["はい"]} for number in range(4)]
+    task = {"name": "faq", "answering": "exact", "scorers": ["exact"], "items": items}
+    wanted = {"task": "faq", "metric": "exact", "tier": "supporting"}
+    body = {"tasks": [task], "requirements": [wanted]}
+    do("contributor", f"POST {IN_PROJECT}/suites/{{suite}}/versions", "suite.version.seal", json=body, suite=name)
+    swept = do("contributor", f"POST {IN_PROJECT}/sweeps", "evaluation.sweep.request", json={"suite": name, "versions": [f"{ADAPTER}:v1"]})
+    steps.cancelled(swept["job_id"])
+    sides = []
+    for version in (f"{ADAPTER}:v1", None):
+        lines = [
+            {"task": "faq", "item": one["id"], "asked": sha256_bytes(str(one["id"]).encode()), "scores": {"exact": 1.0}} for one in items
+        ]
+        records = steps.sent("".join(f"{json.dumps(line)}\n" for line in lines).encode() + (b"\n" if version else b""))
+        sent = {"suite": name, "base_revision": BASE, "version": version, "records": records, "source": "lm-evaluation-harness"}
+        made = do("contributor", f"POST {IN_PROJECT}/measurements/imports", "evaluation.measurement.import", json=sent)
+        sides.append(made["id"])
+    judged = {"candidate": sides[0], "baseline": sides[1], "suite": name}
+    do("contributor", f"POST {IN_PROJECT}/gates", "evaluation.gate.decide", json=judged)
 
 
 def _approvals(steps: Steps) -> None:

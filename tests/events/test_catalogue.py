@@ -23,6 +23,7 @@ NOT_TOLD = {
 # Single actions without an event: who waits behind whom, a note beside a version, and what is told once it is sealed or refused.
 NOT_TOLD_ALONE = {
     AuditAction.JOB_PRIORITIZE, AuditAction.ADAPTER_VERSION_ORIGIN, AuditAction.DATASET_VERSION_ADD, AuditAction.ADAPTER_VERSION_REGISTER,
+    AuditAction.MEASUREMENT_IMPORT,
 }  # fmt: skip
 TOLD_AS = {
     AuditAction.BASE_MODEL_CREATE: "base.created", AuditAction.BASE_MODEL_REVISION_REGISTER: "base.revision.registered",
@@ -34,6 +35,9 @@ TOLD_AS = {
     AuditAction.TRAINING_RUN_START: "training.run.started", AuditAction.TRAINING_RUN_COMPLETE: "training.run.succeeded",
     AuditAction.TRAINING_RUN_FAIL: "training.run.failed", AuditAction.EVALUATION_REQUEST: "evaluation.requested",
     AuditAction.EVALUATION_COMPLETE: "evaluation.completed", AuditAction.COMPATIBILITY_ASSESS: "compatibility.assessed",
+    AuditAction.SUITE_CREATE: "suite.created", AuditAction.SUITE_VERSION_SEAL: "suite.version.sealed",
+    AuditAction.SWEEP_REQUEST: "evaluation.sweep.requested", AuditAction.MEASUREMENT_COMPLETE: "evaluation.measurement.completed",
+    AuditAction.GATE_DECIDE: "evaluation.gate.decided",
     AuditAction.POLICY_CREATE: "approval.policy.set", AuditAction.APPROVAL_REQUEST: "approval.requested", AuditAction.APPROVAL_VOTE: "approval.voted",
     AuditAction.APPROVAL_REFUSE: "approval.refused", AuditAction.APPROVAL_LAPSE: "approval.lapsed", AuditAction.APPROVAL_WITHDRAW: "approval.withdrawn", AuditAction.APPROVAL_GRANT: "approval.granted", AuditAction.CHANNEL_CREATE: "channel.created",
     AuditAction.RELEASE_PUBLISH: "release.published", AuditAction.RELEASE_ROLL_BACK: "release.rolled_back", AuditAction.RELEASE_REFUSE: "release.refused",

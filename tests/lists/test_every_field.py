@@ -20,12 +20,16 @@ from ringi.datasets.lists import DATASET_VERSIONS, DATASETS
 from ringi.evaluation.lists import EVALUATIONS
 from ringi.events.lists import DELIVERIES, EVENTS, SUBSCRIPTIONS
 from ringi.events.schemas import CreateSubscription
+from ringi.gates.lists import GATES
 from ringi.identity.lists import MEMBERSHIPS, PROJECTS, SESSIONS, TOKENS, USERS
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.lists import JOBS
 from ringi.kit.digests import sha256_bytes
+from ringi.measurements.lists import MEASUREMENTS
+from ringi.measurements.models import Measurement
 from ringi.origins.endpoints import ORIGINS, ORIGINS_OF_VERSION
 from ringi.releases.lists import ALL_RELEASES, CHANNELS, RELEASES
+from ringi.suites.lists import SUITE_VERSIONS, SUITES
 from ringi.training.lists import RUNS
 from ringi.uploads.session_endpoints import UPLOADS
 from ringi.web.listing import Field, Kind, Listing
@@ -55,11 +59,15 @@ LISTS: dict[str, tuple[str, Listing]] = {
     f"{PROJECT}/datasets/{{dataset}}/versions": ("aiko", DATASET_VERSIONS),
     f"{PROJECT}/evaluations": ("aiko", EVALUATIONS),
     f"{PROJECT}/events": ("aiko", EVENTS),
+    f"{PROJECT}/gates": ("aiko", GATES),
+    f"{PROJECT}/measurements": ("aiko", MEASUREMENTS),
     f"{PROJECT}/origins": ("aiko", ORIGINS),
     f"{PROJECT}/releases": ("aiko", ALL_RELEASES),
     f"{PROJECT}/runs": ("aiko", RUNS),
     f"{PROJECT}/subscriptions": ("dana", SUBSCRIPTIONS),
     f"{PROJECT}/subscriptions/{{subscription}}/deliveries": ("dana", DELIVERIES),
+    f"{PROJECT}/suites": ("aiko", SUITES),
+    f"{PROJECT}/suites/{{suite}}/versions": ("aiko", SUITE_VERSIONS),
     f"{PROJECT}/versions": ("aiko", catalogue_lists.VERSIONS),
     f"{ADAPTER}/runs": ("aiko", RUNS),
     f"{ADAPTER}/trail": ("aiko", audit_lists.TRAIL),
@@ -70,6 +78,7 @@ LISTS: dict[str, tuple[str, Listing]] = {
 }
 NAMES = {
     "project": "risk", "adapter": "bot", "selector": "latest", "base": "tiny", "channel": "production", "dataset": "faq", "subscription": "ops",
+    "suite": "quality",
 }  # fmt: skip
 VALUES = {
     Kind.TEXT: "応答", Kind.NUMBER: "-0.5", Kind.INTEGER: "1", Kind.TIME: "2025-10-10", Kind.ID: "00000000-0000-7000-8000-000000000000",
@@ -84,11 +93,16 @@ def peopled(api: Api) -> Iterator[Tenant]:
     with made.sessions.begin() as session:
         base, dataset = made.base(session, "tiny"), made.dataset(session, "faq")
         adapter, channel = made.adapter(session, "bot", base, description="応答"), made.channel(session, "production")
+        suite, measurements = made.suite(session, "quality"), list[Measurement]()
+        made.suite(session, "letters")
         versions: list[AdapterVersion] = [made.version(session, adapter, rank=rank) for rank in (4, 8)]
         for version, measured in zip(versions, (0.5, None), strict=True):
             made.run(session, version, dataset, loss=measured)
             made.evaluation(session, version, dataset, improvement=measured)
+            measurements.append(made.measurement(session, suite, version, mean=measured))
             made.release(session, channel, version, datetime(2025, 10, version.number, tzinfo=UTC))
+        for _ in range(2):
+            made.gate(session, *measurements)
         made.job(session, JobKind.TRAIN, project_id=made.projects["risk"])
     for size in (1, 2):
         made.as_("aiko").uploads.open(size=size, digest=sha256_bytes(b"x" * size))

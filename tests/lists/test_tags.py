@@ -23,7 +23,7 @@ def things(fresh: Tenant) -> dict[Taggable, tuple[str, str]]:
         adapter = fresh.adapter(session, "bot", base)
         version = fresh.version(session, adapter)
         run, evaluation = fresh.run(session, version, dataset, loss=1.0), fresh.evaluation(session, version, dataset, improvement=0.1)
-        channel = fresh.channel(session, "production")
+        suite, channel = fresh.suite(session, "quality"), fresh.channel(session, "production")
         release = fresh.release(session, channel, version, datetime(2025, 10, 1, tzinfo=UTC))
         request = session.scalars(select(ApprovalGrant.request_id).where(ApprovalGrant.id == release.grant_id)).one()
         job = fresh.job(session, JobKind.TRAIN, project_id=fresh.projects["risk"])
@@ -35,6 +35,8 @@ def things(fresh: Tenant) -> dict[Taggable, tuple[str, str]]:
             Taggable.ADAPTER_VERSION: (version.id, f"{risk}/adapters/bot/versions"),
             Taggable.TRAINING_RUN: (run.id, f"{risk}/adapters/bot/runs"),
             Taggable.EVALUATION: (evaluation.id, f"{risk}/adapters/bot/versions/v1/evaluations"),
+            Taggable.SUITE: (suite.suite_id, f"{risk}/suites"),
+            Taggable.SUITE_VERSION: (suite.id, f"{risk}/suites/quality/versions"),
             Taggable.APPROVAL_REQUEST: (request, f"{risk}/approvals"),
             Taggable.CHANNEL: (channel.id, f"{risk}/channels"),
             Taggable.RELEASE: (release.id, f"{risk}/releases"),

@@ -24,20 +24,28 @@ from ringi.base_models.schemas import RevisionState
 from ringi.cli.client import RingiClient
 from ringi.datasets.models import Dataset, DatasetVersion
 from ringi.evaluation.models import Evaluation
+from ringi.gates.models import GateDecision
+from ringi.gates.schemas import Bound, GateDocument
+from ringi.gating.schemas import Decision, Requirement, Verdict
 from ringi.identity import service as identity
 from ringi.identity.models import Organization, User
 from ringi.identity.schemas import Role, UserKind
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.contracts.parts import as_document
+from ringi.jobs.contracts.suites import Answering, ScorerSpec, Task
 from ringi.jobs.contracts.training import TrainMetrics
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
 from ringi.kit.actor import Actor, ActorKind
 from ringi.kit.digests import sha256_bytes
 from ringi.kit.ids import uuid7
+from ringi.measurements.models import Measurement
+from ringi.measurements.schemas import MeasurementState
 from ringi.releases.models import Channel, Release
 from ringi.releases.schemas import ReleaseAction
 from ringi.storage.models import Blob
+from ringi.suites.models import Suite, SuiteVersion
+from ringi.suites.schemas import SuiteDocument
 from ringi.training.models import TrainingRun
 from ringi.training.schemas import TrainingPlan
 
@@ -229,6 +237,65 @@ class Tenant:
         session.add(evaluation)
         session.flush()
         return evaluation
+
+    def suite(self, session: Session, name: str, *, project: str = "risk") -> SuiteVersion:
+        """A suite with one version; nobody reads its items here."""
+        suite = Suite(project_id=self.projects[project], name=name, description=f"{name} の品質", created_by=self.people["aiko"])
+        session.add(suite)
+        session.flush()
+        items, own = digest(), digest()
+        session.add_all(Blob(digest=one, size=1) for one in (items, own))
+        session.flush()
+        task = Task(name="faq", answering=Answering.EXACT, items=items, count=3, scorers=(ScorerSpec(name="exact"),))
+        document = SuiteDocument(tasks=(task,), requirements=(Requirement(task="faq", metric="exact", margin=0.05),))
+        version = SuiteVersion(
+            project_id=suite.project_id, suite_id=suite.id, number=1, digest=own, document=as_document(document),
+            facts={"faq": {"items": 3, "slices": {}}}, items=3, created_by=self.people["aiko"], audit_event_id=uuid7(),
+        )  # fmt: skip
+        session.add(version)
+        session.flush()
+        return version
+
+    def measurement(
+        self, session: Session, suite: SuiteVersion, version: AdapterVersion, *, bare: bool = False, mean: float | None = 0.5
+    ) -> Measurement:
+        """What a version, or its bare base, was measured to; `mean` None where nothing was scored."""
+        figures = {
+            "n": 3,
+            "scored": 0 if mean is None else 3,
+            "unscored": 3 if mean is None else 0,
+            "mean": mean,
+            "low": None,
+            "high": None,
+        }
+        one = Measurement(
+            project_id=suite.project_id, suite_version_id=suite.id, base_revision_id=version.base_revision_id, version_id=None if bare else version.id,
+            job_id=self.job(session, JobKind.SWEEP, project_id=suite.project_id).id, state=MeasurementState.MEASURED,
+            summary={"faq": {"metrics": {"exact": figures}, "problems": {}}}, runtime={"torch": "1"}, runtime_digest=digest(), operations={},
+            evidence={"records": digest()}, evidence_digest=digest(), requested_by=self.people["aiko"], completed_at=datetime.now(UTC),
+        )  # fmt: skip
+        session.add(one)
+        session.flush()
+        return one
+
+    def gate(self, session: Session, candidate: Measurement, baseline: Measurement) -> GateDecision:
+        """A decision about two measurements."""
+        arms = [
+            Bound(
+                measurement=one.id, name="risk/bot:v1", manifest=None, base=digest(), records=digest(), evidence=digest(), runtime=digest()
+            )
+            for one in (candidate, baseline)
+        ]
+        decision = Decision(verdict=Verdict.INCONCLUSIVE, reasons=(), tasks=(), level=0.05, tests=0)
+        document = GateDocument(suite=digest(), candidate=arms[0], baseline=arms[1], asked="base", imported=False, decision=decision)
+        gate = GateDecision(
+            project_id=candidate.project_id, suite_version_id=candidate.suite_version_id, candidate_id=candidate.id, baseline_id=baseline.id,
+            asked="base", verdict=Verdict.INCONCLUSIVE, imported=False, document=as_document(document), digest=digest(),
+            decided_by=self.people["aiko"], audit_event_id=uuid7(),
+        )  # fmt: skip
+        session.add(gate)
+        session.flush()
+        return gate
 
     def channel(self, session: Session, name: str, *, project: str = "risk", environment: str = "production") -> Channel:
         """A channel that serves nothing yet."""

@@ -13,7 +13,7 @@ from support.postgres import DatabaseUrls
 
 SEALED = (
     "approval_grants", "approval_policies", "approval_votes", "audit_checkpoint", "audit_cosignature", "audit_event", "audit_leaf", "audit_node", "audit_origin", "audit_payload", "audit_stop",
-    "base_comparisons", "blobs", "compatibility_assessments", "dataset_versions", "delivery_attempts", "events", "project_bytes", "releases", "upload_parts", "uploads", "version_origins",
+    "base_comparisons", "blobs", "compatibility_assessments", "dataset_versions", "delivery_attempts", "events", "gate_decisions", "project_bytes", "releases", "suite_versions", "upload_parts", "uploads", "version_origins",
 )  # fmt: skip
 # Delivered messages, placed events, the erasure of personal text (governance B6), answers kept for a day, and tags, whose every change the audit log keeps.
 MAY_DELETE = {
@@ -81,6 +81,20 @@ def test_an_adapter_version_changes_in_its_state_alone(application: psycopg.Conn
         else:
             with pytest.raises(errors.InsufficientPrivilege):
                 application.execute(update_of("adapter_versions", column.name))
+
+
+def test_a_measurement_is_filled_in_once(database: DatabaseUrls) -> None:
+    columns = "id, project_id, suite_version_id, base_revision_id, requested_by, place, again, state"
+    with connect(database.superuser_url) as superuser:
+        superuser.execute("SET session_replication_role = replica")
+        for state in ("pending", "measured"):
+            values = (*(uuid4() for _ in range(5)), state)
+            superuser.execute(f"INSERT INTO measurements ({columns}) VALUES (%s, %s, %s, %s, %s, 0, false, %s)", values)  # names
+    with connect(database.app_url) as platform:
+        filled = platform.execute("UPDATE measurements SET evidence_digest = 'sha256:1', state = 'measured' WHERE state = 'pending'")
+        assert filled.rowcount == 1
+        with pytest.raises(errors.RestrictViolation):
+            platform.execute("UPDATE measurements SET evidence_digest = 'sha256:2'")
 
 
 def test_every_table_can_be_read_and_all_but_the_logs_head_logins_and_the_revision_can_be_added_to(application: psycopg.Connection) -> None:

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from psycopg import sql
 from psycopg.types.json import Jsonb
-from sqlalchemy import Column, DateTime, LargeBinary, Numeric, String, Uuid
+from sqlalchemy import Boolean, Column, DateTime, LargeBinary, Numeric, String, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 from all_models import metadata
@@ -45,6 +45,8 @@ def example(column: Column[Any]) -> Any:
         return uuid4()
     if isinstance(column.type, DateTime):
         return datetime.now(UTC)
+    if isinstance(column.type, Boolean):
+        return False
     if isinstance(column.type, LargeBinary):
         return b""
     if isinstance(column.type, String):

@@ -23,7 +23,12 @@ RUN_JOB = "ringi.run_job"
 log = logging.getLogger("ringi.worker")
 TASK_MODULES: dict[Queue, tuple[str, ...]] = {
     Queue.CPU: ("ringi_workers.datasets.task", "ringi_workers.base_models.task"),
-    Queue.GPU: ("ringi_workers.training.task", "ringi_workers.adapters.task", "ringi_workers.evaluation.task"),
+    Queue.GPU: (
+        "ringi_workers.training.task",
+        "ringi_workers.adapters.task",
+        "ringi_workers.evaluation.task",
+        "ringi_workers.evaluation.sweep_task",
+    ),
 }
 
 app = Celery("ringi", broker=get_settings().broker_url)

@@ -26,6 +26,7 @@ from ringi.evaluation.endpoints import project_router as evaluations
 from ringi.evaluation.endpoints import router as evaluation
 from ringi.events.endpoints import router as events
 from ringi.fleet.endpoints import router as fleet
+from ringi.gates.endpoints import router as gates
 from ringi.hub.endpoints import router as hub
 from ringi.identity.denials import note_refusal
 from ringi.identity.endpoints import router as identity
@@ -34,10 +35,12 @@ from ringi.identity.provider import get_provider
 from ringi.identity.session_endpoints import router as sessions
 from ringi.jobs.endpoints import router as jobs
 from ringi.jobs.stream import ended_by_signals
+from ringi.measurements.endpoints import router as measurements
 from ringi.observe import logs
 from ringi.origins.endpoints import router as origins
 from ringi.releases.endpoints import router as releases
 from ringi.retention.endpoints import router as retention
+from ringi.suites.endpoints import router as suites
 from ringi.training.endpoints import project_router as runs
 from ringi.training.endpoints import router as training
 from ringi.uploads.endpoints import router as uploads
@@ -69,6 +72,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     runs,
     evaluation,
     evaluations,
+    suites,
+    measurements,
+    gates,
     compatibility,
     approvals,
     releases,

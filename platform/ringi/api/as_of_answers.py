@@ -19,6 +19,7 @@ from ringi.approvals.records import grant_record, request_record, vote_record
 from ringi.audit.models import AuditEvent, AuditLeaf
 from ringi.audit.schemas import AuditAction, Outcome
 from ringi.evaluation.models import Evaluation
+from ringi.gates.models import GateDecision
 from ringi.identity.models import User
 from ringi.kit.actor import Actor
 from ringi.kit.digests import sha256_json
@@ -45,6 +46,7 @@ class Answers:
     names: dict[str, str]
     votes: dict[UUID, list[ApprovalVote]]
     evidence: dict[str, Evaluation]
+    gates: dict[str, GateDecision]
 
     @classmethod
     def about(
@@ -62,7 +64,14 @@ class Answers:
         # unscoped: as above; the same evidence may have been found by another project too.
         found = select(Evaluation).where(Evaluation.evidence_digest.in_(digests), Evaluation.project_id.in_(projects))
         evidence = {str(one.evidence_digest): one for one in session.scalars(found)}
-        things = {("release", str(one.id)) for one in releases} | {("evaluation", str(one.id)) for one in evidence.values()}
+        # unscoped: as above. Of equal decisions the first one is shown.
+        judged = select(GateDecision).where(GateDecision.digest.in_(digests), GateDecision.project_id.in_(projects))
+        gates = {one.digest: one for one in session.scalars(judged.order_by(GateDecision.id.desc()))}
+        things = (
+            {("gate_decision", str(one.id)) for one in gates.values()}
+            | {("release", str(one.id)) for one in releases}
+            | {("evaluation", str(one.id)) for one in evidence.values()}
+        )
         for grant in grants:
             request = grant.request
             things |= {
@@ -74,7 +83,7 @@ class Answers:
         entries = _entries(session, actor, at, things)
         producers = {str(piece["producer"]) for one in requests for piece in one.evidence}
         people = producers | {entry.event.actor_id for known in entries.values() for entry in known}
-        return cls(at, entries, _names(session, people), votes, evidence)
+        return cls(at, entries, _names(session, people), votes, evidence, gates)
 
     def live(self, release: Release) -> LiveThenOut:
         """What a channel served."""
@@ -116,12 +125,11 @@ class Answers:
 
     def _piece(self, piece: dict[str, Any]) -> EvidenceSaidOut:
         digest, producer = str(piece["digest"]), str(piece["producer"])
-        evaluation = self.evidence.get(digest)
-        said = (
-            self._said("evaluation", evaluation.id, record=evaluation.evidence, action=AuditAction.EVALUATION_COMPLETE)
-            if evaluation
-            else None
-        )
+        evaluation, gate, said = self.evidence.get(digest), self.gates.get(digest), None
+        if evaluation is not None:
+            said = self._said("evaluation", evaluation.id, record=evaluation.evidence, action=AuditAction.EVALUATION_COMPLETE)
+        elif gate is not None:
+            said = self._said("gate_decision", gate.id, record=gate.document, action=AuditAction.GATE_DECIDE)
         return EvidenceSaidOut(type=str(piece["type"]), digest=digest, producer=self.names.get(producer, producer), said=said)
 
     def _said_by(self, vote: ApprovalVote) -> SaidOut | None:

@@ -35,12 +35,14 @@ from ringi.audit.schemas import AuditAction
 from ringi.compatibility.models import CompatibilityAssessment
 from ringi.db.session import platform_transaction
 from ringi.evaluation.models import Evaluation
+from ringi.gates.models import GateDecision
 from ringi.identity import service as identity
 from ringi.identity.dependencies import InProject, allowed, allowed_in_project
 from ringi.identity.models import User
 from ringi.identity.permissions import Permission
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.measurements.models import Measurement
 from ringi.releases.models import Release
 from ringi.settings import get_settings
 from ringi.training.models import TrainingRun
@@ -123,6 +125,8 @@ def adapter_trail(
         requests,
         select(TrainingRun.id).where(TrainingRun.adapter_id == found.id),
         select(Evaluation.id).where(Evaluation.version_id.in_(versions)),
+        select(Measurement.id).where(Measurement.version_id.in_(versions)),
+        select(GateDecision.id).where(GateDecision.candidate_id.in_(select(Measurement.id).where(Measurement.version_id.in_(versions)))),
         select(ApprovalVote.id).where(ApprovalVote.request_id.in_(requests)),
         select(ApprovalGrant.id).where(ApprovalGrant.version_id.in_(versions)),
         select(CompatibilityAssessment.id).where(CompatibilityAssessment.version_id.in_(versions)),

@@ -1,8 +1,9 @@
 """Which part of the log an export shows: a period, or everything that belongs to an adapter."""
 
 from datetime import datetime
+from uuid import UUID
 
-from sqlalchemy import String, and_, case, cast, func, select, union_all
+from sqlalchemy import Select, String, and_, case, cast, func, select, union_all
 from sqlalchemy.orm import Session
 
 from ringi.adapters.models import Adapter, AdapterVersion
@@ -14,10 +15,13 @@ from ringi.base_models.models import BaseModel, BaseRevision
 from ringi.compatibility.models import CompatibilityAssessment
 from ringi.datasets.models import Dataset, DatasetVersion
 from ringi.evaluation.models import Evaluation
+from ringi.gates.models import GateDecision
 from ringi.kit.errors import InvalidInput
 from ringi.kit.times import FORMS, read_time
+from ringi.measurements.models import Measurement
 from ringi.origins.models import VersionOrigin
 from ringi.releases.models import Channel, Release
+from ringi.suites.models import Suite, SuiteVersion
 from ringi.training.models import TrainingRun
 
 
@@ -82,6 +86,7 @@ def of_adapter(adapter: Adapter, generation: int | None = None) -> Chosen:
             requests,
             select(runs.c.id),
             select(evaluations.c.id),
+            *_measured(adapter_id),
             select(VersionOrigin.id).where(VersionOrigin.version_id.in_(versions)),
             select(CompatibilityAssessment.id).where(CompatibilityAssessment.version_id.in_(versions)),
             select(ApprovalVote.id).where(ApprovalVote.request_id.in_(requests)),
@@ -101,3 +106,19 @@ def of_adapter(adapter: Adapter, generation: int | None = None) -> Chosen:
         return Part({"from": None, "to": None, "adapter": str(adapter_id), "objects": objects}, AuditEvent.object_id.in_(select(ids.c[0])))
 
     return chosen
+
+
+def _measured(adapter_id: UUID) -> tuple[Select[UUID], ...]:
+    """Measurements of its versions with their suites, the decisions about them, and what these compared with."""
+    # unscoped: as above.
+    versions = select(AdapterVersion.id).where(AdapterVersion.adapter_id == adapter_id)
+    own = select(Measurement).where(Measurement.version_id.in_(versions)).subquery()
+    gates = select(GateDecision).where(GateDecision.candidate_id.in_(select(own.c.id))).subquery()
+    with_suites = select(SuiteVersion).where(SuiteVersion.id.in_(select(own.c.suite_version_id))).subquery()
+    return (
+        select(own.c.id),
+        select(gates.c.id),
+        select(gates.c.baseline_id),
+        select(with_suites.c.id),
+        select(Suite.id).where(Suite.id.in_(select(with_suites.c.suite_id))),
+    )

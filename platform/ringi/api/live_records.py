@@ -15,7 +15,9 @@ from ringi.audit import export
 from ringi.compatibility.models import CompatibilityAssessment
 from ringi.db.base import OwnedByProject
 from ringi.evaluation.models import Evaluation
+from ringi.gates.models import GateDecision
 from ringi.identity.models import Organization, Project
+from ringi.measurements.models import Measurement
 from ringi.origins.models import VersionOrigin
 from ringi.origins.service import origin_record
 from ringi.releases.models import Release
@@ -31,6 +33,8 @@ RECORD_TYPES = (
     "approval_vote",
     "compatibility_assessment",
     "evaluation",
+    "gate_decision",
+    "measurement",
     "release",
 )
 
@@ -57,6 +61,10 @@ def live_records(session: Session, organization_id: UUID) -> Iterator[export.Rec
         yield export.RecordRow("compatibility_assessment", str(assessment.id), assessment.report)
     for evaluation in _live(session, Evaluation, organization_id, Evaluation.evidence_digest.is_not(None)):
         yield export.RecordRow("evaluation", str(evaluation.id), evaluation.evidence)
+    for gate in _live(session, GateDecision, organization_id):
+        yield export.RecordRow("gate_decision", str(gate.id), gate.document)
+    for measurement in _live(session, Measurement, organization_id, Measurement.evidence_digest.is_not(None)):
+        yield export.RecordRow("measurement", str(measurement.id), measurement.evidence)
     for release in _live(session, Release, organization_id):
         yield export.RecordRow("release", str(release.id), release_record(release))
 

@@ -22,6 +22,7 @@ from ringi.jobs import service as jobs
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.releases.models import Channel, Release
+from ringi.suites.models import Suite, SuiteVersion
 from ringi.tags import service
 from ringi.tags.models import Tag
 from ringi.tags.schemas import SetTag, Taggable, TagKey, TagOut, TagsOut
@@ -48,6 +49,8 @@ _MODELS: dict[Taggable, type[Any]] = {
     Taggable.ADAPTER_VERSION: AdapterVersion,
     Taggable.TRAINING_RUN: TrainingRun,
     Taggable.EVALUATION: Evaluation,
+    Taggable.SUITE: Suite,
+    Taggable.SUITE_VERSION: SuiteVersion,
     Taggable.APPROVAL_REQUEST: ApprovalRequest,
     Taggable.CHANNEL: Channel,
     Taggable.RELEASE: Release,

@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from ringi.identity.schemas import Role
-from ringi.web.schemas import Integer
+from ringi.web.schemas import Integer, Truth
 
 VOTING_ROLES = frozenset({Role.REVIEWER, Role.VALIDATOR, Role.RISK_OWNER, Role.SERVICE_OWNER})
 
@@ -44,12 +44,38 @@ class EvidenceRule(_Frozen):
     verdicts: Annotated[tuple[Literal["better", "not_shown"], ...], Field(min_length=1)] = ("better",)
     max_age_d: Annotated[Integer, Field(ge=1, le=3650)] = 30
 
+    @property
+    def wanted(self) -> str:
+        """In words."""
+        return f"an evaluation against the base with verdict {' or '.join(self.verdicts)}, at most {self.max_age_d} days old"
+
+
+class GateRule(_Frozen):
+    """The newest decision of the gate with `suite` is a GO, at most `max_age_d` days old.
+
+    `suite`: a name (then its newest version counts), or `name:v2`. `baseline`: what it must have been compared with: `base`, or `channel:NAME`, that is
+    what the channel serves now, and the bare base where it serves nothing yet; any baseline unless given. What was measured elsewhere counts only with
+    `allow_imported`.
+    """
+
+    type: Literal["gate"]
+    suite: Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,64}(:v[0-9]{1,9})?$")]
+    baseline: Annotated[str, Field(pattern=r"^(base|channel:[a-z0-9._-]{1,64})$")] | None = None
+    max_age_d: Annotated[Integer, Field(ge=1, le=3650)] = 30
+    allow_imported: Truth = False
+
+    @property
+    def wanted(self) -> str:
+        """In words."""
+        against = f" against {self.baseline}" if self.baseline else ""
+        return f"a GO of the gate with suite '{self.suite}'{against}, at most {self.max_age_d} days old"
+
 
 class PolicyDocument(_Frozen):
     """Durations: `sla_h` hours until an open request expires, `grant_ttl_d` days that a grant is good for."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=10)]
-    evidence: tuple[EvidenceRule, ...] = (EvidenceRule(),)
+    evidence: tuple[EvidenceRule | GateRule, ...] = (EvidenceRule(),)
     sla_h: Annotated[Integer, Field(ge=1, le=24 * 365)] = 24 * 7
     grant_ttl_d: Annotated[Integer, Field(ge=1, le=3650)] = 180
 
@@ -79,6 +105,22 @@ class EvidenceFact:
 
 
 @dataclass(frozen=True)
+class GateFact:
+    """A decision of the gate as it stands now. `newest`: made with the suite's newest version; `stands_for`: which baselines it has by now."""
+
+    suite: str
+    number: int
+    newest: bool
+    stands_for: frozenset[str]
+    verdict: str
+    imported: bool
+    decided_at: datetime
+
+
+Fact = EvidenceFact | GateFact
+
+
+@dataclass(frozen=True)
 class Requirement:
     """One requirement and whether it is met."""
 
@@ -96,7 +138,7 @@ class Decision:
     requirements: tuple[Requirement, ...]
 
 
-def decide(policy: PolicyDocument, votes: Sequence[VoteFact], evidence: Sequence[EvidenceFact], *, now: datetime) -> Decision:
+def decide(policy: PolicyDocument, votes: Sequence[VoteFact], evidence: Sequence[Fact], *, now: datetime) -> Decision:
     """Where a request stands. `votes` are the latest of each person, and only of people who still hold the role they voted in."""
     requirements = [_stage_requirement(stage, seat, votes) for stage in policy.stages for seat in stage.seats]
     requirements += [_evidence_requirement(rule, evidence, now) for rule in policy.evidence]
@@ -129,22 +171,44 @@ def _stage_requirement(stage: Stage, seat: Seat, votes: Sequence[VoteFact]) -> R
     )
 
 
-def evidence_gaps(policy: PolicyDocument, evidence: Sequence[EvidenceFact], *, now: datetime) -> list[Requirement]:
+def evidence_gaps(policy: PolicyDocument, evidence: Sequence[Fact], *, now: datetime) -> list[Requirement]:
     """Evidence rules that are not met now."""
     return [gap for rule in policy.evidence if not (gap := _evidence_requirement(rule, evidence, now)).satisfied]
 
 
-def _evidence_requirement(rule: EvidenceRule, evidence: Sequence[EvidenceFact], now: datetime) -> Requirement:
+def _evidence_requirement(rule: EvidenceRule | GateRule, evidence: Sequence[Fact], now: datetime) -> Requirement:
+    if isinstance(rule, GateRule):
+        return _gate_requirement(rule, [fact for fact in evidence if isinstance(fact, GateFact)], now)
+    return _evaluation_requirement(rule, [fact for fact in evidence if isinstance(fact, EvidenceFact)], now)
+
+
+def _gate_requirement(rule: GateRule, evidence: Sequence[GateFact], now: datetime) -> Requirement:
+    name, _, number = rule.suite.partition(":v")
+    counted = [
+        fact
+        for fact in evidence
+        if fact.suite == name
+        and (fact.number == int(number) if number else fact.newest)
+        and (rule.baseline is None or rule.baseline in fact.stands_for)
+        and (rule.allow_imported or not fact.imported)
+    ]
+    newest = max(counted, key=lambda fact: fact.decided_at, default=None)
+    if newest is None:
+        return Requirement("evidence.gate", False, f"Needed is {rule.wanted}; there is no decision that counts.")
+    met = newest.verdict == "GO" and now - newest.decided_at <= timedelta(days=rule.max_age_d)
+    return Requirement("evidence.gate", met, f"Needed is {rule.wanted}; the newest says {newest.verdict} ({newest.decided_at:%Y-%m-%d}).")
+
+
+def _evaluation_requirement(rule: EvidenceRule, evidence: Sequence[EvidenceFact], now: datetime) -> Requirement:
     # The newest one counts: an old good result does not outweigh a new bad one.
     of_type = [fact for fact in evidence if fact.type == rule.type and fact.against_bare_base]
     newest = max(of_type, key=lambda fact: fact.completed_at, default=None)
-    wanted = f"an evaluation against the base with verdict {' or '.join(rule.verdicts)}, at most {rule.max_age_d} days old"
     if newest is None:
-        return Requirement("evidence.evaluation", False, f"Needed is {wanted}; there is none.")
+        return Requirement("evidence.evaluation", False, f"Needed is {rule.wanted}; there is none.")
     fresh = now - newest.completed_at <= timedelta(days=rule.max_age_d)
     met = newest.verdict in rule.verdicts and fresh
     return Requirement(
-        "evidence.evaluation", met, f"Needed is {wanted}; the newest says '{newest.verdict}' ({newest.completed_at:%Y-%m-%d})."
+        "evidence.evaluation", met, f"Needed is {rule.wanted}; the newest says '{newest.verdict}' ({newest.completed_at:%Y-%m-%d})."
     )
 
 

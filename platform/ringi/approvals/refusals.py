@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from ringi.adapters.models import AdapterVersion
 from ringi.approvals.models import ApprovalRequest
-from ringi.approvals.policy import Requirement
+from ringi.approvals.policy import GateRule, PolicyDocument, Requirement
 from ringi.approvals.schemas import RequestState
 from ringi.kit.errors import Conflict, RingiError
 
@@ -37,9 +37,14 @@ class EvidenceMissing(Conflict):
 
     code = "approval_evidence_missing"
 
-    def __init__(self, version: AdapterVersion, gaps: Sequence[Requirement]) -> None:
+    def __init__(self, version: AdapterVersion, gaps: Sequence[Requirement], policy: PolicyDocument) -> None:
+        name = f"{version.adapter.reference}:v{version.number}"
+        runs = [f"ringi evaluate {name} --dataset NAME"] if any(gap.code == "evidence.evaluation" for gap in gaps) else []
+        if any(gap.code == "evidence.gate" for gap in gaps):
+            rules = (rule for rule in policy.evidence if isinstance(rule, GateRule))
+            runs += [f"ringi gate {name} --suite {rule.suite} --against {rule.baseline or 'base'} --sweep" for rule in rules]
         super().__init__(
-            " ".join(gap.message for gap in gaps), next_step=f"Run: ringi evaluate {version.adapter.reference}:v{version.number} --dataset NAME.",
+            " ".join(gap.message for gap in gaps), next_step=f"Run: {'; '.join(runs)}.",
             details={"reasons": [{"code": gap.code, "message": gap.message} for gap in gaps]},
         )  # fmt: skip
 

@@ -1,7 +1,6 @@
 """Request an approval, vote on it, withdraw it. The rule is policy.py; every vote re-evaluates it under the request's row lock."""
 
 import secrets
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -12,8 +11,9 @@ from sqlalchemy.orm.attributes import flag_modified
 from ringi.adapters.lifecycle import USABLE
 from ringi.adapters.models import Adapter, AdapterVersion
 from ringi.approvals import announcements, policies, refusals
+from ringi.approvals.evidence import Evidence, gathered
 from ringi.approvals.models import ApprovalGrant, ApprovalRequest, ApprovalVote
-from ringi.approvals.policy import Decision, EvidenceFact, PolicyDocument, VoteFact, decide, evidence_gaps, seat_for
+from ringi.approvals.policy import Decision, PolicyDocument, VoteFact, decide, evidence_gaps, seat_for
 from ringi.approvals.records import grant_record, request_record, vote_record, votes_cast
 from ringi.approvals.schemas import CastVote, RequestState, VoteDecision
 from ringi.audit import service as audit
@@ -21,8 +21,6 @@ from ringi.audit.read_only import is_stopped
 from ringi.audit.schemas import AuditAction, Outcome
 from ringi.datasets.models import DatasetVersion
 from ringi.db.session import get_sessionmaker
-from ringi.evaluation.models import Evaluation
-from ringi.evaluation.service import evidence_of
 from ringi.identity import service as identity
 from ringi.identity.environments import bound_to
 from ringi.identity.permissions import visible
@@ -38,27 +36,6 @@ def database_now(session: Session) -> datetime:
     """Time is database time (A3.14)."""
     now: datetime = session.scalars(select(func.clock_timestamp())).one()
     return now
-
-
-def evidence_list(evaluations: Sequence[Evaluation]) -> list[dict[str, str]]:
-    """What a request names: type, digest, producer and time of every piece."""
-    return [
-        {
-            "type": "evaluation",
-            "digest": str(one.evidence_digest),
-            "producer": str(one.requested_by),
-            "time": f"{one.completed_at:%Y-%m-%dT%H:%M:%S.%fZ}",
-        }
-        for one in evaluations
-    ]
-
-
-def _evidence_facts(evaluations: Sequence[Evaluation]) -> list[EvidenceFact]:
-    return [
-        EvidenceFact("evaluation", one.baseline == "base", str((one.summary or {}).get("verdict")), one.completed_at)
-        for one in evaluations
-        if one.completed_at is not None
-    ]
 
 
 def request(session: Session, actor: Actor, *, version: AdapterVersion, environment: str, note: str) -> ApprovalRequest:
@@ -82,10 +59,9 @@ def request(session: Session, actor: Actor, *, version: AdapterVersion, environm
         announcements.lapsed(session, other)
     policy = policies.current(session, version.project_id, environment=environment)
     document = PolicyDocument.model_validate(policy.document)
-    evaluations = evidence_of(session, version)
-    if gaps := evidence_gaps(document, _evidence_facts(evaluations), now=now):
-        raise refusals.EvidenceMissing(version, gaps)
-    evidence = evidence_list(evaluations)
+    evidence, facts = gathered(session, version, document)
+    if gaps := evidence_gaps(document, facts, now=now):
+        raise refusals.EvidenceMissing(version, gaps, document)
     opened_request = ApprovalRequest(
         project_id=version.project_id, version_id=version.id, environment=environment, policy_id=policy.id, manifest_digest=version.manifest_digest,
         policy_digest=policy.digest, evidence_digest=sha256_json(evidence), evidence=evidence, requester_id=actor.id, note=note,
@@ -118,8 +94,8 @@ def _vote(session: Session, actor: Actor, *, request_id: UUID, ballot: CastVote)
     subject = find(session, actor, request_id, lock=True)
     now = database_now(session)
     document = PolicyDocument.model_validate(subject.policy.document)
-    evaluations = evidence_of(session, subject.version)
-    _refuse_ended_or_stale(session, subject, ballot, evaluations, now)
+    evidence = gathered(session, subject.version, document)
+    _refuse_ended_or_stale(session, subject, ballot, evidence, now)
     role, stage = _seat(session, actor, subject, document)
     cast = ApprovalVote(
         id=uuid7(), project_id=subject.project_id, request_id=subject.id, voter_id=actor.id, role=role, stage=stage, decision=ballot.decision,
@@ -137,7 +113,7 @@ def _vote(session: Session, actor: Actor, *, request_id: UUID, ballot: CastVote)
     session.add(cast)
     announcements.voted(session, subject, cast)
     session.flush()  # the decision below counts the vote just cast
-    decision = standing(session, subject, now=now, evaluations=evaluations)
+    decision = standing(session, subject, now=now, evidence=evidence)
     if decision.outcome is not None:
         subject.state = RequestState(decision.outcome)
     # Every vote changes the request, also one that decides nothing yet: its row version counts them.
@@ -159,9 +135,7 @@ def _note_end(session: Session, actor: Actor, subject: ApprovalRequest, action: 
     )  # fmt: skip
 
 
-def _refuse_ended_or_stale(
-    session: Session, subject: ApprovalRequest, ballot: CastVote, evaluations: Sequence[Evaluation], now: datetime
-) -> None:
+def _refuse_ended_or_stale(session: Session, subject: ApprovalRequest, ballot: CastVote, evidence: Evidence, now: datetime) -> None:
     if subject.state != RequestState.IN_REVIEW:
         raise refusals.RequestEnded(subject.state)
     if subject.expires_at <= now:
@@ -171,7 +145,7 @@ def _refuse_ended_or_stale(
         moved.append(f"the version is '{subject.version.state}'")
     if policies.current(session, subject.project_id, environment=subject.environment).digest != subject.policy_digest:
         moved.append("the policy changed")
-    if sha256_json(evidence_list(evaluations)) != subject.evidence_digest:
+    if sha256_json(evidence.named) != subject.evidence_digest:
         moved.append("there is new evidence")
     if moved:
         raise refusals.SubjectMoved(moved)
@@ -224,11 +198,11 @@ def _counted_votes(session: Session, subject: ApprovalRequest) -> list[VoteFact]
     ]
 
 
-def standing(session: Session, subject: ApprovalRequest, *, now: datetime, evaluations: Sequence[Evaluation] | None = None) -> Decision:
+def standing(session: Session, subject: ApprovalRequest, *, now: datetime, evidence: Evidence | None = None) -> Decision:
     """Where the request stands by its policy now."""
     document = PolicyDocument.model_validate(subject.policy.document)
-    facts = _evidence_facts(evidence_of(session, subject.version) if evaluations is None else evaluations)
-    return decide(document, _counted_votes(session, subject), facts, now=now)
+    known = evidence or gathered(session, subject.version, document)
+    return decide(document, _counted_votes(session, subject), known.facts, now=now)
 
 
 def _grant(session: Session, actor: Actor, subject: ApprovalRequest, document: PolicyDocument, now: datetime) -> None:

@@ -88,9 +88,9 @@ class Connection:
         found: list[Any] = json.loads(self._get(path, {}).content)
         return [model.model_validate(item) for item in found]
 
-    def get_text(self, path: str) -> str:
+    def get_text(self, path: str, **query: Any) -> str:
         """Read plain text."""
-        return self._get(path, {}).text
+        return self._get(path, query).text
 
     def items(self, path: str, model: type[Model], **query: Any) -> "Listed[Model]":
         """A paged list, newest first unless `sort` says otherwise."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from ringi.cli import completion, contexts
 from ringi.cli.asked import Asked
@@ -126,8 +127,9 @@ def _renewed(profile: str, stale: str) -> "Held":
 class Commands(typer.Typer):
     """A group of commands; each has `--output`, `--json`, `--profile` and at least one example."""
 
-    def __init__(self, about: str = "") -> None:
+    def __init__(self, about: str = "", *, group: type[TyperGroup] = TyperGroup) -> None:
         super().__init__(
+            cls=group,
             help=about,
             no_args_is_help=True,
             add_completion=False,

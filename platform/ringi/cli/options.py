@@ -18,6 +18,10 @@ AdapterName = Annotated[
 DatasetName = Annotated[
     str, typer.Argument(metavar="[PROJECT/]DATASET", help="The dataset.", callback=in_project, autocompletion=completion.datasets)
 ]
+SuiteName = Annotated[str, typer.Argument(metavar="[PROJECT/]SUITE", help="The suite.", callback=in_project)]
+SuiteVersion = Annotated[
+    str, typer.Argument(metavar="[PROJECT/]SUITE[:vN]", help="A version of a suite; the latest without a number.", callback=in_project)
+]
 AdapterOrProject = Annotated[str, typer.Argument(metavar="PROJECT[/ADAPTER]", help="The adapter, or the project for all of its adapters.")]
 AsOf = Annotated[
     str | None, typer.Option("--as-of", metavar="TIME", help="What it meant then: 2026-11-01 or 2026-11-01T09:30Z.", show_default=False)

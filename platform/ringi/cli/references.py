@@ -60,6 +60,7 @@ class Grammar(NamedTuple):
 
 ADAPTER = Grammar("v", "risk/answers or risk/answers:v3")
 DATASET = Grammar("v", "risk/questions or risk/questions:v1")
+SUITE = Grammar("v", "risk/quality or risk/quality:v1")
 BASE = Grammar("r", "smollm2 or smollm2:r2", in_project=False)
 
 
@@ -97,6 +98,16 @@ def dataset_within(text: str, *, project: str) -> str:
     if reference.project != project:
         raise BadReference(text, f"the dataset must be in the project '{project}'", example=f"{project}/{reference.name}")
     return reference.name if reference.selector is None else f"{reference.name}:{reference.selector}"
+
+
+def parse_suite(text: str) -> Reference:
+    """`project/suite`, without a version."""
+    return _without_selector(text, _parse(text, SUITE), SUITE)
+
+
+def parse_suite_version(text: str) -> Reference:
+    """`project/suite:v1`, `project/suite@sha256:…`; the latest version without a selector."""
+    return _with_selector(text, _parse(text, SUITE), LATEST, SUITE.example)
 
 
 def parse_base(text: str) -> str:

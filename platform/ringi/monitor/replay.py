@@ -15,7 +15,7 @@ Key = tuple[str, str]
 # Rows whose record has a digest in the log (`after`).
 RECORDED = frozenset({
     "adapter_version", "adapter_version_origin", "approval_grant", "approval_policy", "approval_request", "approval_vote",
-    "compatibility_assessment", "evaluation", "membership", "release", "token",
+    "compatibility_assessment", "evaluation", "gate_decision", "measurement", "membership", "release", "token",
 })  # fmt: skip
 # Rows of which the log tells fields alone.
 TOLD = frozenset({"organization", "project", "user", "channel", "channel_head", "base_revision"})
@@ -124,6 +124,10 @@ def sayings(event: dict[str, Any]) -> Iterator[Saying]:
             yield Saying("adapter_version", name, {"state": _VERSION_STATES[action]})
         case "evaluation.complete":
             yield Saying("evaluation", name, {"evidence_digest": digest, "verdict": told["verdict"]})
+        case "evaluation.measurement.complete" | "evaluation.measurement.import":
+            yield Saying("measurement", name, {"evidence_digest": digest})
+        case "evaluation.gate.decide":
+            yield Saying("gate_decision", name, {"digest": digest, "verdict": told["verdict"], "imported": told["imported"]})
         case "policy.create":
             yield Saying("approval_policy", name, {"digest": digest, "number": told["number"], "environment": told["environment"]})
         case _:

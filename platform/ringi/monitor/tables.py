@@ -24,9 +24,11 @@ from ringi.base_models.models import BaseRevision
 from ringi.compatibility.models import CompatibilityAssessment
 from ringi.db.base import Identified
 from ringi.evaluation.models import Evaluation
+from ringi.gates.models import GateDecision
 from ringi.identity.models import Membership, Organization, Project, Token, User
 from ringi.identity.records import membership_record, token_record
 from ringi.kit.digests import canonical_json, sha256_bytes
+from ringi.measurements.models import Measurement
 from ringi.origins.models import VersionOrigin
 from ringi.origins.service import origin_record
 from ringi.releases.models import Channel, Release
@@ -161,6 +163,13 @@ def _evidence(session: Session, projects: dict[UUID, UUID]) -> Iterator[LiveRow]
         if one.evidence_digest is not None or one.evidence is not None:
             fields = {"evidence_digest": one.evidence_digest, "verdict": (one.summary or {}).get("verdict")}
             yield LiveRow("evaluation", str(one.id), _text(projects.get(one.project_id)), fields, _digest(one.evidence))
+    for one in _all(session, Measurement):
+        if one.evidence_digest is not None or one.evidence is not None:
+            fields = {"evidence_digest": one.evidence_digest}
+            yield LiveRow("measurement", str(one.id), _text(projects.get(one.project_id)), fields, _digest(one.evidence))
+    for one in _all(session, GateDecision):
+        fields = {"digest": one.digest, "verdict": one.verdict, "imported": one.imported}
+        yield LiveRow("gate_decision", str(one.id), _text(projects.get(one.project_id)), fields, _digest(one.document))
     for one in _all(session, CompatibilityAssessment):
         yield LiveRow("compatibility_assessment", str(one.id), _text(projects.get(one.project_id)), {}, _digest(one.report))
 

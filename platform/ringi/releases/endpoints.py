@@ -12,6 +12,7 @@ from ringi.adapters import service as adapters
 from ringi.adapters.models import ChannelHead
 from ringi.db.session import get_sessionmaker
 from ringi.evaluation.service import evidence_of
+from ringi.gates.service import measured_gates
 from ringi.identity.dependencies import InProject, allowed_in_project
 from ringi.identity.permissions import Permission, visible
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
@@ -170,7 +171,7 @@ def version_standing(session: SessionDep, caller: Reader, adapter: str, selector
     live = session.scalars(select(ChannelHead.channel).where(ChannelHead.version_id == version.id).order_by(ChannelHead.channel)).all()
     verdicts = {channel.name: standing.gates_of(session, version, environment=channel.environment).gates for channel in channels}
     return StandingOut(
-        version=f"{one.reference}:v{version.number}", state=version.state, evaluated=bool(evidence_of(session, version)),
+        version=f"{one.reference}:v{version.number}", state=version.state, evaluated=bool(evidence_of(session, version)) or measured_gates(session, version) > 0,
         approved_for=sorted({grant.environment for grant in service.grants_of(session, version)}), live_on=list(live),
         gates={name: [GateOut.model_validate(gate) for gate in gates] for name, gates in verdicts.items()},
     )  # fmt: skip

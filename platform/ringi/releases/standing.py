@@ -16,6 +16,7 @@ from ringi.base_models.schemas import RevisionState
 from ringi.compatibility.models import CompatibilityAssessment
 from ringi.compatibility.rules import Action
 from ringi.evaluation.service import evidence_of
+from ringi.gates.service import measured_gates
 from ringi.releases import gates
 from ringi.releases.gates import Gate, GrantFact, ReleaseFacts
 from ringi.releases.schemas import BaseStatus
@@ -43,7 +44,7 @@ def gates_of(session: Session, version: AdapterVersion, *, environment: str) -> 
     facts = ReleaseFacts(
         reference=f"{version.adapter.reference}:v{version.number}", state=VersionState(version.state), state_reason=version.state_reason,
         manifest_digest=version.manifest_digest, base_parts={part: version.base_revision.parts[part] for part in ("F1", "F2")},
-        environment=environment, evaluations=len(evidence_of(session, version)),
+        environment=environment, evaluations=len(evidence_of(session, version)) + measured_gates(session, version),
         grants=tuple(GrantFact(grant.manifest_digest, dict(grant.base_parts), grant.environment, grant.expires_at, leaf) for grant, leaf in rows),
         signed_size=session.scalar(select(func.max(AuditCheckpoint.size)).where(AuditCheckpoint.generation == GROWING)) or 0,
         now=session.scalars(select(func.clock_timestamp())).one(),

@@ -25,6 +25,8 @@ class Taggable(StrEnum):
     ADAPTER_VERSION = "adapter_version"
     TRAINING_RUN = "training_run"
     EVALUATION = "evaluation"
+    SUITE = "suite"
+    SUITE_VERSION = "suite_version"
     APPROVAL_REQUEST = "approval_request"
     CHANNEL = "channel"
     RELEASE = "release"

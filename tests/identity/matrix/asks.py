@@ -106,6 +106,8 @@ ASKS = {
     "POST /api/v1/bases/{base}/revisions": Ask(json={"files": [_FILE]}),
     "GET /api/v1/bases/{base}/revisions/{selector}": Ask(values={"selector": "r1"}),
     "GET /api/v1/bases/{base}/revisions/{selector}/compatibility": Ask(values={"selector": "r1"}),
+    # Refused before the items, which nobody has stored.
+    f"GET {_IN_PROJECT}/suites/{{suite}}/versions/{{selector}}/items": Ask(below="?task=faq&limit=0"),
     "PUT /api/v1/tags/{kind}/{object_id}/{key}": Ask(headers=STALE, json={"value": "金融"}),
     "PUT /api/v1/tags/{kind}/{object_id}/{key} [of a base]": Ask(
         headers=STALE, json={"value": "金融"}, values={"kind": "base_model", "object_id": "base_id"}

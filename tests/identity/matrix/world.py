@@ -152,6 +152,9 @@ class _Maker:
         adapter = made.adapter(session, "bot", base)
         version = made.version(session, adapter, files=[{"path": "README.md", "size": len(README), "digest": self.world.values["blob"]}])
         run, evaluation = made.run(session, version, dataset, loss=1.0), made.evaluation(session, version, dataset, improvement=0.1)
+        suite = made.suite(session, "quality")
+        measurement, bare = (made.measurement(session, suite, version, bare=bare) for bare in (False, True))
+        gate = made.gate(session, measurement, bare)
         release = made.release(session, made.channel(session, "production"), version, datetime.now(UTC) - timedelta(minutes=1))
         event = Event(organization_id=made.admin.organization_id, project_id=project, type="adapter.created", data={"adapter": "risk/bot"})
         subscription = Subscription(
@@ -179,12 +182,12 @@ class _Maker:
         session.flush()
         job = made.job(session, JobKind.TRAIN, project_id=project)
         ids = {
-            "job_id": job.id, "object_id": adapter.id, "base_id": base.id, "run_id": run.id, "evaluation_id": evaluation.id, "origin_id": origin.id,
+            "job_id": job.id, "object_id": adapter.id, "base_id": base.id, "run_id": run.id, "evaluation_id": evaluation.id, "origin_id": origin.id, "measurement_id": measurement.id, "gate_id": gate.id,
             "request_id": self.approved(version), "event_id": event.id, "delivery_id": delivery.id, "release_id": release.id, "project_id": project,
         }  # fmt: skip
         self.world.values |= {name: str(value) for name, value in ids.items()}
         self.world.values |= {
-            "project": "risk", "user": "viewer", "queue": "cpu", "dataset": "faq", "selector": "v1", "base": "tiny", "adapter": "bot",
+            "project": "risk", "user": "viewer", "queue": "cpu", "dataset": "faq", "suite": "quality", "selector": "v1", "base": "tiny", "adapter": "bot",
             "environment": "production", "channel": "production", "kind": "adapter", "key": "team", "subscription": "told", "worker": worker.name,
             "namespace": "risk", "name": "bot", "rest:path": "main/README.md", "path:path": "0/000.p/1", "anything:path": "api/telemetry",
             "number": "1",

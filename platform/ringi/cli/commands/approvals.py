@@ -128,7 +128,7 @@ def policy(
         else:
             found = client.approvals.policy(project, environment or "production")
     seats = [(stage.name, f"{seat.people} × {seat.role}") for stage in found.document.stages for seat in stage.seats]
-    evidence = [f"{rule.type}: {' or '.join(rule.verdicts)}, at most {rule.max_age_d} days old" for rule in found.document.evidence]
+    evidence = [rule.wanted for rule in found.document.evidence]
     pairs = [("policy", f"version {found.number}"), ("environment", found.environment or "any"), ("digest", found.digest)]
     times = [("evidence", evidence), ("votes within", f"{found.document.sla_h} h"), ("a grant lasts", f"{found.document.grant_ttl_d} days")]
     emit(found, lambda: facts([*pairs, *((f"stage {name}", seat) for name, seat in seats), *times]))

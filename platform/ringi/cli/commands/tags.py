@@ -19,6 +19,8 @@ from ringi.cli.references import (
     parse_base_revision,
     parse_dataset,
     parse_dataset_version,
+    parse_suite,
+    parse_suite_version,
     parse_version,
 )
 from ringi.tags.schemas import Taggable, TagsOut
@@ -35,6 +37,7 @@ class Thing(StrEnum):
     ADAPTER = "adapter"
     RUN = "run"
     EVALUATION = "evaluation"
+    SUITE = "suite"
     APPROVAL = "approval"
     CHANNEL = "channel"
     RELEASE = "release"
@@ -52,7 +55,7 @@ What = Annotated[Thing, typer.Argument(metavar="KIND", help=f"One of: {', '.join
 Which = Annotated[
     str,
     typer.Argument(
-        metavar="REF", help="project, project/dataset[:v1], base[:r2], project/adapter[:v3], project/channel; the id of a run, evaluation, approval, release or job."
+        metavar="REF", help="project, project/dataset[:v1], project/suite[:v1], base[:r2], project/adapter[:v3], project/channel; the id of a run, evaluation, approval, release or job."
     ),
 ]  # fmt: skip
 _BY_ID = {
@@ -111,7 +114,7 @@ def _found(client: RingiClient, kind: Thing, reference: str) -> Found:
         except ValueError:
             raise Usage(f"'{reference[:200]}' is not the id of a {kind}.", next_step=f"Find it: ringi {_LISTED[kind]}.") from None
     finders: dict[Thing, Callable[[RingiClient, str], Found]] = {
-        Thing.PROJECT: _project, Thing.DATASET: _dataset, Thing.BASE: _base, Thing.ADAPTER: _adapter, Thing.CHANNEL: _channel,
+        Thing.PROJECT: _project, Thing.DATASET: _dataset, Thing.SUITE: _suite, Thing.BASE: _base, Thing.ADAPTER: _adapter, Thing.CHANNEL: _channel,
     }  # fmt: skip
     return finders[kind](client, reference)
 
@@ -132,6 +135,14 @@ def _dataset(client: RingiClient, text: str) -> Found:
         return Found(Taggable.DATASET, client.datasets.get(whole.project, whole.name).id)
     version = parse_dataset_version(text)
     return Found(Taggable.DATASET_VERSION, client.datasets.version(version.project, version.name, version.selector or "").id)
+
+
+def _suite(client: RingiClient, text: str) -> Found:
+    if _is_whole(text):
+        whole = parse_suite(text)
+        return Found(Taggable.SUITE, client.suites.get(whole.project, whole.name).id)
+    version = parse_suite_version(text)
+    return Found(Taggable.SUITE_VERSION, client.suites.version(version.project, version.name, version.selector or "").id)
 
 
 def _base(client: RingiClient, text: str) -> Found:

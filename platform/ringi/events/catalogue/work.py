@@ -97,3 +97,49 @@ class JobCancelled(_OfJob):
     """A job of any kind was cancelled."""
 
     NAME, TITLE = "job.cancelled", "ジョブが取り消されました"
+
+
+class SweepRequested(EventData):
+    """A sweep was asked for: many versions of one base, one suite."""
+
+    NAME, TITLE = "evaluation.sweep.requested", "一括評価が依頼されました"
+    job_id: JobId
+    suite: str = Field(description="The suite's version, as `project/name:v1`.")
+    base: RevisionName
+    arms: int = Field(description="How many are to be measured, the bare base included.")
+
+
+class _OfMeasurement(EventData):
+    measurement_id: UUID
+    job_id: JobId
+    version: str = Field(description="The version, as `project/adapter:v3`; of a bare base its revision.")
+
+
+class MeasurementCompleted(_OfMeasurement):
+    """One version, or the bare base, was measured with a suite; or what was measured before with the same bytes was taken over."""
+
+    NAME, TITLE = "evaluation.measurement.completed", "測定が完了しました"
+    suite_digest: Digest
+    evidence_digest: Digest
+    reused: bool
+
+
+class MeasurementFailed(_OfMeasurement):
+    """One version could not be measured; the rest of the sweep goes on."""
+
+    NAME, TITLE = "evaluation.measurement.failed", "測定が失敗しました"
+    code: Code
+    message: Explanation
+
+
+class GateDecided(EventData):
+    """The gate decided: GO, NO-GO or INCONCLUSIVE."""
+
+    NAME, TITLE = "evaluation.gate.decided", "品質ゲートの判定が出ました"
+    gate_id: UUID
+    candidate: str = Field(description="What was judged, as `project/adapter:v3`.")
+    baseline: str = Field(description="What it was compared with.")
+    asked: str = Field(description="The baseline in the words of whoever asked, such as `channel:production`.")
+    suite: str = Field(description="The suite's version, as `project/name:v1`.")
+    verdict: str
+    decision_digest: Digest

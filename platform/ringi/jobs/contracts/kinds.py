@@ -12,6 +12,7 @@ from ringi.jobs.contracts.base_models import CompareBasesPayload, CompareBasesRe
 from ringi.jobs.contracts.datasets import ValidateDatasetPayload, ValidateDatasetResult
 from ringi.jobs.contracts.evaluation import EvaluatePayload, EvaluateResult
 from ringi.jobs.contracts.parts import Contract
+from ringi.jobs.contracts.sweeps import SweepPayload, SweepResult
 from ringi.jobs.contracts.training import TrainPayload, TrainResult
 
 
@@ -24,6 +25,7 @@ class JobKind(StrEnum):
     TRAIN = "train"
     INSPECT = "inspect"
     EVALUATE = "evaluate"
+    SWEEP = "sweep"
 
 
 class Queue(StrEnum):
@@ -50,4 +52,5 @@ CONTRACTS: dict[JobKind, JobContract] = {
     JobKind.TRAIN: JobContract(TrainPayload, TrainResult, Queue.GPU, 7 * 24 * 3600),
     JobKind.INSPECT: JobContract(InspectPayload, InspectResult, Queue.GPU, 3600),
     JobKind.EVALUATE: JobContract(EvaluatePayload, EvaluateResult, Queue.GPU, 24 * 3600),
+    JobKind.SWEEP: JobContract(SweepPayload, SweepResult, Queue.GPU, 7 * 24 * 3600),
 }

@@ -1,0 +1,111 @@
+"""Calls about suites, what was measured with them, and decisions of the gate."""
+
+from pathlib import Path
+from typing import Unpack
+from uuid import UUID
+
+from ringi.cli.asked import Asked
+from ringi.cli.connection import Connection, OnBytes, route
+from ringi.cli.listed import Listed
+from ringi.gates.schemas import DecideGate, Format, GateOut
+from ringi.jobs.contracts.suites import Item
+from ringi.jobs.contracts.sweeps import Record
+from ringi.measurements.schemas import ImportMeasurement, MeasurementOut, RequestSweep, SweepOut
+from ringi.suites.schemas import AddSuiteVersion, AdviceOut, CreateSuite, SuiteOut, SuiteVersionOut
+
+
+class SuiteCalls:
+    """`client.suites`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def create(self, project: str, name: str, *, description: str = "") -> SuiteOut:
+        """A suite without versions."""
+        return self._http.post(route("projects", project, "suites"), SuiteOut, CreateSuite(name=name, description=description))
+
+    def all(self, project: str, **asked: Unpack[Asked]) -> Listed[SuiteOut]:
+        """Suites of the project."""
+        return self._http.items(route("projects", project, "suites"), SuiteOut, **asked)
+
+    def get(self, project: str, name: str) -> SuiteOut:
+        """One suite."""
+        return self._http.get(route("projects", project, "suites", name), SuiteOut)
+
+    def add_version(self, project: str, name: str, body: AddSuiteVersion) -> SuiteVersionOut:
+        """Seal a version; equal content gives the version that exists."""
+        return self._http.post(route("projects", project, "suites", name, "versions"), SuiteVersionOut, body)
+
+    def versions(self, project: str, name: str, **asked: Unpack[Asked]) -> Listed[SuiteVersionOut]:
+        """Versions, newest first."""
+        return self._http.items(route("projects", project, "suites", name, "versions"), SuiteVersionOut, **asked)
+
+    def version(self, project: str, name: str, selector: str = "latest") -> SuiteVersionOut:
+        """One version by `v1`, `latest` or digest."""
+        return self._http.get(route("projects", project, "suites", name, "versions", selector), SuiteVersionOut)
+
+    def advice(self, project: str, name: str, selector: str = "latest") -> AdviceOut:
+        """What the items of a version can show."""
+        return self._http.get(route("projects", project, "suites", name, "versions", selector, "advice"), AdviceOut)
+
+    def items(self, project: str, name: str, selector: str, *, task: str) -> Listed[Item]:
+        """The items of a task, in their order."""
+        return self._http.items(route("projects", project, "suites", name, "versions", selector, "items"), Item, task=task)
+
+
+class MeasurementCalls:
+    """`client.measurements`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def sweep(self, project: str, body: RequestSweep) -> SweepOut:
+        """Measure many versions with a suite, as one job."""
+        return self._http.post(route("projects", project, "sweeps"), SweepOut, body)
+
+    def all(self, project: str, **asked: Unpack[Asked]) -> Listed[MeasurementOut]:
+        """Measurements of the project, newest first."""
+        return self._http.items(route("projects", project, "measurements"), MeasurementOut, **asked)
+
+    def get(self, project: str, measurement_id: UUID) -> MeasurementOut:
+        """One measurement."""
+        return self._http.get(route("projects", project, "measurements", str(measurement_id)), MeasurementOut)
+
+    def records(self, project: str, measurement_id: UUID, *, task: str | None = None) -> Listed[Record]:
+        """What was answered to each item, in the order of the suite."""
+        return self._http.items(route("projects", project, "measurements", str(measurement_id), "records"), Record, task=task)
+
+    def bring_in(self, project: str, body: ImportMeasurement) -> MeasurementOut:
+        """Answers that were measured elsewhere, uploaded before."""
+        return self._http.post(route("projects", project, "measurements", "imports"), MeasurementOut, body)
+
+    def bring_in_file(
+        self, project: str, file: Path, *, suite: str, base_revision: str, version: str | None, origin: str, on_bytes: OnBytes | None = None
+    ) -> MeasurementOut:
+        """The same, with the upload."""
+        digest = self._http.upload(file, on_bytes=on_bytes).digest
+        body = ImportMeasurement(suite=suite, base_revision=base_revision, version=version, records=digest, source=origin)
+        return self.bring_in(project, body)
+
+
+class GateCalls:
+    """`client.gates`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def decide(self, project: str, body: DecideGate) -> GateOut:
+        """Judge a candidate against a baseline from what was measured."""
+        return self._http.post(route("projects", project, "gates"), GateOut, body)
+
+    def all(self, project: str, **asked: Unpack[Asked]) -> Listed[GateOut]:
+        """Decisions of the project, newest first."""
+        return self._http.items(route("projects", project, "gates"), GateOut, **asked)
+
+    def get(self, project: str, gate_id: UUID) -> GateOut:
+        """One decision."""
+        return self._http.get(route("projects", project, "gates", str(gate_id)), GateOut)
+
+    def report(self, project: str, gate_id: UUID, written: Format = Format.MARKDOWN) -> str:
+        """The decision as a page, for CI servers, or as a picture."""
+        return self._http.get_text(route("projects", project, "gates", str(gate_id), "report"), format=written.value)

@@ -1,0 +1,82 @@
+"""Why the gate decides nothing. It never falls back on something that happens to be there."""
+
+from typing import ClassVar
+
+from ringi.gates.schemas import MissingMeasurement
+from ringi.kit.errors import Conflict
+
+
+class MeasurementMissing(Conflict):
+    """An arm was not measured with this suite; the details are what a sweep needs."""
+
+    code: ClassVar[str] = "gate_measurement_missing"
+
+    def __init__(self, missing: MissingMeasurement) -> None:
+        what = "--include-base" if missing.version is None else missing.version
+        name = missing.version or f"the bare base {missing.base}"
+        super().__init__(
+            f"The {missing.which} {name} was not measured with {missing.suite} on {missing.base}.",
+            next_step=f"Run: ringi sweep {missing.suite} {what} --on {missing.base}.",
+            details=missing.model_dump(mode="json"),
+        )
+
+
+class NothingServed(Conflict):
+    """The channel serves no version of the candidate's adapter."""
+
+    code: ClassVar[str] = "gate_channel_serves_nothing"
+
+    def __init__(self, channel: str, adapter: str) -> None:
+        super().__init__(
+            f"'{channel}' serves no version of {adapter}, so there is nothing to compare with.",
+            next_step="Compare with the bare base: --against base.",
+        )
+
+
+class RuntimeDiffers(Conflict):
+    """The arms were measured under different runtimes: what differs may be the runtime's."""
+
+    code: ClassVar[str] = "gate_runtime_differs"
+
+    def __init__(self, candidate: str, baseline: str, differing: list[str]) -> None:
+        super().__init__(
+            f"{candidate} and {baseline} were measured with different {', '.join(differing) or 'runtimes'}.",
+            next_step="Measure both again, in one sweep: ringi sweep … --again.",
+            details={"differing": differing},
+        )
+
+
+class SuitesDiffer(Conflict):
+    """A measurement named by its id was made with another suite."""
+
+    code: ClassVar[str] = "gate_suite_differs"
+
+    def __init__(self, which: str, wanted: str, found: str) -> None:
+        super().__init__(f"The {which} was measured with {found}, and {wanted} is asked for.", next_step="Name one version of the suite.")
+
+
+class NotMeasured(Conflict):
+    """A measurement named by its id has no result."""
+
+    code: ClassVar[str] = "gate_not_measured"
+
+    def __init__(self, which: str, state: str) -> None:
+        super().__init__(f"The {which}'s measurement is '{state}'.", next_step="Wait for its sweep, or ask for another one.")
+
+
+class NothingRequired(Conflict):
+    """A suite without requirements decides nothing."""
+
+    code: ClassVar[str] = "gate_nothing_required"
+
+    def __init__(self, suite: str) -> None:
+        super().__init__(f"{suite} has no requirements, so nothing could fail.", next_step="Add a version of the suite with requirements.")
+
+
+class BaselineIsCandidate(Conflict):
+    """Candidate and baseline are one measurement."""
+
+    code: ClassVar[str] = "gate_arms_equal"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} would be compared with itself.", next_step="Name another baseline.")

@@ -1,0 +1,131 @@
+"""Suites in and out: tasks with their items, and what each must show. A version is sealed, and named by the digest of its document."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+
+from ringi.gating.advice import Advice
+from ringi.gating.schemas import Requirement
+from ringi.jobs.contracts.parts import Part
+from ringi.jobs.contracts.suites import Answering, Decoding, ScorerSpec, Task
+from ringi.kit.digests import Digest
+from ringi.suites.reading import read_document
+from ringi.tags.schemas import Tagged
+from ringi.web.schemas import PRINTABLE, Integer, Name, Schema, Text
+
+MAX_TASKS, MAX_REQUIREMENTS, MAX_CHOICES = 64, 256, 1000
+
+Word = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=PRINTABLE)]
+Column = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PRINTABLE)]
+Prose = Annotated[str, StringConstraints(max_length=20_000, pattern=PRINTABLE)]
+
+
+def _scorer(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+# `accuracy` is short for `{"name": "accuracy"}`.
+Scorer = Annotated[ScorerSpec, BeforeValidator(_scorer, json_schema_input_type=ScorerSpec | str)]
+
+
+class FromDataset(Schema):
+    """The validation split of a sealed dataset version of the same project as items.
+
+    `prompt` and `reference` are columns; `slices` columns become tags; rows that agree in column `source` are no independent witnesses.
+    `choices_from` makes every distinct value of a column a choice, and the row's own the right one. With `choices` given at the task, the
+    right one is the row's value of `choices_from`, else its reference.
+    """
+
+    version: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[a-z0-9:]{1,80})?$")]
+    prompt: Column = "prompt"
+    reference: Column = "completion"
+    slices: Annotated[list[Column], Field(max_length=32)] = []  # noqa: RUF012  # Pydantic copies it for every instance
+    source: Column | None = None
+    choices_from: Column | None = None
+
+
+class AddTask(Schema):
+    """A task, with its items from one of three places: here (`items`), uploaded JSON lines (`items_digest`), or a dataset (`dataset`).
+
+    An item: {"id": "q1", "prompt": "…", "choices": ["…"], "answer": 0, "references": ["…"], "tags": {"language": "ja"}, "source": "…"};
+    `messages` may stand in place of `prompt`.
+    """
+
+    name: Word
+    answering: Answering
+    items: list[dict[str, Any]] | None = None
+    items_digest: Digest | None = None
+    dataset: FromDataset | None = None
+    render: Literal["chat", "raw"] = "chat"
+    system: Prose | None = None
+    delimiter: Annotated[str, StringConstraints(max_length=64)] = ""
+    choices: Annotated[list[str], Field(max_length=MAX_CHOICES)] = []  # noqa: RUF012  # as above
+    scorers: Annotated[list[Scorer], Field(min_length=1, max_length=32)]
+    decoding: Decoding = Decoding()
+    max_length: Annotated[Integer, Field(ge=8, le=1_000_000)] = 2048
+
+
+class AddSuiteVersion(Schema):
+    """The next version of a suite. A body that is not said to be JSON is read as YAML."""
+
+    tasks: Annotated[list[AddTask], Field(min_length=1, max_length=MAX_TASKS)]
+    requirements: Annotated[list[Requirement], Field(max_length=MAX_REQUIREMENTS)] = []  # noqa: RUF012  # as above
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, value: Any) -> Any:
+        # What the framework does not know as JSON arrives as bytes.
+        return read_document(value) if isinstance(value, bytes) else value
+
+
+class CreateSuite(Schema):
+    """A named series of sealed versions."""
+
+    name: Name
+    description: Text = ""
+
+
+class SuiteDocument(Part):
+    """What is sealed: the digest of its canonical JSON names the version."""
+
+    schema_version: Literal[1] = 1
+    tasks: tuple[Task, ...]
+    requirements: tuple[Requirement, ...]
+
+
+class TaskFacts(Part):
+    """What the items of a task are: how many, of each slice `key=value`, and the digest of the dataset version that they came from."""
+
+    items: int
+    slices: dict[str, int]
+    dataset: Digest | None = None
+
+
+class SuiteOut(Tagged):
+    """A suite."""
+
+    project: str
+    name: str
+    description: str
+    created_at: datetime
+
+
+class SuiteVersionOut(Tagged):
+    """A sealed version. `items` counts those of all tasks."""
+
+    reference: str
+    number: int
+    digest: Digest
+    items: int
+    document: SuiteDocument
+    facts: dict[str, TaskFacts]
+    created_at: datetime
+
+
+class AdviceOut(Schema):
+    """What the items of a version can show, for each critical task and slice."""
+
+    reference: str
+    digest: Digest
+    advice: list[Advice]
