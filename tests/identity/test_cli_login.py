@@ -5,7 +5,11 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -15,7 +19,7 @@ import pytest
 
 from ringi.cli.contexts import Profile, Profiles, read_profiles, save_profile, with_profile
 from ringi.cli.contexts import change as change_profiles
-from ringi.cli.logins import flows
+from ringi.cli.logins import flows, trust
 from ringi.cli.logins.loopback import Loopback
 from ringi.cli.logins.refusals import LoginTimedOut
 from ringi.identity.schemas import LoginOptions, Role
@@ -57,7 +61,7 @@ class Desk(Shell):
 
     def log_in(self, *options: str) -> Any:
         """In a process of its own: the browser of a process is chosen once."""
-        done = self.process("login", "--server", self.server, "--json", *options)
+        done = self.process("login", "--server", self.server, "--trust-server", "--json", *options)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -117,11 +121,104 @@ def test_the_server_says_where_people_log_in(company: Company) -> None:
 )
 def test_an_answer_that_is_no_login_saves_nothing(company: Company, desk: Desk, person: dict[str, Any], reason: str) -> None:
     company.provider.sits(company.chief, **person)
-    done = desk.process("login", "--server", company.server)
+    done = desk.process("login", "--server", company.server, "--trust-server")
     assert done.returncode == 1
     assert "[login_failed]" in done.stderr
     assert f"({reason})" in done.stderr
     assert not desk.config.exists()
+
+
+def test_a_server_that_repeats_what_another_one_says_gets_no_token(company: Company, logged_in: Desk) -> None:
+    """It names the real provider and the real client, so the provider would ask the person nothing."""
+    before = company.provider.logins()["asked"]
+    with repeating(company) as evil:
+        for options in ((), ("--profile", "another"), ("--fresh",), ("--device",)):
+            said = logged_in.refused("login", "--server", evil.address, *options, code="issuer_of_another_server", exit_code=2)
+            assert company.server in said
+        assert logged_in.profile.server == company.server
+        assert company.provider.logins()["asked"] == before
+        # The person was told, and says that it is theirs.
+        logged_in.run("login", "--server", evil.address, "--profile", "another", "--trust-server", "--device")
+        assert evil.shown, "the server that was trusted is asked who the person is"
+
+
+def test_a_first_login_asks_whether_the_server_is_the_one_that_is_meant(company: Company, desk: Desk) -> None:
+    before = company.provider.logins()["asked"]
+    done = desk.process("login", "--server", company.server)
+    assert (done.returncode, "[server_not_confirmed]" in done.stderr) == (2, True), done.stderr
+    assert f"Logging in to {company.server} through {company.provider.issuer}" in done.stderr
+    assert company.provider.logins()["asked"] == before
+    options, said = _options(company), list[str]()
+    for answer in (False, True):
+        asking = trust.Asking(said.append, lambda _text, answer=answer: answer)
+        with nullcontext() if answer else refused("server_not_confirmed"):
+            assert trust.check_server(company.server, options, Profiles(), asking, trusted=False) is False
+    assert all(company.server in one and company.provider.issuer in one for one in said)
+    # The second time it is known.
+    desk.log_in()
+    assert desk.process("login").returncode == 0
+
+
+def test_a_server_that_says_that_tokens_are_for_itself_gets_none_that_is_for_another(company: Company, desk: Desk) -> None:
+    with repeating(company, audience=True) as evil:
+        done = desk.process("login", "--server", evil.address, "--device")
+        assert (done.returncode, "[token_for_another_server]" in done.stderr) == (1, True), done.stderr
+        assert evil.shown == []
+    assert not desk.config.exists()
+    for audience in ("https://ringi.example.test/api", ["https://ringi.example.test:443"]):
+        trust.check_token("https://ringi.example.test", company.provider.token(company.chief, aud=audience))
+    for wrong in (
+        [],
+        None,
+        ["https://ringi.example.test", "https://other.example.test"],
+        "https://ringi.example.test.evil.test",
+        "ringi",
+        "http://[x",
+    ):
+        with refused("token_for_another_server"):
+            trust.check_token("https://ringi.example.test", company.provider.token(company.chief, aud=wrong))
+    with refused("token_for_another_server"):
+        trust.check_token("https://ringi.example.test", "opaque")
+
+
+@dataclass
+class Repeating:
+    """A server that gives another's answer about logins as its own; `shown`: the credentials that came."""
+
+    address: str
+    shown: list[str]
+
+
+@contextmanager
+def repeating(company: Company, *, audience: bool = False) -> Iterator[Repeating]:
+    said = httpx.get(f"{company.server}/auth/provider").json()
+    shown: list[str] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the library's name
+            if "Authorization" in self.headers:
+                shown.append(self.headers["Authorization"])
+            body = json.dumps(said | ({"audience": evil.address + "/api"} if audience else {})).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:  # the library writes every request to standard error
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        evil = Repeating(f"http://127.0.0.1:{server.server_port}", shown)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield evil
+        finally:
+            server.shutdown()
+
+
+def _options(company: Company) -> LoginOptions:
+    return LoginOptions.model_validate(httpx.get(f"{company.server}/auth/provider").json())
 
 
 def _prepared(company: Company, **options: Any) -> flows.Login:
@@ -172,7 +269,7 @@ def test_the_port_takes_one_answer_at_its_own_name_and_path_and_waits_no_longer_
 
 def test_a_person_without_a_browser_enters_a_code_elsewhere(company: Company, desk: Desk) -> None:
     company.provider.sits(company.chief, device=["authorization_pending", "authorization_pending"])
-    done = desk.run("login", "--server", company.server, "--device", "--json")
+    done = desk.run("login", "--server", company.server, "--trust-server", "--device", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["name"] == "chief"
     assert "WDJB-MJHT" in done.stderr
@@ -190,7 +287,7 @@ def test_a_client_that_is_told_to_slow_down_asks_less_often(company: Company) ->
 @pytest.mark.parametrize("word", ["access_denied", "expired_token"])
 def test_a_code_that_was_refused_or_is_over_ends_the_login(company: Company, desk: Desk, word: str) -> None:
     company.provider.sits(company.chief, device=["authorization_pending", word])
-    done = desk.run("login", "--server", company.server, "--device")
+    done = desk.run("login", "--server", company.server, "--trust-server", "--device")
     assert (done.returncode, "[login_failed]" in done.stderr, f"({word})" in done.stderr) == (1, True, True), done.stderr
     assert not desk.config.exists()
 
@@ -205,7 +302,7 @@ def test_a_code_that_nobody_enters_is_given_up_when_it_is_over(company: Company)
 
 @pytest.fixture
 def logged_in(desk: Desk) -> Desk:
-    desk.ok("login", "--server", desk.server, "--device")
+    desk.ok("login", "--server", desk.server, "--trust-server", "--device")
     return desk
 
 
