@@ -40,6 +40,7 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
     server = uvicorn.Server(
         uvicorn.Config(measure, port=0, http=request.param, ws="none", lifespan="off", log_config=None, timeout_keep_alive=60)
     )
+    # thread: the server, in this process so that its class can be another one.
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     until(lambda: server.started)
@@ -125,6 +126,7 @@ def test_each_request_of_a_connection_is_counted_for_itself(port: int) -> None:
         for number in range(4):
             talk.sendall(GET % number + cookie)
             assert f"/{number} 0;".encode() in heard(talk, enough=b";")
+        # thread: it sends while the answers come.
         several = threading.Thread(target=talk.sendall, args=[b"".join(GET % number + cookie for number in range(5, 9))])
         several.start()
         assert b"/8 0;" in heard(talk, enough=b"/8 0;")

@@ -20,12 +20,11 @@ from ringi.identity import login_record, sessions
 from ringi.identity.schemas import Role
 from ringi.settings import get_settings
 from ringi.web import cookies
+from support.browsing import USERS, Browser, begun_logins, noted, shifted
 from support.company import MAX_AGE_S, STRONG, Company, company_at, entries
 from support.identity_provider import AUDIENCE, WEB_CLIENT, IdentityProvider, identity_provider
 from support.refusals import refused
 from support.running_platform import Platform, Processes
-
-USERS = "/api/v1/users"
 
 
 @pytest.fixture(scope="module")
@@ -40,60 +39,12 @@ def company(shared_platform: Processes, provider: IdentityProvider, tmp_path_fac
         yield running
 
 
-class Browser(httpx.Client):
-    """One person's browser: it keeps cookies, and follows a redirect when it is told to."""
-
-    def __init__(self, company: Company, subject: str | None = None) -> None:
-        super().__init__(base_url=company.server, timeout=60)
-        self.company, self.subject = company, subject or company.chief
-
-    def back(self, **person: Any) -> str:
-        """Where the provider sends the browser, after a login was begun here."""
-        self.company.provider.sits(self.subject, **person)
-        begun = self.get("/auth/login")
-        assert begun.status_code == 302, begun.text
-        return str(httpx.get(begun.headers["location"]).headers["location"])
-
-    def log_in(self, **asked: str) -> httpx.Response:
-        """To the provider and back, as a person does."""
-        begun = self.get("/auth/login", params=asked)
-        assert begun.status_code == 302, begun.text
-        return self.get(httpx.get(begun.headers["location"]).headers["location"])
-
-    @property
-    def secret(self) -> str:
-        return self.cookies["ringi_session"]
-
-    def csrf(self) -> dict[str, str]:
-        return {"X-CSRF-Token": self.get("/auth/session").json()["csrf_token"]}
-
-    def change(self, **headers: str) -> httpx.Response:
-        """One change, with the token of this session unless `headers` say otherwise."""
-        return self.post(USERS, json={"name": f"u{uuid4().hex[:8]}"}, headers=self.csrf() | headers)
-
-
 @pytest.fixture
 def browser(company: Company) -> Iterator[Browser]:
     company.provider.sits(company.chief)
     with Browser(company) as browser:
         assert browser.log_in().status_code == 302
         yield browser
-
-
-def shifted(shared: Processes, secret: str, column: str, back: str) -> None:
-    """As if it had happened that much earlier."""
-    with psycopg.connect(shared.urls.superuser_url.replace("+psycopg", ""), autocommit=True) as database:
-        # An end that was said does not move, not even for us.
-        database.execute("SET session_replication_role = replica")
-        statement = f"UPDATE browser_sessions SET {column} = {column} - %s::interval WHERE secret_hash = encode(sha256(%s::bytea), 'hex')"
-        assert database.execute(statement, [back, secret.encode()]).rowcount == 1
-
-
-def noted(shared: Processes, action: str, answer: httpx.Response) -> dict[str, Any]:
-    """The one entry of a request."""
-    request = answer.headers["X-Request-Id"]
-    (found,) = [one for one in entries(shared, action) if request in {one["request_id"], (one["details"] or {}).get("request")}]
-    return found
 
 
 def test_a_person_logs_in_and_is_the_same_caller_as_with_a_token(company: Company, shared_platform: Processes) -> None:
@@ -204,11 +155,6 @@ def test_an_answer_counts_once_and_in_the_browser_that_began_the_login(company: 
         assert mine.get(back).json()["details"]["reason"] == "not_begun"
         # With its record kept, the provider still takes the code once.
         assert httpx.get(back, headers={"Cookie": f"{name}={kept}"}).json()["details"]["reason"] == "invalid_grant"
-
-
-def begun_logins(browser: Browser) -> list[str]:
-    """The cookies of the logins that this browser has begun."""
-    return [name for name in browser.cookies if name.startswith("ringi_login")]
 
 
 def test_two_tabs_log_in_each_for_itself_and_three_are_kept_at_most(company: Company) -> None:

@@ -157,6 +157,7 @@ def test_while_the_keys_are_being_read_an_unknown_one_is_asked_for_again_later_a
         assert provider.key("first") is not None
         running.rotate("second")
         slow.free.clear()
+        # thread: the one who reads while the others ask.
         with ThreadPoolExecutor(1) as one:
             reading = one.submit(provider.key, "second")
             until(slow.asked.is_set)
@@ -200,6 +201,7 @@ def slow_in_front_of(running: IdentityProvider) -> Iterator[Slow]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
         slow = Slow(f"http://127.0.0.1:{server.server_port}", threading.Event(), threading.Event())
+        # thread: a server beside the test.
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield slow
@@ -231,7 +233,7 @@ def test_an_id_token_is_no_access_token_also_where_the_audience_is_a_client_of_o
 
 
 def test_production_does_not_start_where_a_terminals_id_token_would_be_for_the_api() -> None:
-    told = {"oidc_issuer": "https://login.example.test", "oidc_audience": "ringi", "oidc_cli_client_id": "ringi"}
+    told: dict[str, Any] = {"oidc_issuer": "https://login.example.test", "oidc_audience": "ringi", "oidc_cli_client_id": "ringi"}
     assert Settings(**told).id_tokens_are_for_the_api
     for client, needed in (("ringi", True), ("ringi-terminals", False)):
         with pytest.raises(ValidationError) as refusal:

@@ -164,6 +164,7 @@ def end_one(session: Session, actor: Actor, session_id: UUID) -> BrowserSession:
 def purge(session: Session, *, batch: int = 1000) -> int:
     """Forget what has been over for a week, so many at once; returns how many."""
     before = func.clock_timestamp() - KEPT_AFTER_ITS_END
+    # unscoped: housekeeping of all organisations.
     over = select(BrowserSession.id).where(or_(BrowserSession.ended_at < before, BrowserSession.ends_at < before))
     some = over.order_by(BrowserSession.ends_at).limit(batch)
     return len(session.scalars(delete(BrowserSession).where(BrowserSession.id.in_(some)).returning(BrowserSession.id)).all())

@@ -50,6 +50,8 @@ def login(
         profile = Profile(server=address, token=_given(token), project=project)
     with RingiClient(address, profile.token) as client:
         me = client.identity.whoami()
+    if profile.login is None:
+        _end_former(contexts.read_profiles(contexts.config_path(os.environ)).get(name))
     contexts.save_profile(contexts.config_path(os.environ), name, profile, replace=True)
     emit(me, lambda: facts([("profile", name), ("server", address), ("you are", me.name), ("organisation", me.organization)]))
 
@@ -94,10 +96,25 @@ def _logged_in(wish: _Wish, project: str | None) -> Profile:
     saved = contexts.read_config(contexts.config_path(os.environ))
     begun = flows.prepared(wish.server, wish.options, fresh=wish.fresh)
     by_audience = trust.check_server(wish.server, wish.options, saved, asking, trusted=wish.trusted)
+    _end_former(saved.profiles.get(wish.profile))
     got = flows.with_code(begun, note) if wish.device else flows.with_browser(begun, note, port=wish.port)
     if by_audience:
         trust.check_token(wish.server, got.access_token)
     return begun.profile(got, project=project)
+
+
+def _end_former(former: Profile | None) -> None:
+    """End the login that another one is about to replace: afterwards nobody would know its refresh token, and it would go on being good.
+
+    Before the new one begins, because there are providers (Keycloak) that end every login of the person at this client.
+    """
+    from ringi.cli.logins import renewal  # noqa: PLC0415  # as above
+
+    if former is None or former.login is None or former.login.refresh_token is None:
+        return
+    failed = renewal.revoke(former.login)
+    if failed is not None:
+        note(f"The former login was not ended at {former.login.issuer}: {failed}. It ends there by itself.")
 
 
 def _given(token: str | None) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from ringi.cli.contexts import Profiles
 from ringi.cli.logins.refusals import IssuerOfAnotherServer, ServerNotConfirmed, TokenForAnotherServer
 from ringi.identity.schemas import LoginOptions
+from ringi.oidc.client import Tokens
 
 _PARTS = 3
 _USUAL = {"http": 80, "https": 443}
@@ -64,6 +65,15 @@ def claims_of(token: str | None) -> dict[str, Any]:
     except ValueError:
         return {}
     return said if isinstance(said, dict) else {}
+
+
+def subject_of(tokens: Tokens) -> str | None:
+    """Who logged in; None where no token says it."""
+    for token in (tokens.id_token, tokens.access_token):
+        subject = claims_of(token).get("sub")
+        if isinstance(subject, str):
+            return subject
+    return None
 
 
 def _origin(address: str) -> tuple[str, str, int | None] | None:
