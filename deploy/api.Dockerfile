@@ -17,4 +17,4 @@ VOLUME ["/data", "/audit"]
 EXPOSE 8400
 # Whose X-Forwarded-For is believed: nobody's, until the address of the proxy in front stands here.
 ENV FORWARDED_ALLOW_IPS=""
-CMD ["python", "-m", "uvicorn", "ringi.api.app:app", "--host", "0.0.0.0", "--port", "8400", "--no-access-log"]
+CMD ["python", "-m", "ringi.api", "--host", "0.0.0.0", "--port", "8400"]

@@ -197,6 +197,11 @@ class Settings(BaseSettings):
         return self.data_dir / "blobs"
 
     @property
+    def id_tokens_are_for_the_api(self) -> bool:
+        """Whether the terminals' client and the audience have one name, so that an ID token of a terminal looks like an access token."""
+        return self.oidc_audience is not None and self.oidc_audience == self.oidc_cli_client_id
+
+    @property
     def lease_s(self) -> float:
         """A lease is three missed heartbeats long."""
         return 3 * self.heartbeat_s
@@ -224,6 +229,7 @@ class Settings(BaseSettings):
                 ("RINGI_PERSONAL_KEY_FILE", self.personal_key_file),
                 ("RINGI_BLOB_URL", self.blob_url),
                 ("RINGI_OIDC_ISSUER with https:// and RINGI_OIDC_AUDIENCE", (self.oidc_issuer or "").startswith("https://")),
+                ("another RINGI_OIDC_AUDIENCE than RINGI_OIDC_CLI_CLIENT_ID", not self.id_tokens_are_for_the_api),
                 ("RINGI_PUBLIC_URL with https://", self.public_url.startswith("https://")),
                 ("RINGI_SMTP_URL with smtps:// or smtp+starttls://", not (self.smtp_url or "").startswith("smtp://")),
             )

@@ -317,7 +317,7 @@ def with_a_quorum(watched: Watched, tmp_path: Path) -> Iterator[str]:
     vkey, policy, port = watched.platform.as_("auditor").audit.key().vkey, tmp_path / "witnesses", free_port()
     policy.write_text(f"log {vkey}\nwitness 監査 {away.verifier} http://127.0.0.1:1\nquorum 監査\n", encoding="utf-8")
     name, url = "api-with-a-quorum", f"http://127.0.0.1:{port}"
-    process = processes.start(name, "uvicorn", "ringi.api.app:app", "--port", str(port), "--no-access-log", RINGI_WITNESSES=str(policy))
+    process = processes.start(name, "ringi.api", "--port", str(port), RINGI_WITNESSES=str(policy))
 
     def answers() -> bool:
         assert process.poll() is None, processes.log_of(name)

@@ -134,6 +134,14 @@ def test_two_successions_are_followed_from_whatever_was_kept(story: Story, tmp_p
     assert len(list(tmp_path.glob("last-signed-of-*"))) == (1 if kept else 0)
 
 
+def test_a_succession_that_was_read_in_a_round_that_begins_anew_is_said_all_the_same(story: Story, tmp_path: Path) -> None:
+    with story.logs.monitor(tmp_path) as monitor:
+        # As in a round that finds the log succeeded when it has read it: what is kept knows of the successions then, and nothing was said.
+        monitor._logs.grow(lambda _entry: None)  # between two questions of one round
+        monitor._begin()  # as above
+        assert [[one.reason for one in monitor.round().news] for _ in range(2)] == [[FIRST, SECOND], []]
+
+
 def test_the_process_says_it_in_one_line_each_and_only_once(story: Story, tmp_path: Path) -> None:
     (tmp_path / "trust").write_text(story.logs.trust())
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RINGI_")}

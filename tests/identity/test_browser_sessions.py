@@ -1,7 +1,9 @@
 """Sessions of browsers: how they begin at the identity provider, what they may do, and how they end."""
 
 import re
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import uuid4
@@ -14,16 +16,15 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from ringi.cli.client import RingiClient
-from ringi.identity import sessions
+from ringi.identity import login_record, sessions
 from ringi.identity.schemas import Role
 from ringi.settings import get_settings
 from ringi.web import cookies
+from support.browsing import USERS, Browser, begun_logins, noted, shifted
 from support.company import MAX_AGE_S, STRONG, Company, company_at, entries
 from support.identity_provider import AUDIENCE, WEB_CLIENT, IdentityProvider, identity_provider
 from support.refusals import refused
 from support.running_platform import Platform, Processes
-
-USERS = "/api/v1/users"
 
 
 @pytest.fixture(scope="module")
@@ -38,58 +39,12 @@ def company(shared_platform: Processes, provider: IdentityProvider, tmp_path_fac
         yield running
 
 
-class Browser(httpx.Client):
-    """One person's browser: it keeps cookies, and follows a redirect when it is told to."""
-
-    def __init__(self, company: Company, subject: str | None = None) -> None:
-        super().__init__(base_url=company.server, timeout=60)
-        self.company, self.subject = company, subject or company.chief
-
-    def back(self, **person: Any) -> str:
-        """Where the provider sends the browser, after a login was begun here."""
-        self.company.provider.sits(self.subject, **person)
-        begun = self.get("/auth/login")
-        assert begun.status_code == 302, begun.text
-        return str(httpx.get(begun.headers["location"]).headers["location"])
-
-    def log_in(self, **asked: str) -> httpx.Response:
-        """To the provider and back, as a person does."""
-        begun = self.get("/auth/login", params=asked)
-        assert begun.status_code == 302, begun.text
-        return self.get(httpx.get(begun.headers["location"]).headers["location"])
-
-    @property
-    def secret(self) -> str:
-        return self.cookies["ringi_session"]
-
-    def csrf(self) -> dict[str, str]:
-        return {"X-CSRF-Token": self.get("/auth/session").json()["csrf_token"]}
-
-    def change(self, **headers: str) -> httpx.Response:
-        """One change, with the token of this session unless `headers` say otherwise."""
-        return self.post(USERS, json={"name": f"u{uuid4().hex[:8]}"}, headers=self.csrf() | headers)
-
-
 @pytest.fixture
 def browser(company: Company) -> Iterator[Browser]:
     company.provider.sits(company.chief)
     with Browser(company) as browser:
         assert browser.log_in().status_code == 302
         yield browser
-
-
-def shifted(shared: Processes, secret: str, column: str, back: str) -> None:
-    """As if it had happened that much earlier."""
-    with psycopg.connect(shared.urls.superuser_url.replace("+psycopg", ""), autocommit=True) as database:
-        statement = f"UPDATE browser_sessions SET {column} = {column} - %s::interval WHERE secret_hash = encode(sha256(%s::bytea), 'hex')"
-        assert database.execute(statement, [back, secret.encode()]).rowcount == 1
-
-
-def noted(shared: Processes, action: str, answer: httpx.Response) -> dict[str, Any]:
-    """The one entry of a request."""
-    request = answer.headers["X-Request-Id"]
-    (found,) = [one for one in entries(shared, action) if request in {one["request_id"], (one["details"] or {}).get("request")}]
-    return found
 
 
 def test_a_person_logs_in_and_is_the_same_caller_as_with_a_token(company: Company, shared_platform: Processes) -> None:
@@ -125,11 +80,11 @@ def test_the_cookie_is_for_this_server_alone_and_no_script_and_holds_nothing_tha
     with Browser(company) as browser:
         begun = browser.get("/auth/login")
         came = browser.get(httpx.get(begun.headers["location"]).headers["location"])
-        for answer, name, age in ((begun, "ringi_login", 600), (came, "ringi_session", 12 * 3600)):
-            (cookie,) = [one for one in answer.headers.get_list("set-cookie") if one.startswith(f"{name}=") and "Max-Age=0" not in one]
+        for answer, name, age in ((begun, "ringi_login_", 600), (came, "ringi_session=", 12 * 3600)):
+            (cookie,) = [one for one in answer.headers.get_list("set-cookie") if one.startswith(name) and "Max-Age=0" not in one]
             assert {"HttpOnly", "Path=/", "SameSite=lax", f"Max-Age={age}"} <= {part.strip() for part in cookie.split(";")[1:]}
             assert "Domain" not in cookie
-        assert "ringi_login" not in browser.cookies
+        assert begun_logins(browser) == []
         assert re.fullmatch(r"rgs_[0-9A-Za-z_-]{43}", browser.secret)
         with psycopg.connect(shared_platform.urls.superuser_url.replace("+psycopg", "")) as database:
             rows = database.execute("SELECT browser_sessions::text FROM browser_sessions").fetchall()
@@ -190,12 +145,55 @@ def test_an_answer_counts_once_and_in_the_browser_that_began_the_login(company: 
         # Another browser, which began none, or one of its own.
         assert other.get(back).json()["details"]["reason"] == "not_begun"
         other.back()
-        assert other.get(back).json()["details"]["reason"] == "state"
-        kept = mine.cookies["ringi_login"]
+        assert other.get(back).json()["details"]["reason"] == "not_begun"
+        assert len(begun_logins(other)) == 1, "a foreign answer ends no login"
+        # Nor does a record count under the name of another one.
+        (record,), (name,) = (other.cookies[one] for one in begun_logins(other)), begun_logins(mine)
+        assert httpx.get(back, headers={"Cookie": f"{name}={record}"}).json()["details"]["reason"] == "state"
+        kept = mine.cookies[name]
         assert mine.get(back).status_code == 302
         assert mine.get(back).json()["details"]["reason"] == "not_begun"
         # With its record kept, the provider still takes the code once.
-        assert httpx.get(back, headers={"Cookie": f"ringi_login={kept}"}).json()["details"]["reason"] == "invalid_grant"
+        assert httpx.get(back, headers={"Cookie": f"{name}={kept}"}).json()["details"]["reason"] == "invalid_grant"
+
+
+def test_two_tabs_log_in_each_for_itself_and_three_are_kept_at_most(company: Company) -> None:
+    with Browser(company) as browser:
+        first, second = browser.back(), browser.back()
+        assert browser.get(second).status_code == 302
+        assert browser.get(first).status_code == 302
+        assert begun_logins(browser) == []
+        backs = [browser.back() for _ in range(4)]
+        assert len(begun_logins(browser)) == 3
+        assert browser.get(backs[0]).json()["details"]["reason"] == "not_begun"
+        # What is wrong with one login is no end of the others, and its own end.
+        assert browser.get(backs[1].replace("code=", "code=x")).json()["details"]["reason"] == "invalid_grant"
+        assert len(begun_logins(browser)) == 2
+        assert browser.get(backs[1]).json()["details"]["reason"] == "not_begun"
+        assert [browser.get(back).status_code for back in backs[2:]] == [302, 302]
+
+
+def test_a_login_is_not_forgotten_while_the_provider_is_away(shared_platform: Processes, tmp_path: Path) -> None:
+    with identity_provider() as running, company_at(shared_platform, running, tmp_path) as company, Browser(company) as browser:
+        back = browser.back()
+        running.stand_still()
+        try:
+            answer = browser.get(back)
+            assert (answer.status_code, answer.json()["code"]) == (503, "identity_provider_away")
+            assert len(begun_logins(browser)) == 1
+        finally:
+            running.go_on()
+
+
+@pytest.mark.parametrize("name", ["code", "state", "iss"])
+def test_an_answer_that_says_something_twice_is_none(company: Company, name: str) -> None:
+    with Browser(company) as browser:
+        back = browser.back()
+        asked = dict(parse_qsl(urlsplit(back).query))
+        for value in (asked[name], "another"):
+            answer = browser.get(back + "&" + urlencode({name: value}))
+            assert (answer.status_code, answer.json()["details"]["reason"]) == (403, "repeated")
+        assert browser.get(back).status_code == 302
 
 
 def test_bad_answers_are_problems_and_never_faults_of_ours(company: Company) -> None:
@@ -209,7 +207,7 @@ def test_bad_answers_are_problems_and_never_faults_of_ours(company: Company) -> 
             answer = browser.get("/auth/callback?" + urlencode(said))
             assert (answer.status_code, answer.json()["code"]) == (403, "login_refused"), answer.text
         for cookie in ("", "x", "a" * 5000, "ringi", "AAAA" * 20):
-            answer = httpx.get(f"{company.server}/auth/callback", headers={"Cookie": f"ringi_login={cookie}"})
+            answer = httpx.get(f"{company.server}/auth/callback", headers={"Cookie": f"{login_record.name_of('')}={cookie}"})
             assert answer.json()["details"]["reason"] == "not_begun"
         page = browser.get("/auth/callback?error=%3Cscript%3E", headers={"Accept": "text/html,*/*"})
         assert (page.status_code, page.headers["content-type"]) == (403, "text/html; charset=utf-8")
@@ -229,7 +227,7 @@ def test_a_login_leads_to_a_page_of_this_platform_only(company: Company, where: 
     with Browser(company) as browser:
         answer = browser.get("/auth/login", params={"return_to": where})
         assert answer.status_code in {400, 422}, answer.headers
-        assert "ringi_login" not in browser.cookies
+        assert begun_logins(browser) == []
 
 
 def test_a_change_by_cookie_needs_the_token_of_its_own_session(company: Company, browser: Browser, shared_platform: Processes) -> None:
@@ -278,6 +276,71 @@ def test_a_session_is_new_at_every_login_and_the_one_before_is_over(company: Com
         assert victim.get("/api/v1/whoami").status_code == 401
         victim.log_in()
         assert httpx.get(f"{company.server}/api/v1/whoami", cookies={"ringi_session": planted}).status_code == 401
+
+
+def test_another_persons_login_in_this_browser_ends_the_session_before_it(company: Company, shared_platform: Processes) -> None:
+    there = Company(company.processes, company.provider)
+    name, subject = company.person()
+    company.provider.sits(company.chief)
+    with Browser(company) as browser:
+        browser.log_in()
+        for who, where in ((subject, company), (there.chief, there)):
+            before, id_ = browser.secret, browser.get("/auth/session").json()["id"]
+            of = next(one["organization"] for one in entries(shared_platform, "session.begin") if one["object"]["id"] == id_)
+            company.provider.sits(who)
+            answer = browser.log_in()
+            assert answer.status_code == 302
+            replayed = httpx.get(f"{company.server}/api/v1/whoami", cookies={"ringi_session": before})
+            assert replayed.json()["details"]["reason"] == "revoked"
+            entry = noted(shared_platform, "session.end", answer)
+            assert (entry["object"]["id"], entry["organization"], of) == (id_, company.organization, company.organization)
+            # Who sat down there is none of the other organisation's business.
+            assert entry["actor"]["type"] == "system"
+            assert noted(shared_platform, "session.begin", answer)["organization"] == where.organization
+    assert name
+
+
+def test_a_session_that_has_ended_is_never_open_again(browser: Browser, shared_platform: Processes) -> None:
+    secret = browser.secret
+    browser.post("/auth/logout", headers=browser.csrf())
+    for url in (shared_platform.urls.superuser_url, shared_platform.urls.app_url):
+        for value in ("NULL", "ended_at + interval '1 day'"):
+            with (
+                psycopg.connect(url.replace("+psycopg", "")) as database,
+                pytest.raises(psycopg.errors.RestrictViolation),
+            ):
+                database.execute(
+                    f"UPDATE browser_sessions SET ended_at = {value} WHERE secret_hash = encode(sha256(%s::bytea), 'hex')",
+                    [secret.encode()],
+                )
+
+
+def test_ending_anothers_session_needs_a_fresh_login_and_ending_ones_own_none(company: Company) -> None:
+    _, subject = company.person()
+    with Browser(company, subject) as theirs, Browser(company) as own:
+        company.provider.sits(subject)
+        theirs.log_in()
+        company.provider.sits(company.chief)
+        own.log_in()
+        there, here = (one.get("/auth/session").json()["id"] for one in (theirs, own))
+        stale = company.provider.token(company.chief, auth_time=int(time.time()) - MAX_AGE_S - 60)
+        answer = company.call(stale, "DELETE", f"/sessions/{there}")
+        assert (answer.status_code, answer.json()["code"]) == (401, "insufficient_user_authentication")
+        assert theirs.get("/api/v1/whoami").status_code == 200
+        assert company.call(stale, "DELETE", f"/sessions/{here}").status_code == 200
+        assert company.call(company.provider.token(company.chief), "DELETE", f"/sessions/{there}").status_code == 200
+
+
+def test_a_page_elsewhere_writes_no_more_denials_than_there_may_be_requests(
+    shared_platform: Processes, provider: IdentityProvider, tmp_path: Path
+) -> None:
+    with company_at(shared_platform, provider, tmp_path, RINGI_REQUESTS_PER_MINUTE="3") as company, Browser(company) as browser:
+        provider.sits(company.chief)
+        browser.log_in()
+        before = len(entries(shared_platform, "access.deny"))
+        answers = [browser.post(USERS, json={}, headers={"Origin": "https://evil.example.test"}).status_code for _ in range(12)]
+        assert answers.count(429) >= 8
+        assert len(entries(shared_platform, "access.deny")) - before == answers.count(403)
 
 
 @pytest.mark.parametrize(("column", "back"), [("last_seen_at", "8 hours"), ("ends_at", "12 hours")], ids=["idle", "at its end"])
@@ -390,7 +453,10 @@ def test_a_stream_shows_what_the_session_may_see(browser: Browser) -> None:
         assert next(answer.iter_lines()).startswith((":", "retry"))
 
 
-def test_what_has_been_over_for_a_week_is_forgotten(company: Company, browser: Browser, shared_platform: Processes) -> None:
+def test_what_has_been_over_for_a_week_is_forgotten_so_many_at_once(company: Company, browser: Browser, shared_platform: Processes) -> None:
+    with Browser(company) as other:
+        other.log_in()
+        shifted(shared_platform, other.secret, "ends_at", "8 days")
     secret = browser.secret
     browser.post("/auth/logout", headers=browser.csrf())
     shifted(shared_platform, secret, "ended_at", "6 days 23 hours")
@@ -399,6 +465,8 @@ def test_what_has_been_over_for_a_week_is_forgotten(company: Company, browser: B
     shifted(shared_platform, secret, "ended_at", "2 hours")
     engine = create_engine(shared_platform.urls.app_url)
     with Session(engine) as session, session.begin():
+        # The worker of the session's platform sweeps as well.
+        assert sessions.purge(session, batch=1) <= 1
         sessions.purge(session)
     engine.dispose()
     with psycopg.connect(shared_platform.urls.app_url.replace("+psycopg", ""), autocommit=True) as platform:

@@ -5,7 +5,11 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -15,10 +19,11 @@ import pytest
 
 from ringi.cli.contexts import Profile, Profiles, read_profiles, save_profile, with_profile
 from ringi.cli.contexts import change as change_profiles
-from ringi.cli.logins import flows
+from ringi.cli.logins import flows, renewal, trust
 from ringi.cli.logins.loopback import Loopback
 from ringi.cli.logins.refusals import LoginTimedOut
 from ringi.identity.schemas import LoginOptions, Role
+from ringi.oidc.client import Away, OAuthClient
 from support.company import MAX_AGE_S, STRONG, Company, company_at
 from support.identity_provider import AUDIENCE, CLI_CLIENT, IdentityProvider, identity_provider
 from support.refusals import refused
@@ -57,7 +62,7 @@ class Desk(Shell):
 
     def log_in(self, *options: str) -> Any:
         """In a process of its own: the browser of a process is chosen once."""
-        done = self.process("login", "--server", self.server, "--json", *options)
+        done = self.process("login", "--server", self.server, "--trust-server", "--json", *options)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -112,16 +117,112 @@ def test_the_server_says_where_people_log_in(company: Company) -> None:
         ({"iss": "https://evil.example.test"}, "issuer"),
         # It promises to say who it is (RFC 9207), so an answer that does not is not its own.
         ({"iss": "nobody"}, "issuer"),
+        ({"id_claims": {"nonce": "of another login"}}, "nonce"),
+        ({"id_claims": {"nonce": None}}, "nonce"),
     ],
-    ids=["the person says no", "another issuer answers", "an answer of no issuer"],
+    ids=["the person says no", "another issuer answers", "an answer of no issuer", "the nonce of another login", "no nonce"],
 )
 def test_an_answer_that_is_no_login_saves_nothing(company: Company, desk: Desk, person: dict[str, Any], reason: str) -> None:
     company.provider.sits(company.chief, **person)
-    done = desk.process("login", "--server", company.server)
+    done = desk.process("login", "--server", company.server, "--trust-server")
     assert done.returncode == 1
     assert "[login_failed]" in done.stderr
     assert f"({reason})" in done.stderr
     assert not desk.config.exists()
+
+
+def test_a_server_that_repeats_what_another_one_says_gets_no_token(company: Company, logged_in: Desk) -> None:
+    """It names the real provider and the real client, so the provider would ask the person nothing."""
+    before = company.provider.logins()["asked"]
+    with repeating(company) as evil:
+        for options in ((), ("--profile", "another"), ("--fresh",), ("--device",)):
+            said = logged_in.refused("login", "--server", evil.address, *options, code="issuer_of_another_server", exit_code=2)
+            assert company.server in said
+        assert logged_in.profile.server == company.server
+        assert company.provider.logins()["asked"] == before
+        # The person was told, and says that it is theirs.
+        logged_in.run("login", "--server", evil.address, "--profile", "another", "--trust-server", "--device")
+        assert evil.shown, "the server that was trusted is asked who the person is"
+
+
+def test_a_first_login_asks_whether_the_server_is_the_one_that_is_meant(company: Company, desk: Desk) -> None:
+    before = company.provider.logins()["asked"]
+    done = desk.process("login", "--server", company.server)
+    assert (done.returncode, "[server_not_confirmed]" in done.stderr) == (2, True), done.stderr
+    assert f"Logging in to {company.server} through {company.provider.issuer}" in done.stderr
+    assert company.provider.logins()["asked"] == before
+    options, said = _options(company), list[str]()
+    for answer in (False, True):
+        asking = trust.Asking(said.append, (lambda _text: True) if answer else (lambda _text: False))
+        with nullcontext() if answer else refused("server_not_confirmed"):
+            assert trust.check_server(company.server, options, Profiles(), asking, trusted=False) is False
+    assert all(company.server in one and company.provider.issuer in one for one in said)
+    # The second time it is known.
+    desk.log_in()
+    assert desk.process("login").returncode == 0
+
+
+def test_a_server_that_says_that_tokens_are_for_itself_gets_none_that_is_for_another(company: Company, desk: Desk) -> None:
+    with repeating(company, audience=True) as evil:
+        done = desk.process("login", "--server", evil.address, "--device")
+        assert (done.returncode, "[token_for_another_server]" in done.stderr) == (1, True), done.stderr
+        assert evil.shown == []
+    assert not desk.config.exists()
+    for audience in ("https://ringi.example.test/api", ["https://ringi.example.test:443"]):
+        trust.check_token("https://ringi.example.test", company.provider.token(company.chief, aud=audience))
+    for wrong in (
+        [],
+        None,
+        ["https://ringi.example.test", "https://other.example.test"],
+        "https://ringi.example.test.evil.test",
+        "ringi",
+        "http://[x",
+    ):
+        with refused("token_for_another_server"):
+            trust.check_token("https://ringi.example.test", company.provider.token(company.chief, aud=wrong))
+    with refused("token_for_another_server"):
+        trust.check_token("https://ringi.example.test", "opaque")
+
+
+@dataclass
+class Repeating:
+    """A server that gives another's answer about logins as its own; `shown`: the credentials that came."""
+
+    address: str
+    shown: list[str]
+
+
+@contextmanager
+def repeating(company: Company, *, audience: bool = False) -> Iterator[Repeating]:
+    said = httpx.get(f"{company.server}/auth/provider").json()
+    shown: list[str] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the library's name
+            if "Authorization" in self.headers:
+                shown.append(self.headers["Authorization"])
+            body = json.dumps(said | ({"audience": evil.address + "/api"} if audience else {})).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:  # the library writes every request to standard error
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        evil = Repeating(f"http://127.0.0.1:{server.server_port}", shown)
+        # thread: a server beside the test.
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield evil
+        finally:
+            server.shutdown()
+
+
+def _options(company: Company) -> LoginOptions:
+    return LoginOptions.model_validate(httpx.get(f"{company.server}/auth/provider").json())
 
 
 def _prepared(company: Company, **options: Any) -> flows.Login:
@@ -157,11 +258,11 @@ def test_the_port_takes_one_answer_at_its_own_name_and_path_and_waits_no_longer_
     program = (
         "import httpx, sys; a = sys.argv[1]\n"
         "print(httpx.get(a + '/favicon.ico').status_code, httpx.get(a + '/callback?code=1', headers={'Host': 'evil.example'}).status_code,\n"
-        "  httpx.get(a + '/callback?code=2&code=3').status_code)"
+        "  httpx.get(a + '/callback?code=2&code=3').status_code, httpx.get(a + '/callback?code=2').status_code)"
     )
     browser = subprocess.Popen([sys.executable, "-c", program, address], stdout=subprocess.PIPE, text=True)
     assert waiting.wait(60.0) == {"code": "2"}
-    assert browser.communicate(timeout=60)[0].split() == ["404", "404", "200"]
+    assert browser.communicate(timeout=60)[0].split() == ["404", "404", "400", "200"]
     with pytest.raises(LoginTimedOut):
         Loopback().wait(0.05)
     taken = Loopback()
@@ -172,7 +273,7 @@ def test_the_port_takes_one_answer_at_its_own_name_and_path_and_waits_no_longer_
 
 def test_a_person_without_a_browser_enters_a_code_elsewhere(company: Company, desk: Desk) -> None:
     company.provider.sits(company.chief, device=["authorization_pending", "authorization_pending"])
-    done = desk.run("login", "--server", company.server, "--device", "--json")
+    done = desk.run("login", "--server", company.server, "--trust-server", "--device", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["name"] == "chief"
     assert "WDJB-MJHT" in done.stderr
@@ -190,7 +291,7 @@ def test_a_client_that_is_told_to_slow_down_asks_less_often(company: Company) ->
 @pytest.mark.parametrize("word", ["access_denied", "expired_token"])
 def test_a_code_that_was_refused_or_is_over_ends_the_login(company: Company, desk: Desk, word: str) -> None:
     company.provider.sits(company.chief, device=["authorization_pending", word])
-    done = desk.run("login", "--server", company.server, "--device")
+    done = desk.run("login", "--server", company.server, "--trust-server", "--device")
     assert (done.returncode, "[login_failed]" in done.stderr, f"({word})" in done.stderr) == (1, True, True), done.stderr
     assert not desk.config.exists()
 
@@ -205,7 +306,7 @@ def test_a_code_that_nobody_enters_is_given_up_when_it_is_over(company: Company)
 
 @pytest.fixture
 def logged_in(desk: Desk) -> Desk:
-    desk.ok("login", "--server", desk.server, "--device")
+    desk.ok("login", "--server", desk.server, "--trust-server", "--device")
     return desk
 
 
@@ -251,6 +352,46 @@ def test_a_login_that_cannot_be_renewed_says_how_to_log_in_again(company: Compan
     assert f"ringi login --server {company.server} --profile default" in said
     logged_in.change(over_at=1.0, refresh_token=None)
     logged_in.refused("whoami", code="login_over")
+
+
+def test_a_running_command_takes_no_token_that_was_saved_for_another_server_or_person(company: Company, logged_in: Desk) -> None:
+    began = logged_in.profile
+    assert began.login is not None
+    assert (began.token, began.login.subject) != (None, None)
+    whose = renewal.Whose(began.server, began.login)
+
+    def saved_meanwhile(server: str = began.server, **login: Any) -> Profile:
+        return Profile(server=server, token="newer", login=began.login.model_copy(update=login) if began.login else None)
+
+    for meanwhile, why in (
+        (saved_meanwhile("https://other.example.test"), "it is of https://other.example.test now"),
+        (saved_meanwhile(issuer="https://login.example.test"), "it is a login at https://login.example.test now"),
+        (saved_meanwhile(subject="別の人"), "somebody else has logged in"),
+    ):
+        save_profile(logged_in.config, "default", meanwhile, replace=True)
+        for stale in (began.token or "", "newer"):
+            with refused("login_over", 401) as over:
+                renewal.renewed(logged_in.config, "default", stale, of=whose)
+            assert why in over.message
+            assert f"--server {company.server} " in over.next_step
+        assert logged_in.profile == meanwhile
+    for known in (saved_meanwhile(), saved_meanwhile(subject=None)):
+        save_profile(logged_in.config, "default", known, replace=True)
+        assert renewal.renewed(logged_in.config, "default", began.token or "", of=whose).token == "newer"
+
+
+def test_a_login_that_another_one_replaces_is_ended_at_the_provider(company: Company, logged_in: Desk) -> None:
+    for how in (("--device",), ("--device", "--fresh"), ("--token", company.provider.token(company.chief))):
+        before = company.provider.logins()["ended"]
+        logged_in.ok("login", *how)
+        assert company.provider.logins()["ended"] == before + 1
+        assert logged_in.json("whoami")["name"] == "chief"
+    before = company.provider.logins()["ended"]
+    logged_in.ok("login", "--device", "--trust-server")
+    assert company.provider.logins()["ended"] == before, "a token has no login to end"
+    # The new one goes on.
+    logged_in.change(over_at=1.0)
+    assert logged_in.json("whoami")["name"] == "chief"
 
 
 def test_what_needs_a_fresh_login_names_the_command_and_that_command_gives_it(company: Company, logged_in: Desk) -> None:
@@ -315,6 +456,14 @@ def test_a_provider_at_an_address_that_others_could_listen_at_is_not_used(compan
     with refused("provider_unreachable") as why:
         _prepared(company, issuer=company.provider.issuer + "/")
     assert "calls itself" in why.message
+    # Addresses that nobody can read are refusals too.
+    with refused("issuer_unsafe"):
+        _prepared(company, issuer="https://[x")
+    for wrong in ("https://127.0.0.1:99999", "https://a\x01b"):
+        with refused("provider_unreachable"):
+            _prepared(company, issuer=wrong)
+    with pytest.raises(Away):
+        OAuthClient("client", "https://127.0.0.1:99999/token").by_code("code", verifier="v", redirect_uri="http://127.0.0.1/")
 
 
 def test_where_people_are_local_users_a_token_is_asked_for_as_before(platform: Platform, tmp_path: Path) -> None:

@@ -2,8 +2,13 @@
 
 import base64
 import json
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import uuid4
 
@@ -11,15 +16,18 @@ import httpx
 import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey
+from pydantic import ValidationError
 
 from ringi.cli.client import RingiClient
 from ringi.identity.access_tokens import believed
 from ringi.identity.provider import Provider
 from ringi.identity.schemas import Role, UserKind
+from ringi.settings import Settings
 from support.company import MAX_AGE_S, Company, company_at, entries
-from support.identity_provider import AUDIENCE, IdentityProvider, identity_provider
+from support.identity_provider import AUDIENCE, WEB_CLIENT, IdentityProvider, identity_provider
 from support.refusals import refused
 from support.running_platform import SETUP_KEY, Processes
+from support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +89,8 @@ def _spoilt(company: Company, how: str) -> str:
         "another type": lambda: make(company.chief, header={"typ": "logout+jwt"}),
         "no subject": lambda: make("", sub=None),
         "a stranger": lambda: make("nobody-here"),
+        "a login to come": lambda: make(company.chief, auth_time=now + 600),
+        "Keycloak's ID token": lambda: make(company.chief, header={"typ": "JWT"}, typ="ID"),
         "a time that is none": lambda: make(company.chief, exp="soon"),
     }[how]()
 
@@ -90,6 +100,7 @@ REFUSED = {
     "no audience": "audience", "wrong issuer": "issuer", "expired": "expired", "without an end": "expiry", "not yet": "not_yet",
     "unknown kid": "unknown_key", "a place of keys of its own": "unknown_key", "another type": "type", "no subject": "subject",
     "a stranger": "unknown_subject", "a time that is none": "malformed",
+    "a login to come": "not_yet", "Keycloak's ID token": "id_token",
 }  # fmt: skip
 
 
@@ -137,6 +148,97 @@ def test_a_new_key_is_found_and_what_was_published_last_counts_while_the_provide
     assert believed(provider, begun).subject == "someone"
     with refused("identity_provider_away", 503):
         Provider(running.issuer, AUDIENCE).key("first")
+
+
+def test_while_the_keys_are_being_read_an_unknown_one_is_asked_for_again_later_and_a_known_one_counts() -> None:
+    with identity_provider() as running, slow_in_front_of(running) as slow:
+        provider = Provider(slow.issuer, AUDIENCE, looked_for_every_s=0.0)
+        slow.free.set()
+        assert provider.key("first") is not None
+        running.rotate("second")
+        slow.free.clear()
+        # thread: the one who reads while the others ask.
+        with ThreadPoolExecutor(1) as one:
+            reading = one.submit(provider.key, "second")
+            until(slow.asked.is_set)
+            try:
+                for _ in range(3):
+                    with refused("identity_provider_away", 503):
+                        provider.key("second")
+                    assert provider.key("first") is not None
+            finally:
+                slow.free.set()
+            assert reading.result(60) is not None
+        assert provider.key("second") is not None
+        assert provider.key("third") is None
+
+
+@dataclass
+class Slow:
+    """Gives what another provider says under a name of its own, when `free` is set; `asked` is set while somebody waits for it."""
+
+    issuer: str
+    free: threading.Event
+    asked: threading.Event
+
+
+@contextmanager
+def slow_in_front_of(running: IdentityProvider) -> Iterator[Slow]:
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the library's name
+            if not slow.free.is_set():
+                slow.asked.set()
+                slow.free.wait(60)
+                slow.asked.clear()
+            body = httpx.get(running.issuer + self.path).text.replace(running.issuer, slow.issuer).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:  # the library writes every request to standard error
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        slow = Slow(f"http://127.0.0.1:{server.server_port}", threading.Event(), threading.Event())
+        # thread: a server beside the test.
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield slow
+        finally:
+            slow.free.set()
+            server.shutdown()
+
+
+def test_an_id_token_is_no_access_token_also_where_the_audience_is_a_client_of_ours(provider: IdentityProvider) -> None:
+    """Signed by the same keys, for the same audience: only what it says tells them apart."""
+    apart = Provider(provider.issuer, AUDIENCE, frozenset({WEB_CLIENT}))
+    one = Provider(provider.issuer, WEB_CLIENT, frozenset({WEB_CLIENT}))
+
+    def made(**claims: Any) -> str:
+        return provider.token("someone", header={"typ": "JWT"}, aud=WEB_CLIENT, **claims)
+
+    for claims in (
+        {}, {"nonce": "n"}, {"at_hash": "h", "scp": "use"}, {"c_hash": "h", "scp": "use"}, {"nonce": "n", "scope": "use"}, {"azp": WEB_CLIENT},
+        {"scp": ""}, {"typ": "ID", "scope": "use"},
+    ):  # fmt: skip
+        with refused("access_token_refused", 401) as why:
+            believed(one, made(**claims))
+        assert why.details["reason"] == "id_token"
+    for claims in ({"scp": "use"}, {"scope": "use", "typ": "Bearer"}, {"client_id": "another"}):
+        assert believed(one, made(**claims)).subject == "someone"
+    # By its type it is none.
+    assert believed(one, provider.token("someone", aud=WEB_CLIENT)).subject == "someone"
+    assert believed(apart, provider.token("someone", header={"typ": "JWT"})).subject == "someone"
+
+
+def test_production_does_not_start_where_a_terminals_id_token_would_be_for_the_api() -> None:
+    told: dict[str, Any] = {"oidc_issuer": "https://login.example.test", "oidc_audience": "ringi", "oidc_cli_client_id": "ringi"}
+    assert Settings(**told).id_tokens_are_for_the_api
+    for client, needed in (("ringi", True), ("ringi-terminals", False)):
+        with pytest.raises(ValidationError) as refusal:
+            Settings(**told | {"oidc_cli_client_id": client}, profile="production")
+        assert ("another RINGI_OIDC_AUDIENCE than RINGI_OIDC_CLI_CLIENT_ID" in str(refusal.value)) is needed
 
 
 def test_votes_roles_and_policies_need_a_fresh_login_of_the_wanted_strength(company: Company) -> None:

@@ -88,7 +88,7 @@ def test_several_api_processes_on_one_port_answer_for_all_of_them(watched: Watch
     port, shared = free_port(), tmp_path / "shared"
     shared.mkdir()
     environment = watched.processes.environment | {"PROMETHEUS_MULTIPROC_DIR": str(shared), "RINGI_PROCESS_NAME": "api"}
-    command = [sys.executable, "-m", "uvicorn", "ringi.api.app:app", "--port", str(port), "--workers", "2", "--no-access-log"]
+    command = [sys.executable, "-m", "ringi.api", "--port", str(port), "--workers", "2"]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:

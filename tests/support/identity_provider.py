@@ -7,6 +7,7 @@ provider would. `POST /rotate` replaces its key; `POST /sign` takes {"header": {
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -112,6 +113,15 @@ class IdentityProvider:
     """A running provider as a test asks it."""
 
     issuer: str
+    pid: int
+
+    def stand_still(self) -> None:
+        """Answer nobody until `go_on`."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Answer again, also whoever asked meanwhile."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def token(self, subject: str, *, header: dict[str, Any] | None = None, key: str = "published", **claims: Any) -> str:
         """An access token of a login a minute ago; a claim of None is left out."""
@@ -147,7 +157,7 @@ def identity_provider() -> Iterator[IdentityProvider]:
     port = free_port()
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))}
     process = subprocess.Popen([sys.executable, "-m", "support.identity_provider", str(port)], env=environment)
-    provider = IdentityProvider(f"http://127.0.0.1:{port}")
+    provider = IdentityProvider(f"http://127.0.0.1:{port}", process.pid)
 
     def ready() -> bool:
         assert process.poll() is None

@@ -134,7 +134,7 @@ def environment_of(folder: Path, urls: DatabaseUrls, broker_url: str, port: int)
 def start_api(processes: Processes, name: str = "api", **extra: str) -> None:
     """The API, ready to answer."""
     port = processes.server.rpartition(":")[2]
-    process = processes.start(name, "uvicorn", "ringi.api.app:app", "--host", "127.0.0.1", "--port", port, "--no-access-log", **extra)
+    process = processes.start(name, "ringi.api", "--host", "127.0.0.1", "--port", port, **extra)
 
     said = "nothing"
 

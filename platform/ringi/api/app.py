@@ -40,6 +40,7 @@ from ringi.observe import logs
 from ringi.origins.endpoints import router as origins
 from ringi.releases.endpoints import router as releases
 from ringi.retention.endpoints import router as retention
+from ringi.settings import get_settings
 from ringi.suites.endpoints import router as suites
 from ringi.training.endpoints import project_router as runs
 from ringi.training.endpoints import router as training
@@ -92,6 +93,8 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     """What holds from the first request to the last."""
     if get_provider() is None:
         log.warning("no identity provider: people are local users with tokens that an identity_admin hands out; not for production")
+    if get_settings().id_tokens_are_for_the_api:
+        log.warning("RINGI_OIDC_AUDIENCE is the terminals' client: give the API a name of its own; not for production")
     # Without it nobody could vote: better not to start.
     personal.deployment_key()
     async with ended_by_signals():

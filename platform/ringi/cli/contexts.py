@@ -27,6 +27,8 @@ class SavedLogin(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     issuer: str
+    # Who logged in, as the provider's tokens say it (`sub`); None where they do not.
+    subject: str | None = None
     client_id: str
     token_endpoint: str
     revocation_endpoint: str | None = None

@@ -115,13 +115,13 @@ def connect() -> AbstractContextManager["RingiClient"]:
         return RingiClient(target.server, target.token)
     from ringi.cli.bearer import Held  # noqa: PLC0415  # as above
 
-    return RingiClient(target.server, Held(target.token, target.login.over_at), renew=functools.partial(_renewed, target.profile))
+    return RingiClient(target.server, Held(target.token, target.login.over_at), renew=functools.partial(_renewed, target, target.login))
 
 
-def _renewed(profile: str, stale: str) -> "Held":
+def _renewed(target: contexts.Target, login: contexts.SavedLogin, stale: str) -> "Held":
     from ringi.cli.logins import renewal  # noqa: PLC0415  # most commands come while the token is good
 
-    return renewal.renewed(contexts.config_path(os.environ), profile, stale)
+    return renewal.renewed(contexts.config_path(os.environ), target.profile, stale, of=renewal.Whose(target.server, login))
 
 
 class Commands(typer.Typer):

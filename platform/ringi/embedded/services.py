@@ -47,7 +47,7 @@ def platform_plan(api_port: int, workers: Mapping[str, int]) -> Plan:
     api_url = f"http://{LOOPBACK}:{api_port}"
     # uvicorn believes X-Forwarded-For of every caller on this machine unless it is told whom to believe: nobody, but the operator's own proxy.
     believed = {"FORWARDED_ALLOW_IPS": os.environ.get("FORWARDED_ALLOW_IPS", "")}
-    api = ("uvicorn", "ringi.api.app:app", "--host", LOOPBACK, "--port", str(api_port), "--no-access-log")
+    api = ("ringi.api", "--host", LOOPBACK, "--port", str(api_port))
     table = [
         _module("api", *api, environment=believed),
         _module("relay", "ringi_workers.relay"),

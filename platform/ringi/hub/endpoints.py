@@ -24,7 +24,7 @@ from ringi.hub.answers import ANONYMOUS, BAD_TOKEN, HubRefused, HubRoute, answer
 from ringi.hub.base_repository import BaseRepository
 from ringi.hub.documents import Snapshot
 from ringi.hub.paths import MAIN, Target
-from ringi.identity.dependencies import Bearer, count_request, identified
+from ringi.identity.dependencies import Bearer, admitted, identified
 from ringi.identity.models import Organization
 from ringi.identity.permissions import Permission
 from ringi.jobs.contracts.parts import FileRef
@@ -48,8 +48,7 @@ def hub_actor(request: Request, session: SessionDep, credentials: Bearer) -> Act
         actor = identified(request, session, credentials)
     except Unauthenticated as error:
         raise HubRefused(ANONYMOUS if error.details["reason"] == "missing" else BAD_TOKEN) from None
-    request.state.actor = actor
-    count_request(request, actor)
+    admitted(request, actor)
     return actor
 
 

@@ -19,6 +19,11 @@ from ringi.kit.errors import Unauthenticated
 ALGORITHMS = ("RS256", "ES256", "EdDSA", "Ed25519")
 # RFC 9068 and what providers write in its place. A logout token or a DPoP proof has a type of its own.
 _TYPES = frozenset({None, "jwt", "at+jwt", "application/at+jwt"})
+_SURE_TYPES = frozenset({"at+jwt", "application/at+jwt"})
+# Of ID tokens alone (OpenID Connect Core 1.0, 2 and 3.1.3.6; Keycloak's own claim `typ`), and of access tokens alone (RFC 9068, 2.2; Entra's `scp`).
+# `azp` and `roles` are in both.
+_OF_ID_TOKENS, _KEYCLOAKS_ID = frozenset({"nonce", "at_hash", "c_hash"}), "ID"
+_OF_ACCESS_TOKENS = frozenset({"scope", "scp", "client_id"})
 SKEW = timedelta(seconds=60)
 MOST_CHARACTERS = 16_384
 _PARTS, _MOST_METHODS, _LONGEST_WORD = 3, 16, 128
@@ -63,6 +68,9 @@ class Claims:
             if begins is not None and begins > now + SKEW:
                 raise AccessTokenRefused(f"it begins at {begins:%Y-%m-%d %H:%M:%S} UTC", reason="not_yet")
         at, methods = self._time("auth_time"), self._claims.get("amr")
+        if at is not None and at > now + SKEW:
+            # It would be a fresh login until then.
+            raise AccessTokenRefused(f"its login is at {at:%Y-%m-%d %H:%M:%S} UTC", reason="not_yet")
         age_s = None if at is None else (now - at).total_seconds()
         amr = tuple(word for one in methods[:_MOST_METHODS] if (word := _word(one))) if isinstance(methods, list) else ()
         return Login(issuer=self.issuer, acr=_word(self._claims.get("acr")), amr=amr, at=at, age_s=age_s)
@@ -91,7 +99,21 @@ def looks_signed(secret: str) -> bool:
 
 def believed(provider: Provider, text: str) -> Claims:
     """The claims of an access token whose signature holds. Raises AccessTokenRefused, IdentityProviderAway."""
-    return Claims(provider, verified(provider, text, types=_TYPES), wanted=provider.audience)
+    said = verified(provider, text, types=_TYPES)
+    if _may_be_id_token(provider, text, said):
+        raise AccessTokenRefused("it is an ID token, or nothing says that it is none", reason="id_token")
+    return Claims(provider, said, wanted=provider.audience)
+
+
+def _may_be_id_token(provider: Provider, text: str, said: dict[str, Any]) -> bool:
+    """Whether it says who logged in, to one of our clients, and not what may be done here (RFC 9068, 4; RFC 8725, 3.11)."""
+    if str(jws.extract_compact(text.encode()).headers().get("typ")).lower() in _SURE_TYPES:
+        return False
+    if said.get("typ") == _KEYCLOAKS_ID:
+        return True
+    if provider.audience not in provider.client_ids:
+        return False
+    return not _OF_ID_TOKENS.isdisjoint(said) or _OF_ACCESS_TOKENS.isdisjoint(name for name, value in said.items() if value)
 
 
 def verified(provider: Provider, text: str, *, types: frozenset[str | None]) -> dict[str, Any]:

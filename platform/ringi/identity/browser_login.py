@@ -1,7 +1,7 @@
 """A login in a browser: to the provider and back, with the authorization code, PKCE, a state and a nonce (docs/decisions/0017)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -113,6 +113,14 @@ def begun(return_to: str, *, fresh: bool, acr: str | None, now: datetime) -> tup
         scope="openid", nonce=record.nonce, acr_values=wanted, **anew,
     )  # fmt: skip
     return url, record
+
+
+def answer_of(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """What came back. Raises LoginRefused where a parameter came twice: each of us would believe another one (RFC 6749, 3.1)."""
+    said = dict(pairs)
+    if len(said) != len(pairs):
+        raise LoginRefused("the answer says something twice", reason="repeated")
+    return said
 
 
 def ended(said: Mapping[str, str], record: LoginRecord | None, *, earlier: str | None, now: datetime, request_id: str | None) -> Begun:

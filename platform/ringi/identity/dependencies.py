@@ -44,15 +44,14 @@ def _known(request: Request, session: Session, credentials: HTTPAuthorizationCre
     if known is not None:
         return known
     actor = identified(request, session, credentials)
-    request.state.actor = actor
-    count_request(request, actor)
+    admitted(request, actor)
     return actor
 
 
 def identified(request: Request, session: Session, credentials: HTTPAuthorizationCredentials | None) -> Actor:
     """Who calls, by `Authorization` or, without it, by the cookie of a session. A credential that is refused leaves an audit event.
 
-    Raises Unauthenticated, and what csrf.py raises.
+    Raises Unauthenticated. What the request may do beside that, `admitted` says.
     """
     cookie = cookies.session_secret(request)
     try:
@@ -66,11 +65,20 @@ def identified(request: Request, session: Session, credentials: HTTPAuthorizatio
     except Unauthenticated as refusal:
         refused_logins.note(request, session, refusal)
         raise
-    if actor.session_id is not None and cookie is not None and request.method not in _READS:
-        # Who was made to send it, its denial says.
-        request.state.actor = actor
-        csrf.check(request, cookie)
     return actor
+
+
+def admitted(request: Request, actor: Actor) -> None:
+    """Count the request, and let a change by cookie show that a page of ours sent it. Raises RateLimited, and what csrf.py raises.
+
+    In this order: a page elsewhere that makes a browser send many writes no more entries of denials than there may be requests.
+    """
+    # Who was made to send it, its denial says.
+    request.state.actor = actor
+    count_request(request, actor)
+    cookie = cookies.session_secret(request)
+    if actor.session_id is not None and cookie is not None and request.method not in _READS:
+        csrf.check(request, cookie)
 
 
 def count_request(request: Request, actor: Actor) -> None:

@@ -76,9 +76,12 @@ def login(
 
     def go() -> Response:
         _hold_back(request)
-        url, record = browser_login.begun(return_to, fresh=fresh, acr=acr, now=_now(session))
+        now = _now(session)
+        url, record = browser_login.begun(return_to, fresh=fresh, acr=acr, now=now)
         answer = RedirectResponse(url, status_code=302, headers=_QUIET)
-        cookies.put(answer, cookies.LOGIN, record.sealed(), lasts_s=login_record.LASTS_S)
+        for name in login_record.superfluous(request, now):
+            cookies.take_back(answer, name)
+        cookies.put(answer, login_record.name_of(record.state), record.sealed(), lasts_s=login_record.LASTS_S)
         return answer
 
     return _shown(request, go)
@@ -90,21 +93,29 @@ def login(
 )  # fmt: skip
 def callback(request: Request, session: SessionDep) -> Response:
     """Where the provider sends the browser back to: a session begins, and its cookie goes with the answer."""
+    over: list[str] = []
 
     def come() -> Response:
         _hold_back(request)
-        now = _now(session)
-        record = login_record.opened(cookies.read(request, cookies.LOGIN), now)
-        said = dict(reversed(request.query_params.multi_items()))
-        made = browser_login.ended(
-            said, record, earlier=cookies.read(request, cookies.SESSION), now=now, request_id=request.state.request_id
-        )
+        now, said = _now(session), browser_login.answer_of(request.query_params.multi_items())
+        name = login_record.name_of(said.get("state", ""))
+        record = login_record.opened(cookies.read(request, name), now)
+        try:
+            made = browser_login.ended(
+                said, record, earlier=cookies.read(request, cookies.SESSION), now=now, request_id=request.state.request_id
+            )
+        except LoginRefused:
+            # Of this login and of no other tab's; while the provider is away, the same answer may come again.
+            over.append(name)
+            raise
+        over.append(name)
         answer = RedirectResponse(record.return_to if record else "/", status_code=302, headers=_QUIET)
         cookies.put(answer, cookies.SESSION, made.secret, lasts_s=made.lasts_s)
         return answer
 
     answer = _shown(request, come)
-    cookies.take_back(answer, cookies.LOGIN)
+    for name in over:
+        cookies.take_back(answer, name)
     return answer
 
 
@@ -128,10 +139,13 @@ def logout(response: Response, session: SessionDep, actor: CurrentActor) -> Logg
     """End the browser's own session."""
     if actor.session_id is None:
         raise NoSession
+    # Gives the connection back: the provider may be asked, and must hold neither it nor a lock.
+    session.rollback()
+    after = browser_login.end_session_url()
     sessions.end(session, actor, BrowserSession.id == actor.session_id)
     cookies.take_back(response, cookies.SESSION)
     response.headers.update(_QUIET)
-    return LoggedOut(end_session_url=browser_login.end_session_url())
+    return LoggedOut(end_session_url=after)
 
 
 def _now(session: Session) -> datetime:

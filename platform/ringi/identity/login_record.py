@@ -7,13 +7,17 @@ written anywhere for somebody who is nobody yet.
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
 from datetime import datetime, timedelta
+from hashlib import sha256
 
+from fastapi import Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ringi.audit import personal
-from ringi.web import sealing
+from ringi.web import cookies, sealing
 
 LASTS_S = 600.0
+# Logins that one browser may have begun, in tabs of its own.
+MOST = 3
 _ABOUT = "ringi login record 1"
 
 
@@ -42,6 +46,18 @@ def opened(cookie: str | None, now: datetime) -> LoginRecord | None:
     except (sealing.WrongBearer, ValidationError, NotBase64, ValueError):
         return None
     return record if now - record.begun_at < timedelta(seconds=LASTS_S) else None
+
+
+def name_of(state: str) -> str:
+    """The cookie of the login with this state: each tab has a login of its own."""
+    return f"{cookies.LOGIN}_{sha256(state.encode()).hexdigest()[:16]}"
+
+
+def superfluous(request: Request, now: datetime) -> list[str]:
+    """The cookies to take back before another login begins: those that are over, and the oldest beyond MOST."""
+    records = {name: opened(cookies.read(request, name), now) for name in cookies.names(request, cookies.LOGIN + "_")}
+    kept = sorted((record.begun_at, name) for name, record in records.items() if record is not None)[-(MOST - 1) :]
+    return sorted(set(records) - {name for _, name in kept})
 
 
 def _key() -> str:

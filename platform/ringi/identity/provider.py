@@ -44,6 +44,8 @@ class Provider:
 
     issuer: str
     audience: str
+    # Ours at this provider: an ID token has one of them as its audience.
+    client_ids: frozenset[str] = frozenset()
     looked_for_every_s: float = LOOKED_FOR_EVERY_S
     _keys: dict[str, Key] = field(default_factory=dict)
     # Its discovery document, read together with the keys.
@@ -54,12 +56,18 @@ class Provider:
     _one_asks: threading.Lock = field(default_factory=threading.Lock)
 
     def key(self, kid: str) -> Key | None:
-        """The published key of that name; None when the provider has none. Raises IdentityProviderAway before the keys were ever read."""
-        if self._must_ask(kid):
-            with self._one_asks:
-                if self._must_ask(kid):
-                    self._ask()
-        return self._keys.get(kid)
+        """The published key of that name; None when the provider has none.
+
+        Raises IdentityProviderAway before the keys were ever read, and for an unknown one while somebody else is reading them: nobody knows yet, and
+        whoever waited would hold a thread and a connection of the database for as long as the provider likes.
+        """
+        asking = self._must_ask(kid) and not self._asked_if_nobody_does(kid)
+        # Before the keys are looked at: they are there when the lock is free again.
+        asking = asking or self._one_asks.locked()
+        found = self._keys.get(kid)
+        if found is None and (asking or self._read_at is None):
+            raise IdentityProviderAway("they are being read at this moment")
+        return found
 
     def endpoints(self) -> Endpoints:
         """Where people log in. Raises IdentityProviderAway, also where the provider's document is none."""
@@ -74,6 +82,16 @@ class Provider:
         except ValueError as error:
             raise IdentityProviderAway(str(error)) from error
 
+    def _asked_if_nobody_does(self, kid: str) -> bool:
+        if not self._one_asks.acquire(blocking=False):
+            return False
+        try:
+            if self._must_ask(kid):
+                self._ask()
+        finally:
+            self._one_asks.release()
+        return True
+
     def _must_ask(self, kid: str | None) -> bool:
         """Whether to read anew, for a key or (None) for the document."""
         now = time.monotonic()
@@ -87,7 +105,7 @@ class Provider:
         try:
             self._keys = self._published()
             self._read_at = self._asked_at
-        except (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, JoseError, ValueError, KeyError, TypeError) as error:
             what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             log.warning("the identity provider %s does not give its keys: %s", self.issuer, what)
             if self._read_at is None:
@@ -114,4 +132,5 @@ def get_provider() -> Provider | None:
     settings = get_settings()
     if settings.oidc_issuer is None or settings.oidc_audience is None:
         return None
-    return Provider(settings.oidc_issuer, settings.oidc_audience)
+    clients = frozenset(filter(None, (settings.oidc_client_id, settings.oidc_cli_client_id)))
+    return Provider(settings.oidc_issuer, settings.oidc_audience, clients)

@@ -7,6 +7,7 @@ makes a new one, so that nobody waits in a session that they planted.
 import hmac
 import re
 import secrets
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -17,10 +18,10 @@ from sqlalchemy.orm import Session, joinedload
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.db.session import NOTED, platform_transaction
-from ringi.identity import tokens
+from ringi.identity import step_up, tokens
 from ringi.identity.models import BrowserSession, User
 from ringi.identity.permissions import Permission, visible
-from ringi.kit.actor import Actor, ActorKind, Login
+from ringi.kit.actor import Actor, ActorKind, Login, system_actor
 from ringi.kit.errors import NotFound, ShownToken, Unauthenticated
 from ringi.settings import get_settings
 
@@ -79,7 +80,7 @@ def begin(login: Login, subject: str, *, earlier: str | None, request_id: str | 
             raise LoginOfNobody("disabled", ShownToken(user.id, user.organization_id, "user"))
         actor = Actor(ActorKind.USER, user.id, user.name, user.organization_id, login=login, request_id=request_id)
         if earlier is not None:
-            end(session, actor, BrowserSession.secret_hash == tokens.hashed(earlier), BrowserSession.user_id == user.id)
+            _end_earlier(session, actor, earlier)
         made = BrowserSession(
             organization_id=user.organization_id, user_id=user.id, secret_hash=tokens.hashed(secret), issuer=login.issuer, acr=login.acr,
             amr=list(login.amr), logged_in_at=login.at, ends_at=func.clock_timestamp() + timedelta(seconds=lasts_s),
@@ -121,6 +122,21 @@ def end(session: Session, actor: Actor, *where: ColumnElement[bool]) -> int:
     return len(ended)
 
 
+def _end_earlier(session: Session, actor: Actor, secret: str) -> None:
+    """The browser's last session, whoever's it was: its cookie is about to be lost, and nobody could log it out any more."""
+    # unscoped: the secret of the browser's cookie is the right to its own row; the entry goes to the organisation that the session was of.
+    ending = update(BrowserSession).where(BrowserSession.secret_hash == tokens.hashed(secret), BrowserSession.ended_at.is_(None))
+    ended = ending.values(ended_at=func.clock_timestamp()).returning(
+        BrowserSession.id, BrowserSession.user_id, BrowserSession.organization_id
+    )
+    for session_id, user_id, organization_id in session.execute(ended.execution_options(synchronize_session=False)):
+        # Who came after them, the organisation of the other session is not told.
+        by = actor if user_id == actor.id else replace(system_actor("authentication"), request_id=actor.request_id)
+        audit.record(
+            session, by, AuditAction.SESSION_END, object_type="session", object_id=session_id, organization_id=organization_id
+        )  # fmt: skip
+
+
 def in_sight(actor: Actor) -> Select[BrowserSession]:
     """The caller's sessions; an identity_admin sees the organisation's, and a narrowed token none."""
     query = visible(actor, BrowserSession).options(joinedload(BrowserSession.user))
@@ -130,19 +146,25 @@ def in_sight(actor: Actor) -> Select[BrowserSession]:
 
 
 def end_one(session: Session, actor: Actor, session_id: UUID) -> BrowserSession:
-    """End a session of one's own, or, for an identity_admin, of anybody in the organisation. Raises NotFound."""
-    mine = [BrowserSession.id == session_id, BrowserSession.organization_id == actor.organization_id]
-    if not actor.may(Permission.IDENTITY_MANAGE):
-        mine.append(BrowserSession.user_id == actor.id)
-    if actor.scopes is not None or not end(session, actor, *mine):
+    """End a session of one's own, or, for an identity_admin with a fresh login, of anybody in the organisation. Raises NotFound, FreshLoginNeeded."""
+    if actor.scopes is not None:
         raise NotFound("session", session_id)
+    of_organization = [BrowserSession.id == session_id, BrowserSession.organization_id == actor.organization_id]
+    if not end(session, actor, *of_organization, BrowserSession.user_id == actor.id):
+        if not actor.may(Permission.IDENTITY_MANAGE):
+            raise NotFound("session", session_id)
+        step_up.check(actor, Permission.IDENTITY_MANAGE)
+        if not end(session, actor, *of_organization):
+            raise NotFound("session", session_id)
     # unscoped: the row that was just ended, in the caller's organisation.
     query = select(BrowserSession).where(BrowserSession.id == session_id).options(joinedload(BrowserSession.user))
     return session.scalars(query.execution_options(populate_existing=True)).one()
 
 
-def purge(session: Session) -> int:
-    """Forget what has been over for a week; returns how many."""
+def purge(session: Session, *, batch: int = 1000) -> int:
+    """Forget what has been over for a week, so many at once; returns how many."""
     before = func.clock_timestamp() - KEPT_AFTER_ITS_END
-    over = or_(BrowserSession.ended_at < before, BrowserSession.ends_at < before)
-    return len(session.scalars(delete(BrowserSession).where(over).returning(BrowserSession.id)).all())
+    # unscoped: housekeeping of all organisations.
+    over = select(BrowserSession.id).where(or_(BrowserSession.ended_at < before, BrowserSession.ends_at < before))
+    some = over.order_by(BrowserSession.ends_at).limit(batch)
+    return len(session.scalars(delete(BrowserSession).where(BrowserSession.id.in_(some)).returning(BrowserSession.id)).all())

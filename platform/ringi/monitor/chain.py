@@ -180,7 +180,7 @@ class Logs:
         if len(openings) != len(self.follows):
             self.follows = [_follows(one) for one in reversed(openings)]
             unknown = len(openings) if older is None else reached.index(older.origin)
-            self.news = self.follows[len(openings) - unknown :]
+            self.news += [one for one in self.follows[len(openings) - unknown :] if one not in self.news]
 
     def _ended_log(self, back: int, held: Checkpoint, kept: Checkpoint | None, take: Callable[[Entry], None]) -> Log:
         if len(self._ended) < back:

@@ -75,9 +75,13 @@ class Monitor:
     ) -> None:  # fmt: skip
         self._client, self._engine, self._policy, self._kept, self._wait_s = client, engine, policy, kept, wait_s
         self._stop, self._anew_after = stop, anew_after
+        # Read by logs that were begun anew before they were reported; the kept checkpoint knows of them already.
+        self._news: list[Follows] = []
+        self._logs = Logs(client, policy, kept)
         self._begin()
 
     def _begin(self) -> None:
+        self._news += self._logs.news
         self._logs, self._replay = Logs(self._client, self._policy, self._kept), Replay()
         self._rounds = 0
         # Read, and younger than the snapshot that they were compared with.
@@ -99,7 +103,8 @@ class Monitor:
         except SQLAlchemyError as error:
             report.unseen = f"the database does not answer: {str(error).splitlines()[0]}"
         report.follows = self._logs.follows
-        report.news, self._logs.news = self._logs.news, []
+        report.news = [*self._news, *(one for one in self._logs.news if one not in self._news)]
+        self._news, self._logs.news = [], []
         return report
 
     def _looked(self, report: Report, organization: str | None) -> list[Finding]:

@@ -112,7 +112,7 @@ class OAuthClient:
             if empty and answer.is_success:
                 return {}
             said = answer.json()
-        except (httpx.HTTPError, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise Away(" ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_TEXT]) from error
         if isinstance(said, dict) and isinstance(said.get("error"), str) and not answer.is_success:
             raise Refused(said["error"], str(said.get("error_description") or ""))

@@ -87,10 +87,12 @@ def _signed(note: bytes, keys: Iterable[VerifierKey]) -> tuple[Checkpoint, Verif
     for key in keys:
         with suppress(NoteInvalid):
             checkpoint = open_signed(note, [key])
-            lines = [line for line in note.decode().split("\n") if line.startswith(f"\u2014 {key.name} ")]
-            own = {
-                line.key_id: text for line, text in zip((one for one in parse_note(note)[1] if one.name == key.name), lines, strict=True)
-            }
+            # Below the last empty line alone: nothing in the text is a signature.
+            lines = [line for line in note.decode().rpartition("\n\n")[2].split("\n") if line.startswith(f"\u2014 {key.name} ")]
+            named = [one for one in parse_note(note)[1] if one.name == key.name]
+            if len(lines) != len(named):
+                raise NoteInvalid("The signatures of a checkpoint that was given cannot be told apart.")
+            own = {line.key_id: text for line, text in zip(named, lines, strict=True)}
             return checkpoint, key, own[key.id]
     raise NoteInvalid("A checkpoint that was given is not signed by a key of this log.")
 

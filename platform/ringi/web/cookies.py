@@ -40,6 +40,12 @@ def read(request: Request, cookie: str) -> str | None:
     return request.cookies.get(name_of(cookie))
 
 
+def names(request: Request, beginning: str) -> list[str]:
+    """Which cookies the browser shows whose names begin so."""
+    host = name_of("")
+    return [name.removeprefix(host) for name in request.cookies if name.startswith(host + beginning)]
+
+
 def session_secret(request: Request) -> str | None:
     """The secret of the browser's session; None for whoever says who they are in `Authorization`, which counts alone then."""
     return None if "authorization" in request.headers else read(request, SESSION)

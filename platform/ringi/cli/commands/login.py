@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -29,6 +29,10 @@ def login(
     token: Annotated[str | None, typer.Option(help="A token that you were given; '-' reads it from stdin.", show_default=False)] = None,
     device: Annotated[bool, typer.Option("--device", help="Show a code to enter on another device; needs no browser here.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Prove who you are anew, as votes, roles and policies need it.")] = False,
+    trust_server: Annotated[
+        bool,
+        typer.Option("--trust-server", help="The server's address was checked: it may get a token of the identity provider that it names."),
+    ] = False,
     port: Annotated[int, typer.Option(help="Where the browser comes back to on this machine; 0 takes a free port.", min=0, max=65535)] = 0,
 ) -> None:
     """Log in at the server's identity provider, with a browser or a code, and save the login as a profile; or save a token."""
@@ -37,7 +41,7 @@ def login(
         raise Usage("A token is no login.", next_step="Leave --token out, or --device and --fresh.")
     options = None if token is not None else _options(address)
     if options is not None and options.issuer is not None:
-        profile = _logged_in(address, options, device=device, fresh=fresh, port=port, project=project)
+        profile = _logged_in(_Wish(address, name, options, device=device, fresh=fresh, port=port, trusted=trust_server), project)
     elif device or fresh:
         from ringi.cli.logins.refusals import NoLoginHere  # noqa: PLC0415  # needed here only
 
@@ -46,6 +50,8 @@ def login(
         profile = Profile(server=address, token=_given(token), project=project)
     with RingiClient(address, profile.token) as client:
         me = client.identity.whoami()
+    if profile.login is None:
+        _end_former(contexts.read_profiles(contexts.config_path(os.environ)).get(name))
     contexts.save_profile(contexts.config_path(os.environ), name, profile, replace=True)
     emit(me, lambda: facts([("profile", name), ("server", address), ("you are", me.name), ("organisation", me.organization)]))
 
@@ -71,11 +77,44 @@ def _options(address: str) -> LoginOptions | None:
         raise
 
 
-def _logged_in(address: str, options: LoginOptions, *, device: bool, fresh: bool, port: int, project: str | None) -> Profile:
-    from ringi.cli.logins import flows  # noqa: PLC0415  # whoever brings a token needs none of it
+class _Wish(NamedTuple):
+    """A login at a provider as it was asked for."""
 
-    begun = flows.prepared(address, options, fresh=fresh)
-    return begun.profile(flows.with_code(begun, note) if device else flows.with_browser(begun, note, port=port), project=project)
+    server: str
+    profile: str
+    options: LoginOptions
+    device: bool
+    fresh: bool
+    port: int
+    trusted: bool
+
+
+def _logged_in(wish: _Wish, project: str | None) -> Profile:
+    from ringi.cli.logins import flows, trust  # noqa: PLC0415  # whoever brings a token needs none of it
+
+    asking = trust.Asking(note, (lambda text: typer.confirm(text, err=True)) if sys.stdin.isatty() else None)
+    saved = contexts.read_config(contexts.config_path(os.environ))
+    begun = flows.prepared(wish.server, wish.options, fresh=wish.fresh)
+    by_audience = trust.check_server(wish.server, wish.options, saved, asking, trusted=wish.trusted)
+    _end_former(saved.profiles.get(wish.profile))
+    got = flows.with_code(begun, note) if wish.device else flows.with_browser(begun, note, port=wish.port)
+    if by_audience:
+        trust.check_token(wish.server, got.access_token)
+    return begun.profile(got, project=project)
+
+
+def _end_former(former: Profile | None) -> None:
+    """End the login that another one is about to replace: afterwards nobody would know its refresh token, and it would go on being good.
+
+    Before the new one begins, because there are providers (Keycloak) that end every login of the person at this client.
+    """
+    from ringi.cli.logins import renewal  # noqa: PLC0415  # as above
+
+    if former is None or former.login is None or former.login.refresh_token is None:
+        return
+    failed = renewal.revoke(former.login)
+    if failed is not None:
+        note(f"The former login was not ended at {former.login.issuer}: {failed}. It ends there by itself.")
 
 
 def _given(token: str | None) -> str:

@@ -6,7 +6,7 @@ from uuid import UUID
 import typer
 
 from ringi.cli.asked import Asked
-from ringi.cli.errors import Usage
+from ringi.cli.errors import ApiError, Usage
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import Limit
 from ringi.cli.output import emit, emit_list, table
@@ -37,5 +37,12 @@ def end_session(
         raise Usage("One session or one user is ended at a time.", next_step="Give the session's id, or --user NAME.")
     with connect() as client:
         found = [session] if session else [one.id for one in client.identity.sessions(filter=[f"user={user}"]) if one.ended_at is None]
-        ended = [client.identity.end_session(one) for one in found]
+        ended = []
+        for one in found:
+            try:
+                ended.append(client.identity.end_session(one))
+            except ApiError as error:
+                # Of many, one may have ended meanwhile by itself, or by somebody else.
+                if session is not None or error.status != 404:  # noqa: PLR2004  # no such open session
+                    raise
     emit(ended, lambda: table(["user", "ended", "id"], [(one.user, one.ended_at, one.id) for one in ended]))

@@ -1,5 +1,6 @@
 """A login from a terminal: with a browser on this machine, or with a code that is entered on another (`--device`)."""
 
+import hmac
 import threading
 import time
 import webbrowser
@@ -13,6 +14,7 @@ from ringi.cli.bearer import over_at
 from ringi.cli.contexts import Profile, SavedLogin
 from ringi.cli.logins.loopback import Loopback
 from ringi.cli.logins.refusals import IssuerUnsafe, LoginFailed, LoginTimedOut, NoDeviceLogin, NoLoginHere, ProviderUnreachable
+from ringi.cli.logins.trust import claims_of, subject_of
 from ringi.identity.schemas import LoginOptions
 from ringi.oidc import discovery
 from ringi.oidc.client import Away, OAuthClient, Refused, Tokens, authorization_url, code_of, drawn
@@ -57,7 +59,7 @@ class Login:
     def profile(self, tokens: Tokens, *, project: str | None) -> Profile:
         """What is saved."""
         saved = SavedLogin(
-            issuer=self.endpoints.issuer, client_id=self.client_id, token_endpoint=self.endpoints.token,
+            issuer=self.endpoints.issuer, subject=subject_of(tokens), client_id=self.client_id, token_endpoint=self.endpoints.token,
             revocation_endpoint=self.endpoints.revocation, asked=self.audience, refresh_token=tokens.refresh_token, over_at=over_at(tokens.lasts_s),
         )  # fmt: skip
         return Profile(server=self.server, token=tokens.access_token, project=project, login=saved)
@@ -70,34 +72,41 @@ def prepared(server: str, options: LoginOptions, *, fresh: bool) -> Login:
         raise NoLoginHere(server, "has no identity provider; its people are local users")
     if client_id is None:
         raise NoLoginHere(server, "names no client for terminals (RINGI_OIDC_CLI_CLIENT_ID)")
-    place = urlsplit(issuer)
+    try:
+        place = urlsplit(issuer)
+    except ValueError as error:
+        raise IssuerUnsafe(issuer) from error
     if place.scheme != "https" and place.hostname not in _HERE:
         raise IssuerUnsafe(issuer)
     try:
         with discovery.client() as http:
             endpoints = discovery.endpoints_of(discovery.discovered(http, issuer))
-    except (httpx.HTTPError, ValueError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise ProviderUnreachable(issuer, " ".join(str(error).split())[:200] or type(error).__name__) from error
     return Login(server, options, endpoints, client_id, fresh)
 
 
 def with_browser(login: Login, say: Say, *, port: int = 0, patience_s: float = PATIENCE_S) -> Tokens:
     """Authorization code with PKCE. Raises LoginFailed, LoginTimedOut, ProviderUnreachable."""
-    state, verifier, waiting = drawn(), drawn(), Loopback(port)
+    state, nonce, verifier, waiting = drawn(), drawn(), drawn(), Loopback(port)
     url = authorization_url(
-        login.endpoints, client_id=login.client_id, redirect_uri=waiting.redirect_uri, state=state, verifier=verifier, **login.wishes
-    )
+        login.endpoints, client_id=login.client_id, redirect_uri=waiting.redirect_uri, state=state, nonce=nonce, verifier=verifier,
+        **login.wishes,
+    )  # fmt: skip
     say(f"Log in at {login.endpoints.issuer}; your browser opens, or open this address yourself:\n{url}")
     # A browser in the terminal ends only when its page has come, and the page comes from here.
     threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
     said = waiting.wait(patience_s)
     try:
         code = code_of(said, state=state, endpoints=login.endpoints)
-        return login.client.by_code(code, verifier=verifier, redirect_uri=waiting.redirect_uri, **login.audience)
+        got = login.client.by_code(code, verifier=verifier, redirect_uri=waiting.redirect_uri, **login.audience)
     except Refused as refusal:
         raise LoginFailed(refusal.error, refusal.description) from refusal
     except Away as away:
         raise ProviderUnreachable(login.endpoints.issuer, str(away)) from away
+    if got.id_token is not None and not hmac.compare_digest(str(claims_of(got.id_token).get("nonce")).encode(), nonce.encode()):
+        raise LoginFailed("nonce", "the provider's ID token answers another login")
+    return got
 
 
 def with_code(login: Login, say: Say, *, pause: Callable[[float], None] = time.sleep) -> Tokens:

@@ -20,7 +20,7 @@ _SILENT_S = 5.0
 
 
 class Came(NamedTuple):
-    """The parameters of the request; of one that came twice, the first."""
+    """The parameters of the request."""
 
     said: dict[str, str]
 
@@ -71,9 +71,12 @@ class _Answer(http.server.BaseHTTPRequestHandler):
         if asked.path != PATH or self.headers.get("Host") != f"{HOST}:{self.server.server_port}":
             self.send_error(404)
             return
-        said: dict[str, str] = {}
-        for name, value in parse_qsl(asked.query, keep_blank_values=True):
-            said.setdefault(name, value)
+        pairs = parse_qsl(asked.query, keep_blank_values=True)
+        said = dict(pairs)
+        if len(said) != len(pairs):
+            # RFC 6749, 3.1: no parameter comes twice, and what says so is no provider.
+            self.send_error(400)
+            return
         self.server.came = Came(said)
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")

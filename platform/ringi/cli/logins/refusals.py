@@ -27,6 +27,42 @@ class IssuerUnsafe(Usage):
         )
 
 
+class IssuerOfAnotherServer(Usage):
+    """Another server's people log in at the same provider, so this one would get a token that the other may accept."""
+
+    code = "issuer_of_another_server"
+
+    def __init__(self, server: str, issuer: str, other: str) -> None:
+        super().__init__(
+            f"{server} names the identity provider {issuer[:200]}, where you log in for {other}: it would get a token that may be good there.",
+            next_step=f"If you mean {server}, and your operator says so: ringi login --server {server} --trust-server.",
+        )
+
+
+class ServerNotConfirmed(Usage):
+    """Nobody said that the server of a first login is the right one."""
+
+    code = "server_not_confirmed"
+
+    def __init__(self, server: str, issuer: str) -> None:
+        super().__init__(
+            f"Nobody confirmed that {server} may get a token of {issuer[:200]}.",
+            next_step=f"Check the address, then: ringi login --server {server} --trust-server.",
+        )
+
+
+class TokenForAnotherServer(RingiError):
+    """The token that the provider gave is for somebody else than the server."""
+
+    code, status = "token_for_another_server", 401
+
+    def __init__(self, server: str, audience: str) -> None:
+        super().__init__(
+            f"{server} says that tokens are for itself, and the provider's token is for '{audience}'; it was not sent there.",
+            next_step=f"Ask your operator whether {server} is theirs; if it is: ringi login --server {server} --trust-server.",
+        )
+
+
 class NoDeviceLogin(Usage):
     """The provider does not offer the device grant."""
 

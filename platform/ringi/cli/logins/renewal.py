@@ -5,6 +5,7 @@ person never use the same: whoever renews holds the lock of the profiles' file, 
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 from ringi.cli import contexts
 from ringi.cli.bearer import Held, over_at
@@ -13,13 +14,38 @@ from ringi.cli.logins.refusals import LoginOver, ProviderUnreachable
 from ringi.oidc.client import Away, OAuthClient, Refused
 
 
-def renewed(path: Path, name: str, stale: str) -> Held:
-    """A token of the profile `name` that is newer than `stale`. Raises LoginOver, ProviderUnreachable, NoSuchProfile."""
+class Whose(NamedTuple):
+    """The login that a command began with; `subject` is None where the provider's tokens do not say it."""
+
+    server: str
+    login: SavedLogin
+
+    def ended_by(self, known: Profile) -> str | None:
+        """Why what the profile holds now is not the same login any more; a token of it would reach a server that it is not for."""
+        if known.server != self.server:
+            return f"it is of {known.server} now"
+        if known.login is None:
+            return None
+        if known.login.issuer != self.login.issuer:
+            return f"it is a login at {known.login.issuer} now"
+        if None not in {known.login.subject, self.login.subject} and known.login.subject != self.login.subject:
+            return "somebody else has logged in"
+        return None
+
+
+def renewed(path: Path, name: str, stale: str, *, of: Whose) -> Held:
+    """A token of the profile `name` that is newer than `stale`, of the same person at the same server.
+
+    Raises LoginOver, ProviderUnreachable, NoSuchProfile.
+    """
     held = Held(stale)
 
     def changed(config: Profiles) -> Profiles:
         nonlocal held
         known = contexts.known_profile(config, name)
+        ended = of.ended_by(known)
+        if ended is not None:
+            raise LoginOver(name, of.server, ended)
         fresh = known if known.token != stale else _refreshed(known, name)
         if fresh.token is None or fresh.login is None:
             raise LoginOver(name, known.server, "another process logged out")
