@@ -40,6 +40,7 @@ def audit_template(postgres_server: PostgresHandle) -> str:
         ddl.install_anchoring(lambda statement: connection.execute(text(statement)))
         ddl.install_origins(lambda statement: connection.execute(text(statement)))
         ddl.install_snapshot(lambda statement: connection.execute(text(statement)))
+        ddl.install_by_statement(lambda statement: connection.execute(text(statement)))
     engine.dispose()
     return made.name
 

@@ -25,6 +25,7 @@ NAMED = {
     "platform/ringi/succession/__main__.py:propose": "a proposal says when it was made, beside what the database says",
     "platform/ringi/witness/protocol.py:__init__": "a cosignature holds the time of the witness (C2SP tlog-cosignature)",
     "platform/ringi/cli/commands/logs.py:parse_since": "`--since 10m` counts back from now on the caller's machine",
+    "workers/ringi_workers/evaluation/grading/judge.py:_retry_after": "a judge's Retry-After may be a date; the judge waits for its longest wait at most",
     "workers/ringi_workers/notifications/webhook.py:_wait_s": "a receiver's Retry-After may be a date; it is granted for a day at most",
     "workers/ringi_workers/tracking.py:log": "MLflow wants the time of each figure",
 }

@@ -211,3 +211,67 @@ def remove_snapshot(execute: Callable[[str], object]) -> None:
     """Undo `install_snapshot`."""
     execute("DROP TRIGGER IF EXISTS audit_event_snapshot ON audit_event")
     execute("DROP FUNCTION IF EXISTS ringi_audit_snapshot()")
+
+
+# The same rules, looked at once a statement instead of once a row or once a trigger; revision 0026. A sequencer's batch of 5,000 events is two statements, and
+# called the function above 10,000 times.
+GROWING_BATCH_FUNCTION = """
+CREATE OR REPLACE FUNCTION ringi_audit_growing_batch() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    closed smallint;
+BEGIN
+    SELECT generation INTO closed FROM added
+    WHERE generation IS DISTINCT FROM (SELECT generation FROM audit_head WHERE id = 1) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'restrict_violation',
+            MESSAGE = 'log ' || closed || ' is closed: nothing is added to ' || TG_TABLE_NAME;
+    END IF;
+    RETURN NULL;
+END
+$$
+"""
+_OWN_SNAPSHOT = "WHEN (current_setting('transaction_isolation') IN ('repeatable read', 'serializable'))"
+_ONE_QUESTION = ORIGIN_FUNCTION.replace(
+    """SELECT origin INTO expected FROM audit_origin ORDER BY generation DESC LIMIT 1;
+    IF NOT FOUND THEN
+        SELECT split_part(convert_from(note, 'UTF8'), chr(10), 1) INTO expected FROM audit_checkpoint ORDER BY generation DESC, size DESC LIMIT 1;
+    END IF;""",
+    """SELECT coalesce(
+        (SELECT origin FROM audit_origin ORDER BY generation DESC LIMIT 1),
+        (SELECT split_part(convert_from(note, 'UTF8'), chr(10), 1) FROM audit_checkpoint ORDER BY generation DESC, size DESC LIMIT 1)
+    ) INTO expected;""",
+)
+
+
+def install_by_statement(execute: Callable[[str], object]) -> None:
+    """After `install_snapshot`: the same refusals for less."""
+    execute(GROWING_BATCH_FUNCTION)
+    for table in GENERATIONS:
+        execute(f"DROP TRIGGER {table}_growing ON {table}")
+        execute(
+            f"CREATE TRIGGER {table}_growing AFTER INSERT ON {table} REFERENCING NEW TABLE AS added FOR EACH STATEMENT"
+            " EXECUTE FUNCTION ringi_audit_growing_batch()"
+        )
+        execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_growing")
+    _replace_snapshot_trigger(execute, _OWN_SNAPSHOT)
+    execute(_ONE_QUESTION)
+
+
+def remove_by_statement(execute: Callable[[str], object]) -> None:
+    """Undo `install_by_statement`."""
+    for table in GENERATIONS:
+        execute(f"DROP TRIGGER {table}_growing ON {table}")
+        execute(f"CREATE TRIGGER {table}_growing BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION ringi_audit_growing()")
+        execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_growing")
+    execute("DROP FUNCTION ringi_audit_growing_batch()")
+    _replace_snapshot_trigger(execute, "")
+    execute(ORIGIN_FUNCTION)
+
+
+def _replace_snapshot_trigger(execute: Callable[[str], object], when: str) -> None:
+    execute("DROP TRIGGER audit_event_snapshot ON audit_event")
+    execute(
+        f"CREATE TRIGGER audit_event_snapshot BEFORE INSERT ON audit_event FOR EACH STATEMENT {when} EXECUTE FUNCTION ringi_audit_snapshot()"
+    )
+    execute("ALTER TABLE audit_event ENABLE ALWAYS TRIGGER audit_event_snapshot")

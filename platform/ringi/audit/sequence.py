@@ -6,7 +6,7 @@ real order. Overlapping transactions may land either way; a late commit simply g
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from ringi.audit.generations import GROWING
@@ -17,6 +17,16 @@ from ringi.kit.errors import RingiError
 # Two advisory locks of the audit log; the numbers are arbitrary and fixed for ever.
 SEQUENCE_LOCK = 0x72696E67_00000001
 SIGN_LOCK = 0x72696E67_00000002
+
+# One array a column: a batch is one statement, twice as fast as one row after another.
+_LEAVES = text(
+    "INSERT INTO audit_leaf (generation, leaf_index, event_id, leaf_hash) SELECT :generation, :first + place - 1, event_id, leaf_hash"
+    " FROM unnest(CAST(:ids AS bigint[]), CAST(:hashes AS bytea[])) WITH ORDINALITY AS leaf (event_id, leaf_hash, place)"
+)
+_NODES = text(
+    "INSERT INTO audit_node (generation, level, idx, hash)"
+    " SELECT :generation, node.* FROM unnest(CAST(:levels AS smallint[]), CAST(:places AS bigint[]), CAST(:hashes AS bytea[])) AS node"
+)
 
 
 class AuditHeadInvalid(RingiError):
@@ -57,11 +67,10 @@ def sequence_once(session: Session, batch: int = 5000) -> int:
     """
     if not session.scalar(select(func.pg_try_advisory_xact_lock(SEQUENCE_LOCK))):
         return 0
+    # The queue first, the events by their ids then: joined, a long queue is merged with the whole log, from its first event on.
+    queued = session.scalars(select(AuditPending.event_id).order_by(AuditPending.event_id).limit(batch)).all()
     pending = session.execute(
-        select(AuditEvent.id, AuditEvent.leaf_hash)
-        .join(AuditPending, AuditPending.event_id == AuditEvent.id)
-        .order_by(AuditEvent.id)
-        .limit(batch)
+        select(AuditEvent.id, AuditEvent.leaf_hash).where(AuditEvent.id == func.any(queued)).order_by(AuditEvent.id)
     ).all()
     if not pending:
         return 0
@@ -73,13 +82,17 @@ def place(session: Session, events: Sequence[tuple[int, bytes]]) -> None:
     """Append events, each an id and its leaf hash, to the log that grows, and take them from the queue. Under the lock of the sequencer."""
     frontier = read_head(session, for_update=True)
     generation = session.scalars(select(AuditHead.generation).where(AuditHead.id == 1)).one()
-    leaves, nodes = [], []
-    for event_id, leaf_hash in events:
-        leaves.append({"generation": generation, "leaf_index": frontier.size, "event_id": event_id, "leaf_hash": leaf_hash})
-        completed = frontier.append(leaf_hash)
-        nodes += [{"generation": generation, "level": node.level, "idx": node.place, "hash": node.hash} for node in completed]
-    session.execute(insert(AuditLeaf), leaves)
+    first, nodes = frontier.size, []
+    for _, leaf_hash in events:
+        nodes += frontier.append(leaf_hash)
+    ids, hashes = [event_id for event_id, _ in events], [leaf_hash for _, leaf_hash in events]
+    session.execute(_LEAVES, {"generation": generation, "first": first, "ids": ids, "hashes": hashes})
     if nodes:
-        session.execute(insert(AuditNode), nodes)
-    session.execute(delete(AuditPending).where(AuditPending.event_id == func.any([event_id for event_id, _ in events])))
+        columns = {
+            "levels": [node.level for node in nodes],
+            "places": [node.place for node in nodes],
+            "hashes": [node.hash for node in nodes],
+        }
+        session.execute(_NODES, {"generation": generation, **columns})
+    session.execute(delete(AuditPending).where(AuditPending.event_id == func.any(ids)))
     session.execute(update(AuditHead).where(AuditHead.id == 1).values(size=frontier.size, frontier=frontier.to_bytes()))
