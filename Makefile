@@ -8,8 +8,8 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 DATA_DIR ?= .ringi
 PYTEST_ARGS ?=
-# Tests wait for workers and servers more than they compute: three processes, each with a platform of its own, keep two cores busy.
-TEST_PROCESSES ?= 3
+# Tests wait for workers and servers more than they compute: four processes, each with a platform of its own, keep two cores busy.
+TEST_PROCESSES ?= 4
 # A log wants lines, a person wants to see how much is left.
 PIP_PROGRESS := $(if $(filter true,$(CI)),--progress-bar off,)
 # Hundreds of processes start in a run: where the caller forbids kept bytecode, each would compile every source again.

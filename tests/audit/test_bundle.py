@@ -233,17 +233,18 @@ def test_moved_repeated_dropped_and_added_entries_are_found(tmp_path: Path, vote
 
 
 def test_no_changed_byte_of_any_member_is_accepted_even_in_a_well_formed_container(
-    tmp_path: Path, votes: Votes, seal: Callable[[], None], vkey: str, seed: int
+    tmp_path: Path, votes: Votes, seal: Callable[[], None], vkey: str, seed: int, request: pytest.FixtureRequest
 ) -> None:
-    """Every byte of every member with one drawn other value; the container around it is made anew."""
+    """Every byte of every member (every fifth in `make test`) with one drawn other value; the container around it is made anew."""
     choose = random.Random(seed)  # test data, not a secret
+    step = 1 if request.node.get_closest_marker("proof") else 5
     ids = [votes.cast() for _ in range(3)]
     seal()
     votes.cast("reject", vote=ids[0])
     members = members_of(votes.export(tmp_path / "bundle.zip"))
     assert b'"unsealed":[{' in members["bundle.json"]
     for name, data in members.items():
-        for at in range(len(data)):
+        for at in range(choose.randrange(step) if len(data) > step else 0, len(data), step):
             forged = data[:at] + bytes([data[at] ^ choose.randrange(1, 256)]) + data[at + 1 :]
             report = verify_bundle(rebuild(tmp_path / "forged.zip", members | {name: forged}), vkey)
             assert not report.ok, (name, at, forged[at])

@@ -108,6 +108,7 @@ def lose(embedded: Embedded) -> int:
     return kept
 
 
+@pytest.mark.proof
 def test_an_embedded_platform_goes_on_under_the_next_name_as_the_page_tells_it(embedded: Embedded, tmp_path: Path) -> None:
     embedded.up()
     join(embedded)
