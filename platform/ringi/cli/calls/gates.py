@@ -11,7 +11,7 @@ from ringi.gates.schemas import DecideGate, Format, GateOut
 from ringi.jobs.contracts.suites import Item
 from ringi.jobs.contracts.sweeps import Record
 from ringi.measurements.schemas import ImportMeasurement, MeasurementOut, RequestSweep, SweepOut
-from ringi.suites.schemas import AddSuiteVersion, AdviceOut, CreateSuite, SuiteOut, SuiteVersionOut
+from ringi.suites.schemas import AddCanaries, AddSuiteVersion, AdviceOut, CreateSuite, SuiteOut, SuiteVersionOut
 
 
 class SuiteCalls:
@@ -35,6 +35,10 @@ class SuiteCalls:
     def add_version(self, project: str, name: str, body: AddSuiteVersion) -> SuiteVersionOut:
         """Seal a version; equal content gives the version that exists."""
         return self._http.post(route("projects", project, "suites", name, "versions"), SuiteVersionOut, body)
+
+    def add_canaries(self, project: str, name: str, body: AddCanaries) -> SuiteVersionOut:
+        """Seal a version that asks for what a dataset's training rows hold."""
+        return self._http.post(route("projects", project, "suites", name, "canaries"), SuiteVersionOut, body)
 
     def versions(self, project: str, name: str, **asked: Unpack[Asked]) -> Listed[SuiteVersionOut]:
         """Versions, newest first."""
