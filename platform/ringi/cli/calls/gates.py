@@ -110,6 +110,6 @@ class GateCalls:
         """One decision."""
         return self._http.get(route("projects", project, "gates", str(gate_id)), GateOut)
 
-    def report(self, project: str, gate_id: UUID, written: Format = Format.MARKDOWN) -> str:
-        """The decision as a page, for CI servers, or as a picture."""
-        return self._http.get_text(route("projects", project, "gates", str(gate_id), "report"), format=written.value)
+    def report(self, project: str, gate_id: UUID, written: Format = Format.MARKDOWN) -> bytes:
+        """The decision as a page, for CI servers, or as a picture; texts are UTF-8."""
+        return self._http.get_bytes(route("projects", project, "gates", str(gate_id), "report"), format=written.value)
