@@ -56,7 +56,7 @@ class Fit:
                 raise
         # Only here, where the traceback is gone: it held the tensors of the pass that failed.
         self.size = min(self.size, max(1, len(some) // 2))
-        gc.collect()
         if torch.cuda.is_available():
+            gc.collect()
             torch.cuda.empty_cache()
         return None
