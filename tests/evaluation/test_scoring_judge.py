@@ -21,7 +21,6 @@ from ringi_workers.evaluation.grading.judge_words import REASON, asked, opinion
 from ringi_workers.evaluation.grading.parts import Scored, Unscored
 from ringi_workers.evaluation.grading.registry import Access, Grading
 from support.receiver import Received, Receiver, Reply, receiving
-from support.waiting import until
 
 ASKED = sha256_bytes(b"asked")
 RUBRIC = "正確で丁寧な答えは5、間違いや失礼は1。"
@@ -215,11 +214,12 @@ def test_a_slow_judge_is_not_waited_for_beyond_the_limit_and_what_it_said_before
 
 
 def test_a_job_that_is_to_end_does_not_wait_for_its_judge(server: Receiver) -> None:
-    door, asked_for = threading.Event(), threading.Event()
+    door = threading.Event()
     server.reply = slow_after(0, door)
-    threading.Thread(target=lambda: (until(lambda: len(server.received) >= 2, timeout_s=30), asked_for.set()), daemon=True).start()
     begun = time.monotonic()
-    found = judge(server, TOLD.model_copy(update={"timeout_s": 60}), at_once=2, stop=asked_for.is_set).many(pairs(*["大阪"] * 10))
+    # Asked to end when two requests are open.
+    slow = judge(server, TOLD.model_copy(update={"timeout_s": 60}), at_once=2, stop=lambda: len(server.received) >= 2)
+    found = slow.many(pairs(*["大阪"] * 10))
     seconds = time.monotonic() - begun
     door.set()
     assert {(one.score, one.problem, one.note) for one in found} == {(None, ScoreProblem.JUDGE_TOO_LATE, "the job was to end")}

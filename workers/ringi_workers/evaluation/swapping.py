@@ -41,6 +41,8 @@ class SwappableBase:
     """A base model in memory, in eval mode. At most `resident` adapters stay loaded beside it; the least recently used one leaves first."""
 
     _model: Any
+    # How often the base was read from its folder.
+    loads: int = 0
 
     def __init__(self, folder: Path, *, resident: int = 2, dtype: torch.dtype | None = None) -> None:
         """Read the base of a Hugging Face folder onto the GPU if there is one, in the dtype that training would use or in `dtype`."""
@@ -135,6 +137,7 @@ class SwappableBase:
         self._model = None
         self._resident: OrderedDict[str, None] = OrderedDict()
         self._model = load_base(self.folder, dtype=self.dtype, device=self.device)
+        self.loads += 1
         # Held by identity: peft wraps modules and keeps their parameters.
         self._weights = [*self._model.parameters(), *self._model.buffers()]
         self._clean = self._writes()

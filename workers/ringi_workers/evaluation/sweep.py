@@ -113,8 +113,8 @@ def _measured(
         if not ran_out_of_memory(error):
             raise
         # Before the first batch: what all prompts begin with.
-        refusal = OutOfMemory("The beginning of the prompts")
-        return NotMeasured(arm, one.task.name, refusal.code, str(refusal))
+        beginning = OutOfMemory("The beginning of the prompts")
+        return NotMeasured(arm, one.task.name, beginning.code, str(beginning))
     how = "+".join(found.operations.scoring) or found.operations.generation or "none"
     facts = runtime_facts(base.device, base.dtype) | {"answering": how}
     return Measured(arm, one.task.name, found.answers, found.operations, facts)
