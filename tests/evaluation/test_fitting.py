@@ -11,7 +11,7 @@ from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.suites import Answer, Answering, Decoding, Item, ScorerSpec, Task
 from ringi_workers.evaluation.ask import Pass, ask
 from ringi_workers.evaluation.branches import Way
-from ringi_workers.evaluation.fitting import OutOfMemory
+from ringi_workers.evaluation.fitting import DeviceFull
 from ringi_workers.evaluation.reach import Reach, reach_of
 from ringi_workers.evaluation.rendering import prepare
 from ringi_workers.evaluation.scoring import resolved
@@ -121,7 +121,7 @@ def test_what_does_not_fit_alone_is_refused_and_another_error_is_not_taken_for_i
     reach = reach_of(model)
     room = Room(0).around(model)
     # The first is of a batch, the other of what all prompts begin with.
-    with pytest.raises((OutOfMemory, torch.OutOfMemoryError)):
+    with pytest.raises((DeviceFull, torch.OutOfMemoryError)):
         _ask(room, _task(answering), reach=reach)
     model = Room(4, refusal=lambda: RuntimeError("mat1 and mat2 shapes cannot be multiplied")).around(tiny_shape("llama"))
     with pytest.raises(RuntimeError, match="shapes"):

@@ -53,7 +53,7 @@ def ask(
 ) -> Pass:
     """All answers of `model` as it stands, with the scores of `scorers`. `batch_size` counts distinct prompts, or drawn texts, at once.
 
-    A batch that does not fit the memory is halved, as are those after it; what was used stands in the operations. Raises OutOfMemory where one prompt does not.
+    A batch that does not fit the memory is halved, as are those after it; what was used stands in the operations. Raises DeviceFull where one prompt does not.
     """
     meter, fit = Meter(model.device), Fit(batch_size)
     answerable = [one for one in prepared.items if one.problem is None]

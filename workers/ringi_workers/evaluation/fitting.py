@@ -13,7 +13,7 @@ Batch = TypeVar("Batch", bound=Sequence[object])
 Found = TypeVar("Found")
 
 
-class OutOfMemory(RingiError):
+class DeviceFull(RingiError):
     """The model and a single prompt with its answer do not fit the device's memory, or an adapter does not fit beside the base."""
 
     code: ClassVar[str] = "evaluation_out_of_memory"
@@ -34,7 +34,7 @@ class Fit:
     def each(
         self, batches: Iterable[Batch], work: Callable[[Batch], Found], halves: Callable[[Batch], tuple[Batch, Batch] | None]
     ) -> Iterator[tuple[Batch, Found]]:
-        """Every batch, whole or in parts, with what `work` made of it; `halves` gives None for what cannot be divided. Raises OutOfMemory."""
+        """Every batch, whole or in parts, with what `work` made of it; `halves` gives None for what cannot be divided. Raises DeviceFull."""
         for batch in batches:
             waiting = [batch]
             while waiting:
@@ -45,7 +45,7 @@ class Fit:
                     continue
                 parts = halves(some)
                 if parts is None:
-                    raise OutOfMemory("A single prompt with its answers")
+                    raise DeviceFull("A single prompt with its answers")
                 waiting += reversed(parts)
 
     def _tried(self, some: Batch, work: Callable[[Batch], Found]) -> Found | None:

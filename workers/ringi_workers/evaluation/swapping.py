@@ -20,7 +20,7 @@ from ringi.adapters.config_gate import check_config
 from ringi.kit.digests import hex_of, sha256_file, sha256_json
 from ringi.kit.errors import RingiError
 from ringi_workers.adapters.attach import AdapterUndecodable, base_dtype, load_base, load_tokenizer
-from ringi_workers.evaluation.fitting import OutOfMemory
+from ringi_workers.evaluation.fitting import DeviceFull
 from ringi_workers.evaluation.reach import Reach, reach_of
 from ringi_workers.failures import ran_out_of_memory
 from ringi_workers.training.export import CONFIG_FILE, WEIGHTS_FILE
@@ -75,7 +75,7 @@ class SwappableBase:
     def arm(self, adapter: Path | None) -> Iterator[Any]:
         """The model with exactly this PEFT folder's adapter in effect, or with none; not to be kept beyond the block.
 
-        Raises AdapterDoesNotFit, OutOfMemory, AdapterUndecodable, and what `config_gate.check_config` raises; the base stays usable.
+        Raises AdapterDoesNotFit, DeviceFull, AdapterUndecodable, and what `config_gate.check_config` raises; the base stays usable.
         """
         if adapter is None:
             with self._model.disable_adapter() if isinstance(self._model, PeftModel) else contextlib.nullcontext():
@@ -113,7 +113,7 @@ class SwappableBase:
             short = ran_out_of_memory(refusal)
             self._load()
             if short:
-                raise OutOfMemory("The adapter, beside its base,") from refusal
+                raise DeviceFull("The adapter, beside its base,") from refusal
             raise AdapterDoesNotFit(_first_line(refusal)) from refusal
         self._resident[name] = None
 

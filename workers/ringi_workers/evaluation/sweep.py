@@ -17,7 +17,7 @@ from ringi.jobs.contracts.suites import Answer, Item, Operations, Task
 from ringi.kit.errors import RingiError
 from ringi_workers.adapters.attach import runtime_facts
 from ringi_workers.evaluation.ask import ask
-from ringi_workers.evaluation.fitting import OutOfMemory
+from ringi_workers.evaluation.fitting import DeviceFull
 from ringi_workers.evaluation.rendering import Prepared, prepare
 from ringi_workers.evaluation.scoring import Scorer, Scorers, resolved
 from ringi_workers.evaluation.swapping import SwappableBase
@@ -107,13 +107,13 @@ def _measured(
             model, base.tokenizer, one, reach=base.reach, stop_tokens=base.stop_tokens, batch_size=batch_size, scorers=scorers,
             on_batch=progress.advance,
         )  # fmt: skip
-    except OutOfMemory as refusal:
+    except DeviceFull as refusal:
         return NotMeasured(arm, one.task.name, refusal.code, str(refusal))
     except (RuntimeError, MemoryError) as error:
         if not ran_out_of_memory(error):
             raise
         # Before the first batch: what all prompts begin with.
-        beginning = OutOfMemory("The beginning of the prompts")
+        beginning = DeviceFull("The beginning of the prompts")
         return NotMeasured(arm, one.task.name, beginning.code, str(beginning))
     how = "+".join(found.operations.scoring) or found.operations.generation or "none"
     facts = runtime_facts(base.device, base.dtype) | {"answering": how}
