@@ -40,7 +40,7 @@ def main() -> None:
             answers = [answer.model_dump(mode="json") for answer in result.answers]
             operations = result.operations.model_dump(mode="json")
             out.write(json.dumps({"arm": result.arm, "answers": answers, "operations": operations, "runtime": result.runtime}) + "\n")
-        out.write(json.dumps({"loaded_s": loaded_s, "total_s": time.perf_counter() - begun}) + "\n")
+        out.write(json.dumps({"loaded_s": loaded_s, "total_s": time.perf_counter() - begun, "loads": base.loads}) + "\n")
 
 
 if __name__ == "__main__":

@@ -175,6 +175,8 @@ class Settings(BaseSettings):
     judge_keys: JudgeKeys = Field(default_factory=dict, repr=False)
     # Requests to one judge that a job has open at once.
     judge_requests: int = Field(default=4, ge=1, le=64)
+    # Seconds that the judgement of one arm's answers to one task may take.
+    judge_limit_s: float = Field(default=3600, gt=0, le=86_400)
 
     @property
     def audit_key_path(self) -> Path:

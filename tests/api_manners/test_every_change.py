@@ -24,6 +24,7 @@ ONLY_ADD = {
     "POST /projects/{project}/gates",
     "POST /projects/{project}/measurements/imports",
     "POST /projects/{project}/suites",
+    "POST /projects/{project}/suites/{suite}/canaries",
     "POST /projects/{project}/suites/{suite}/versions",
     "POST /projects/{project}/sweeps",
     "POST /projects/{project}/subscriptions",

@@ -216,11 +216,14 @@ def _versions(steps: Steps) -> None:
 def _gates(steps: Steps) -> None:
     do, name = steps.do, f"s{uuid4().hex[:8]}"
     do("contributor", f"POST {IN_PROJECT}/suites", "suite.create", json={"name": name, "description": "問い合わせの品質"})
+    do("contributor", f"POST {IN_PROJECT}/suites", "suite.create", json={"name": f"{name}c"})
     items = [{"id": f"q{number}", "prompt": f"{number}番の棚", "references": ["はい"]} for number in range(4)]
     task = {"name": "faq", "answering": "exact", "scorers": ["exact"], "items": items}
     wanted = {"task": "faq", "metric": "exact", "tier": "supporting"}
     body = {"tasks": [task], "requirements": [wanted]}
     do("contributor", f"POST {IN_PROJECT}/suites/{{suite}}/versions", "suite.version.seal", json=body, suite=name)
+    asked = {"dataset": DATASET, "rows": 2, "shortest": 8}
+    do("contributor", f"POST {IN_PROJECT}/suites/{{suite}}/canaries", "suite.version.seal", json=asked, suite=f"{name}c")
     swept = do("contributor", f"POST {IN_PROJECT}/sweeps", "evaluation.sweep.request", json={"suite": name, "versions": [f"{ADAPTER}:v1"]})
     steps.cancelled(swept["job_id"])
     sides = []

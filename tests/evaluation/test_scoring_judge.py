@@ -1,7 +1,9 @@
 """A model that grades, behind a real HTTP server that answers well, badly, late or not at all."""
 
+import itertools
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +16,7 @@ from ringi.jobs.contracts.suites import Answer, Item, ScorerSpec
 from ringi.kit.digests import sha256_bytes
 from ringi.observe.redaction import secrets_of
 from ringi.settings import Settings
-from ringi_workers.evaluation.grading.judge import GIVEN_UP_AFTER, Endpoint, JudgeScorer
+from ringi_workers.evaluation.grading.judge import GIVEN_UP_AFTER, Bounds, Endpoint, JudgeScorer
 from ringi_workers.evaluation.grading.judge_words import REASON, asked, opinion
 from ringi_workers.evaluation.grading.parts import Scored, Unscored
 from ringi_workers.evaluation.grading.registry import Access, Grading
@@ -48,8 +50,12 @@ def judge_server() -> Iterator[Receiver]:
         yield receiver
 
 
-def judge(server: Receiver, told: Judge = TOLD, *, at_once: int = 4, key: str | None = "sk-secret", **endpoint: float) -> JudgeScorer:
-    return JudgeScorer(told, Endpoint(f"http://127.0.0.1:{server.port}/v1", key, **{"pause_s": 0.01, **endpoint}), at_once=at_once)
+def judge(
+    server: Receiver, told: Judge = TOLD, *, at_once: int = 4, limit_s: float = 60, stop: Callable[[], bool] = lambda: False,
+    key: str | None = "sk-secret", **endpoint: float,
+) -> JudgeScorer:  # fmt: skip
+    where = Endpoint(f"http://127.0.0.1:{server.port}/v1", key, **{"pause_s": 0.01, **endpoint})
+    return JudgeScorer(told, where, Bounds(at_once, limit_s, stop))
 
 
 def pairs(*outputs: str) -> list[tuple[Item, Answer]]:
@@ -179,6 +185,45 @@ def test_answers_are_judged_at_once_but_no_more_than_the_operator_allows(server:
     assert [scored.note.partition(": ")[2] for scored in found] == outputs
     assert [scored.score for scored in found] == [1.0 if place % 3 else 0.0 for place in range(30)]
     assert server.most_busy == 3
+
+
+def slow_after(quick: int, door: threading.Event) -> Callable[[Received], Reply]:
+    """Answers `quick` requests at once, and the others when the door is opened."""
+    count = itertools.count()
+
+    def reply(_: Received) -> Reply:
+        if next(count) >= quick:
+            door.wait(timeout=60)
+        return said({"score": 5, "reason": "正確"})
+
+    return reply
+
+
+def test_a_slow_judge_is_not_waited_for_beyond_the_limit_and_what_it_said_before_counts(server: Receiver) -> None:
+    door = threading.Event()
+    server.reply = slow_after(6, door)
+    begun = time.monotonic()
+    found = judge(server, TOLD.model_copy(update={"timeout_s": 60}), at_once=2, limit_s=3).many(pairs(*["東京"] * 40))
+    seconds = time.monotonic() - begun
+    door.set()
+    assert [one.score for one in found].count(1.0) == 6
+    assert Counter(one.problem for one in found) == {None: 6, ScoreProblem.JUDGE_TOO_LATE: 34}
+    assert "3 s" in next(one.note for one in found if one.problem)
+    # Not one timeout of the judge, and not forty.
+    assert 3 <= seconds < 20
+
+
+def test_a_job_that_is_to_end_does_not_wait_for_its_judge(server: Receiver) -> None:
+    door = threading.Event()
+    server.reply = slow_after(0, door)
+    begun = time.monotonic()
+    # Asked to end when two requests are open.
+    slow = judge(server, TOLD.model_copy(update={"timeout_s": 60}), at_once=2, stop=lambda: len(server.received) >= 2)
+    found = slow.many(pairs(*["大阪"] * 10))
+    seconds = time.monotonic() - begun
+    door.set()
+    assert {(one.score, one.problem, one.note) for one in found} == {(None, ScoreProblem.JUDGE_TOO_LATE, "the job was to end")}
+    assert seconds < 40
 
 
 def test_one_answer_that_cannot_be_judged_spoils_no_other(server: Receiver) -> None:

@@ -222,3 +222,9 @@ def test_the_base_keeps_its_dtype_and_its_ends(folder: Path) -> None:
     assert base.context == 512
     with base.arm(None) as model:
         assert model.dtype == torch.float32
+
+
+def test_the_base_is_read_once_however_many_adapters_there_are(folder: Path, adapters: dict[str, Path | None]) -> None:
+    base = SwappableBase(folder)
+    _results(base, adapters)
+    assert base.loads == 1

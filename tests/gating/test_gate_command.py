@@ -71,12 +71,15 @@ def test_exit_codes_tell_a_ci_server_the_verdict(run: Run, files: Path) -> None:
 
 
 def test_reports_are_written_beside_the_verdict(run: Run, files: Path) -> None:
-    code, out, err = run("gate", *OFFLINE, "damaged.jsonl", "--junit", "g.xml", "--markdown", "g.md", "--svg", "g.svg", "--json")
+    code, out, err = run(
+        "gate", *OFFLINE, "damaged.jsonl", "--junit", "g.xml", "--markdown", "g.md", "--svg", "g.svg", "--png", "g.png", "--json"
+    )
     assert code == 1
     assert json.loads(out)["verdict"] == "NO-GO"
     assert ET.parse(files / "g.xml").find("testsuite/testcase/failure") is not None
     assert (files / "g.md").read_text(encoding="utf-8").startswith("# NO-GO")
     assert (files / "g.svg").read_text(encoding="utf-8").startswith("<svg")
+    assert (files / "g.png").read_bytes().startswith(b"\x89PNG")
     assert "Written: g.xml." in err
 
 

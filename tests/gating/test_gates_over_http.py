@@ -9,6 +9,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from ringi.gates.schemas import DecideGate, Format, GateOut
+from ringi.gating.forest import drawing
+from ringi.gating.painting import painted
 from ringi.gating.schemas import Verdict
 from ringi.kit.digests import canonical_json, sha256_bytes
 from ringi.measurements.schemas import MeasurementOut, MeasurementState
@@ -111,10 +113,14 @@ def test_reports_are_the_same_bytes_each_time(ground: Ground, suite: str, sides:
     client = ground.platform.as_("viewer").gates
     texts = {written: client.report(PROJECT, gate.id, written) for written in Format}
     assert texts == {written: client.report(PROJECT, gate.id, written) for written in Format}
-    assert texts[Format.MARKDOWN].startswith(f"# NO-GO: {PROJECT}/{ADAPTER}:v1 against {BASE}:r1")
+    assert texts[Format.MARKDOWN].startswith(f"# NO-GO: {PROJECT}/{ADAPTER}:v1 against {BASE}:r1".encode())
     assert ET.fromstring(texts[Format.JUNIT]).find("testsuite/testcase/failure") is not None
     assert "福岡" in "".join(ET.fromstring(texts[Format.SVG]).itertext())
     assert json.loads(texts[Format.JSON]) == json.loads(gate.document.decision.model_dump_json())
+    drawn = drawing(gate.document.decision, title=f"{gate.candidate} against {gate.baseline}")
+    assert texts[Format.PNG] == painted(drawn)
+    answer = ground.platform.call("viewer", "GET", f"/projects/{PROJECT}/gates/{gate.id}/report?format=png")
+    assert answer.headers["content-type"] == "image/png"
     answer = ground.platform.call("viewer", "GET", f"/projects/{PROJECT}/gates/{gate.id}/report?format=pdf")
     assert answer.status_code == 422
 

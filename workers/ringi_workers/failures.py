@@ -26,3 +26,18 @@ class TimeLimitExceeded(RingiError):
 
     def __init__(self, limit_s: int) -> None:
         super().__init__(f"The job ran longer than its limit of {limit_s} s.", next_step="Make the work smaller, then start it again.")
+
+
+# What torch's allocators and libraries say; only CUDA's own allocator has a class for it.
+_SAID = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether this is the allocator of a device, or Python's own, that had no more; known without torch."""
+    named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    return named or isinstance(error, MemoryError) or any(words in str(error) for words in _SAID)

@@ -31,7 +31,7 @@ from ringi.jobs.service import LeaseLost
 from ringi.kit.errors import RingiError
 from ringi.observe import work
 from ringi.settings import get_settings
-from ringi_workers.failures import OutOfMemory, TimeLimitExceeded, WorkFailed
+from ringi_workers.failures import OutOfMemory, TimeLimitExceeded, WorkFailed, ran_out_of_memory
 from ringi_workers.following import JobSink
 from ringi_workers.joblog import HELD_LINES, JobLog, own_secrets
 from ringi_workers.tracking import RunStatus
@@ -118,8 +118,7 @@ def _attempt(kind: JobKind, lease: "Lease") -> Any:
     except MemoryError as error:
         return OutOfMemory(f"The worker ran out of memory: {error}", next_step="Use a smaller batch or a larger device.")
     except Exception as error:
-        # torch has an error of its own for devices and a plain RuntimeError for the CPU, and this module may not import torch.
-        if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in str(error):
+        if ran_out_of_memory(error):
             return OutOfMemory(f"The device ran out of memory: {error}", next_step="Use a smaller batch or a larger device.")
         log.exception("job %s failed", lease.job.id)
         return WorkFailed(error)

@@ -92,6 +92,10 @@ class Connection:
         """Read plain text."""
         return self._get(path, query).text
 
+    def get_bytes(self, path: str, **query: Any) -> bytes:
+        """Read a small document of any kind, as it comes."""
+        return self._get(path, query).content
+
     def items(self, path: str, model: type[Model], **query: Any) -> "Listed[Model]":
         """A paged list, newest first unless `sort` says otherwise."""
         return Listed(self, path, model, query)

@@ -10,8 +10,8 @@ from ringi.gates import refusals, service
 from ringi.gates.lists import GATES
 from ringi.gates.models import GateDecision
 from ringi.gates.schemas import DecideGate, Format, GateDocument, GateOut
-from ringi.gating import reports
-from ringi.gating.forest import forest
+from ringi.gating import painting, reports
+from ringi.gating.forest import drawing, forest
 from ringi.gating.pairs import DuplicateItem, ItemsChanged
 from ringi.gating.schemas import Verdict
 from ringi.identity.dependencies import InProject, allowed_in_project
@@ -30,7 +30,7 @@ Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Requester = Annotated[InProject, allowed_in_project(Permission.EVALUATION_REQUEST)]
 _MEDIA = {
     Format.JSON: "application/json", Format.MARKDOWN: "text/markdown; charset=utf-8", Format.JUNIT: "application/xml",
-    Format.SVG: "image/svg+xml",
+    Format.SVG: "image/svg+xml", Format.PNG: "image/png",
 }  # fmt: skip
 _WRITTEN: dict[int | str, dict[str, Any]] = {200: {"content": {"*/*": {"schema": {"type": "string"}}}}}
 
@@ -69,23 +69,27 @@ def get_gate(session: SessionDep, caller: Reader, gate_id: UUID) -> GateOut:
     return gate_out(service.find(session, caller.actor, project=caller.project, gate_id=gate_id))
 
 
-@router.get("/{gate_id}/report", response_class=Response, responses=_WRITTEN)
+@router.get(
+    "/{gate_id}/report", response_class=Response, responses=_WRITTEN | responses(painting.PictureUnavailable, painting.PictureTooLarge)
+)
 def gate_report(
     session: SessionDep,
     caller: Reader,
     gate_id: UUID,
     written: Annotated[Format, Query(alias="format", description="How it is written.")] = Format.MARKDOWN,
 ) -> Response:
-    """The decision for people (Markdown, SVG) and for CI servers (JUnit XML, JSON); the same bytes every time."""
+    """The decision for people (Markdown, SVG, PNG) and for CI servers (JUnit XML, JSON); the same bytes every time."""
     found = gate_out(service.find(session, caller.actor, project=caller.project, gate_id=gate_id))
-    decision = found.document.decision
+    decision, title = found.document.decision, f"{found.candidate} against {found.baseline}"
     match written:
         case Format.JSON:
             text = reports.as_json(decision)
         case Format.JUNIT:
             text = reports.as_junit(decision, candidate=found.candidate)
         case Format.SVG:
-            text = forest(decision, title=f"{found.candidate} against {found.baseline}")
+            text = forest(decision, title=title)
+        case Format.PNG:
+            return Response(painting.painted(drawing(decision, title=title)), media_type=_MEDIA[written])
         case _:
             text = reports.as_markdown(decision, candidate=found.candidate, baseline=found.baseline)
     return Response(text, media_type=_MEDIA[written])

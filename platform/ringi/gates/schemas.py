@@ -26,6 +26,7 @@ class Format(StrEnum):
     MARKDOWN = "markdown"
     JUNIT = "junit"
     SVG = "svg"
+    PNG = "png"
 
 
 class DecideGate(Schema):

@@ -77,14 +77,20 @@ def _sample(task: str, number: int, line: bytes, slices: Sequence[str]) -> Sampl
     filtered = str(row.get("filter", _UNFILTERED))
     scores = {metric if filtered == _UNFILTERED else f"{metric},{filtered}": _number(row.get(metric)) for metric in metrics}
     requests = list(_requests(row.get("arguments")))
-    prompt, choices = (requests[0][0] if requests else ""), tuple(text for _, text in requests if text is not None)
+    prompt = requests[0].context if requests else ""
+    choices = tuple(one.told for one in requests if isinstance(one.told, str))
+    # What was read has a number for an answer, and no text.
+    written = any(isinstance(one.told, Mapping) for one in requests)
     tags = {key: str(doc[key]) for key in slices if isinstance(doc, Mapping) and key in doc}
     logprobs = _logprobs(row.get("filtered_resps"), len(choices))
-    asked = sha256_json({"doc": row.get("doc_hash") or json.dumps(doc, sort_keys=True), "prompt": row.get("prompt_hash") or prompt})
+    # The harness's own hashes are of the document and the first prompt; choices and decoding stand in the requests alone.
+    told = json.dumps([one.told for one in requests], sort_keys=True)
+    doc_digest = row.get("doc_hash") or json.dumps(doc, sort_keys=True)
+    asked = sha256_json({"doc": doc_digest, "prompt": row.get("prompt_hash") or prompt, "told": told, "target": str(row.get("target"))})
     best = max(range(len(logprobs)), key=logprobs.__getitem__) if logprobs else None
     record = Record(
         task=task, item=name, asked=asked, tags=tags, scores=scores, logprobs=logprobs, choice=best,
-        output=choices[best] if best is not None else _text(row.get("filtered_resps")),
+        output=choices[best] if best is not None else _text(row.get("resps"), row.get("filtered_resps")) if written else None,
     )  # fmt: skip
     several = len(choices) >= _PAIR and len(set(choices)) == len(choices)
     item = Item(
@@ -99,14 +105,19 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, bool | int | float) and abs(float(value)) != float("inf") and value == value else None  # noqa: PLR0124  # NaN
 
 
-def _requests(arguments: Any) -> Iterator[tuple[str, str | None]]:
-    """Context and, where it is a likelihood that was asked for, the continuation."""
+class _Request(NamedTuple):
+    """`told`: the continuation whose likelihood was asked for, the settings that a text was generated with, or nothing."""
+
+    context: str
+    told: Any
+
+
+def _requests(arguments: Any) -> Iterator[_Request]:
     rows = arguments.values() if isinstance(arguments, Mapping) else arguments if isinstance(arguments, list) else []
     for row in rows:
         pair = [row.get("arg_0"), row.get("arg_1")] if isinstance(row, Mapping) else list(row) if isinstance(row, list) else []
         if pair:
-            second = pair[1] if len(pair) >= _PAIR else None
-            yield str(pair[0]), second if isinstance(second, str) else None
+            yield _Request(str(pair[0]), pair[1] if len(pair) >= _PAIR else None)
 
 
 def _logprobs(answers: Any, choices: int) -> tuple[float, ...]:
@@ -118,8 +129,12 @@ def _logprobs(answers: Any, choices: int) -> tuple[float, ...]:
         return ()
 
 
-def _text(answers: Any) -> str | None:
-    return answers[0] if isinstance(answers, list) and answers and isinstance(answers[0], str) else None
+def _text(answers: Any, filtered: Any) -> str | None:
+    """What was generated, before any filter: the first response of the first request; where that is missing, what a filter left."""
+    first = answers[0] if isinstance(answers, list) and answers else None
+    if isinstance(first, list) and first and isinstance(first[0], str):
+        return first[0]
+    return filtered[0] if isinstance(filtered, list) and filtered and isinstance(filtered[0], str) else None
 
 
 def _answer(target: Any, choices: Sequence[str]) -> int | None:
@@ -133,6 +148,8 @@ def _references(target: Any) -> tuple[str, ...]:
     return tuple(str(one) for one in target) if isinstance(target, list) else (str(target),)
 
 
+# `target_delimiter`, unless a task says otherwise.
+_DELIMITER = " "
 # Metrics of the harness by the scorer here that is the same.
 _SCORERS = {"acc": "accuracy", "acc_norm": "accuracy_chars"}
 
@@ -145,8 +162,13 @@ def suite_of(tasks: Mapping[str, Sequence[Sample]], slices: Sequence[str]) -> di
         if not metrics or not all(one.item.choices for one in some):
             continue
         scorers = [{"name": _SCORERS[metric], "label": metric} for metric in metrics]
-        items = [one.item.model_dump(mode="json", exclude_defaults=True) for one in some]
-        made.append({"name": name, "answering": "choice", "render": "raw", "scorers": scorers, "items": items})
+        # The harness puts its delimiter before every choice, and counts the characters behind it (acc_norm).
+        delimiter = _DELIMITER if all(choice.startswith(_DELIMITER) for one in some for choice in one.item.choices) else ""
+        items = [
+            one.item.model_copy(update={"choices": tuple(choice.removeprefix(delimiter) for choice in one.item.choices)}) for one in some
+        ]
+        task = {"name": name, "answering": "choice", "render": "raw", "delimiter": delimiter, "scorers": scorers}
+        made.append({**task, "items": [item.model_dump(mode="json", exclude_defaults=True) for item in items]})
         wanted = dict.fromkeys(slices, "supporting")
         requirements.append({"task": name, "metric": metrics[0], "tier": "supporting", "margin": 0.05, "slices": wanted})
     return {"tasks": made, "requirements": requirements}

@@ -10,11 +10,11 @@ from ringi.identity.dependencies import InProject, allowed_in_project
 from ringi.identity.permissions import Permission, visible
 from ringi.jobs.contracts.suites import Item
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
-from ringi.suites import refusals, service
+from ringi.suites import planting, refusals, service
 from ringi.suites.lists import SUITE_VERSIONS, SUITES
 from ringi.suites.models import Suite, SuiteVersion
 from ringi.suites.reading import SuiteYamlRefused
-from ringi.suites.schemas import AddSuiteVersion, AdviceOut, CreateSuite, SuiteOut, SuiteVersionOut
+from ringi.suites.schemas import AddCanaries, AddSuiteVersion, AdviceOut, CreateSuite, SuiteOut, SuiteVersionOut
 from ringi.tags.lists import with_tags
 from ringi.uploads.service import NotUploaded
 from ringi.web.errors import responses
@@ -81,6 +81,15 @@ def add_suite_version(session: SessionDep, caller: Writer, suite: str, body: Add
     """201 with a new sealed version; 200 with the one that has this content already."""
     found = service.find(session, caller.actor, project=caller.project, name=suite)
     version, new = service.add_version(session, caller.actor, suite=found, body=body)
+    response.status_code = 201 if new else 200
+    return with_tags(session, version_out(version, caller.project.name))
+
+
+@router.post("/{suite}/canaries", status_code=201, responses=_SEALING | responses(refusals.SuiteNoCanaries))
+def add_suite_canaries(session: SessionDep, caller: Writer, suite: str, body: AddCanaries, response: Response) -> SuiteVersionOut:
+    """A version that asks for training rows and planted secrets of a dataset; 200 with the one that has this content already."""
+    found = service.find(session, caller.actor, project=caller.project, name=suite)
+    version, new = planting.add_version(session, caller.actor, suite=found, body=body)
     response.status_code = 201 if new else 200
     return with_tags(session, version_out(version, caller.project.name))
 

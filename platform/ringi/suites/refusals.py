@@ -215,6 +215,15 @@ class SuiteColumnUnknown(InvalidInput):
         )  # fmt: skip
 
 
+class SuiteNoCanaries(InvalidInput):
+    """Nothing that was asked for stands in the training rows, so no model could have it from there."""
+
+    code: ClassVar[str] = "suite_no_canaries"
+
+    def __init__(self, version: str, reason: str, *, next_step: str) -> None:
+        super().__init__(f"The training rows of {version} give no question: {reason}.", next_step=next_step, details={"dataset": version})
+
+
 class SuiteItemsUnreadable(RingiError):
     """An uploaded file that is no JSON lines."""
 

@@ -1,7 +1,7 @@
 """Suites in and out: tasks with their items, and what each must show. A version is sealed, and named by the digest of its document."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
@@ -10,6 +10,7 @@ from ringi.gating.schemas import Requirement
 from ringi.jobs.contracts.parts import Part
 from ringi.jobs.contracts.suites import Answering, Decoding, ScorerSpec, Task
 from ringi.kit.digests import Digest
+from ringi.suites.canaries import LONG_ENOUGH, Language
 from ringi.suites.reading import read_document
 from ringi.tags.schemas import Tagged
 from ringi.web.schemas import PRINTABLE, Integer, Name, Schema, Text
@@ -77,6 +78,28 @@ class AddSuiteVersion(Schema):
     def _from_yaml(cls, value: Any) -> Any:
         # What the framework does not know as JSON arrives as bytes.
         return read_document(value) if isinstance(value, bytes) else value
+
+
+class AddCanaries(Schema):
+    """A version that asks whether a model repeats what it was trained on; made of a sealed dataset version of the same project.
+
+    `rows`: so many training rows with a completion of at least `shortest` characters, drawn with `seed`. `planted`: the canaries that
+    `ringi suites plant` makes of the same number, seed and languages; asked for are those that stand in the training rows.
+    """
+
+    dataset: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[a-z0-9:]{1,80})?$")]
+    rows: Annotated[Integer, Field(ge=0, le=10_000)] = 0
+    shortest: Annotated[Integer, Field(ge=8, le=10_000)] = LONG_ENOUGH
+    planted: Annotated[Integer, Field(ge=0, le=10_000)] = 0
+    languages: Annotated[list[Language], Field(min_length=1, max_length=2)] = ["en"]  # noqa: RUF012  # as above
+    rivals: Annotated[Integer, Field(ge=1, le=MAX_CHOICES - 1)] = 63
+    seed: Annotated[Integer, Field(ge=0, le=2**31)] = 0
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.rows and not self.planted:
+            raise ValueError("rows, planted, or both must be asked for")
+        return self
 
 
 class CreateSuite(Schema):

@@ -1,5 +1,6 @@
 """Create suites, and seal versions of them. What may be sealed is said in sealing.py; here items are fetched and rows written."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -11,6 +12,7 @@ from ringi.datasets import service as datasets
 from ringi.events.catalogue import suites as suites_events
 from ringi.events.emission import emit
 from ringi.gating.advice import Advice
+from ringi.gating.schemas import Requirement
 from ringi.identity.models import Project
 from ringi.identity.permissions import visible
 from ringi.jobs.contracts.suites import Item
@@ -82,7 +84,16 @@ def named(session: Session, actor: Actor, *, project: Project, reference: str) -
 
 def add_version(session: Session, actor: Actor, *, suite: Suite, body: AddSuiteVersion) -> tuple[SuiteVersion, bool]:
     """The version of this content, and whether it is new. Raises the refusals of `refusals.py`, MarginUnsupported, NotUploaded."""
-    sealed = sealing.seal([_drafted(session, actor, suite, task) for task in body.tasks], body.requirements)
+    return seal_drafts(
+        session, actor, suite=suite, drafts=[_drafted(session, actor, suite, task) for task in body.tasks], wanted=body.requirements
+    )
+
+
+def seal_drafts(
+    session: Session, actor: Actor, *, suite: Suite, drafts: Sequence[Drafted], wanted: Sequence[Requirement]
+) -> tuple[SuiteVersion, bool]:
+    """As `add_version`, of tasks whose items are at hand."""
+    sealed = sealing.seal(drafts, wanted)
     # unscoped: the caller holds the suite already. Its row is the lock: two at once get two numbers, or the same version.
     session.execute(select(Suite.id).where(Suite.id == suite.id).with_for_update(key_share=True))
     same = visible(actor, SuiteVersion).where(SuiteVersion.suite_id == suite.id, SuiteVersion.digest == sealed.digest)

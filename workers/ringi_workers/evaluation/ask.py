@@ -5,19 +5,23 @@ Caches are made here and end here, so that no adapter ever reads behind another'
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from ringi.jobs.contracts.suites import Answer, Answering, Operations, Problem, Task
 from ringi_workers.evaluation.branches import Branch, Question, Tokens, batches, read
-from ringi_workers.evaluation.generation import Text, Wanted, generate
+from ringi_workers.evaluation.fitting import Fit
+from ringi_workers.evaluation.generation import Generated, Text, Wanted, generate
 from ringi_workers.evaluation.operations import Meter
 from ringi_workers.evaluation.reach import Pace, Reach
 from ringi_workers.evaluation.reading import common_beginning, read_beginning
 from ringi_workers.evaluation.rendering import Prepared, Rendered
 from ringi_workers.evaluation.scoring import Scorer, scored
 
+# Some of the branches of a question, by its number and theirs.
+Part = tuple[int, tuple[int, ...]]
+Something = TypeVar("Something")
 # Told after every batch how many items it answered and how much work that was; may raise to end the pass.
 OnBatch = Callable[[int, int], None]
 
@@ -47,21 +51,24 @@ def ask(
     scorers: Mapping[str, Scorer],
     on_batch: OnBatch = lambda _items, _work: None,
 ) -> Pass:
-    """All answers of `model` as it stands, with the scores of `scorers`. `batch_size` counts distinct prompts, or drawn texts, at once."""
-    meter = Meter(model.device)
+    """All answers of `model` as it stands, with the scores of `scorers`. `batch_size` counts distinct prompts, or drawn texts, at once.
+
+    A batch that does not fit the memory is halved, as are those after it; what was used stands in the operations. Raises DeviceFull where one prompt does not.
+    """
+    meter, fit = Meter(model.device), Fit(batch_size)
     answerable = [one for one in prepared.items if one.problem is None]
     refused = [scored(one.item, _refused(one, one.problem), scorers) for one in prepared.items if one.problem is not None]
     if refused:
         on_batch(len(refused), 0)
     generating = prepared.task.answering is Answering.GENERATE
-    made = (_generated if generating else _read)(model, tokenizer, prepared.task, answerable, reach, stop_tokens, batch_size, meter)
+    made = (_generated if generating else _read)(model, tokenizer, prepared.task, answerable, reach, stop_tokens, fit, meter)
     by_item = {answer.item: answer for answer in refused}
     whole = {one.item.id: one.item for one in prepared.items}
     for batch in made:
         by_item |= {answer.item: scored(whole[answer.item], answer, scorers) for answer in batch.answers}
         on_batch(len(batch.answers), batch.work)
     answers = tuple(by_item[one.item.id] for one in prepared.items)
-    return Pass(answers, meter.operations(answers, generated=generating, pace=reach.pace))
+    return Pass(answers, meter.operations(answers, generated=generating, pace=reach.pace, batch_size=fit.size))
 
 
 def _refused(one: Rendered, problem: Problem | None) -> Answer:
@@ -87,7 +94,7 @@ def _read(
     items: Sequence[Rendered],
     reach: Reach,
     stop_tokens: frozenset[int],
-    batch_size: int,
+    fit: Fit,
     meter: Meter,
 ) -> Iterator[_Batch]:
     """Choice, exact and likelihood: what stands behind a prompt is read, not written."""
@@ -97,12 +104,17 @@ def _read(
     beginning = _beginning(model, list(groups), reach)
     found: list[dict[Tokens, Branch]] = [{} for _ in questions]
     seconds = [0.0] * len(questions)
-    for batch in batches(questions, batch_size=batch_size, vocabulary=model.config.get_text_config().vocab_size):
+
+    def reading(batch: list[Part]) -> tuple[list[Question], list[list[Branch]]]:
         some = [Question(questions[number].prompt, tuple(questions[number].branches[place] for place in part)) for number, part in batch]
         way = reach.way_for(some)
         with meter.batch():
             read_branches = read(model, some, beginning=beginning, way=way)
         meter.scoring.add(way.value)
+        return some, read_branches
+
+    planned = batches(questions, batch_size=fit.size, vocabulary=model.config.get_text_config().vocab_size)
+    for batch, (some, read_branches) in fit.each(planned, reading, _halves_read):
         answers = []
         for (number, _), question, branches in zip(batch, some, read_branches, strict=True):
             found[number] |= dict(zip(question.branches, branches, strict=True))
@@ -114,6 +126,20 @@ def _read(
         work = sum(len(question.prompt) + sum(map(len, question.branches)) for question in some)
         meter.read_tokens += work
         yield _Batch(answers, work)
+
+
+def _halves(batch: list[Something]) -> tuple[list[Something], list[Something]] | None:
+    middle = len(batch) // 2
+    return (batch[:middle], batch[middle:]) if middle else None
+
+
+def _halves_read(batch: list[Part]) -> tuple[list[Part], list[Part]] | None:
+    """A question that is alone can still be asked for some of its branches at a time."""
+    if len(batch) > 1:
+        return _halves(batch)
+    number, places = batch[0]
+    middle = len(places) // 2
+    return ([(number, places[:middle])], [(number, places[middle:])]) if middle else None
 
 
 def _answer_read(task: Task, one: Rendered, found: Mapping[Tokens, Branch], stop_tokens: frozenset[int], seconds: float) -> Answer:
@@ -145,15 +171,18 @@ def _generated(
     items: Sequence[Rendered],
     reach: Reach,
     stop_tokens: frozenset[int],
-    batch_size: int,
+    fit: Fit,
     meter: Meter,
 ) -> Iterator[_Batch]:
     groups = _grouped(items)
     beginning = _beginning(model, list(groups), reach)
-    for prompts in _prompt_batches(task, groups, batch_size):
+
+    def writing(prompts: list[Tokens]) -> Generated:
         wanted = [Wanted(prompt, tuple(one.item.id for one in groups[prompt])) for prompt in prompts]
         with meter.batch():
-            made = generate(model, tokenizer, wanted, decoding=task.decoding, beginning=beginning, stop_tokens=stop_tokens, pace=reach.pace)
+            return generate(model, tokenizer, wanted, decoding=task.decoding, beginning=beginning, stop_tokens=stop_tokens, pace=reach.pace)
+
+    for prompts, made in fit.each(_prompt_batches(task, groups, fit.size), writing, _halves):
         if made.first_token_s is not None:
             meter.first_tokens.append(made.first_token_s)
         members = [(one, texts[one.item.id]) for prompt, texts in zip(prompts, made.texts, strict=True) for one in groups[prompt]]

@@ -38,7 +38,7 @@ class Meter:
         yield
         self.last_batch_s = time.perf_counter() - begun
 
-    def operations(self, answers: Sequence[Answer], *, generated: bool, pace: str) -> Operations:
+    def operations(self, answers: Sequence[Answer], *, generated: bool, pace: str, batch_size: int) -> Operations:
         """The figures of the whole pass."""
         seconds = time.perf_counter() - self.begun
         shares = sorted(answer.seconds for answer in answers if answer.seconds is not None)
@@ -56,6 +56,7 @@ class Meter:
             peak_memory_bytes=_peak(self.device),
             scoring=tuple(sorted(self.scoring)),
             generation=str(pace) if generated else None,
+            batch_size=batch_size,
         )
 
 

@@ -20,7 +20,9 @@ from ringi.adapters.config_gate import check_config
 from ringi.kit.digests import hex_of, sha256_file, sha256_json
 from ringi.kit.errors import RingiError
 from ringi_workers.adapters.attach import AdapterUndecodable, base_dtype, load_base, load_tokenizer
+from ringi_workers.evaluation.fitting import DeviceFull
 from ringi_workers.evaluation.reach import Reach, reach_of
+from ringi_workers.failures import ran_out_of_memory
 from ringi_workers.training.export import CONFIG_FILE, WEIGHTS_FILE
 
 
@@ -39,6 +41,8 @@ class SwappableBase:
     """A base model in memory, in eval mode. At most `resident` adapters stay loaded beside it; the least recently used one leaves first."""
 
     _model: Any
+    # How often the base was read from its folder.
+    loads: int = 0
 
     def __init__(self, folder: Path, *, resident: int = 2, dtype: torch.dtype | None = None) -> None:
         """Read the base of a Hugging Face folder onto the GPU if there is one, in the dtype that training would use or in `dtype`."""
@@ -71,7 +75,7 @@ class SwappableBase:
     def arm(self, adapter: Path | None) -> Iterator[Any]:
         """The model with exactly this PEFT folder's adapter in effect, or with none; not to be kept beyond the block.
 
-        Raises AdapterDoesNotFit, AdapterUndecodable, and what `config_gate.check_config` raises; the base stays usable.
+        Raises AdapterDoesNotFit, DeviceFull, AdapterUndecodable, and what `config_gate.check_config` raises; the base stays usable.
         """
         if adapter is None:
             with self._model.disable_adapter() if isinstance(self._model, PeftModel) else contextlib.nullcontext():
@@ -104,9 +108,12 @@ class SwappableBase:
             self._model.delete_adapter(self._resident.popitem(last=False)[0])
         try:
             self._read(name, adapter)
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as refusal:
+        except (RuntimeError, MemoryError, ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as refusal:
             # What peft leaves of a half-made adapter is not worth finding out: such adapters are rare, and the base is one file away.
+            short = ran_out_of_memory(refusal)
             self._load()
+            if short:
+                raise DeviceFull("The adapter, beside its base,") from refusal
             raise AdapterDoesNotFit(_first_line(refusal)) from refusal
         self._resident[name] = None
 
@@ -130,6 +137,7 @@ class SwappableBase:
         self._model = None
         self._resident: OrderedDict[str, None] = OrderedDict()
         self._model = load_base(self.folder, dtype=self.dtype, device=self.device)
+        self.loads += 1
         # Held by identity: peft wraps modules and keeps their parameters.
         self._weights = [*self._model.parameters(), *self._model.buffers()]
         self._clean = self._writes()

@@ -12,16 +12,16 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
 
-import torch
-
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.suites import Answer, Item, Operations, Task
 from ringi.kit.errors import RingiError
 from ringi_workers.adapters.attach import runtime_facts
 from ringi_workers.evaluation.ask import ask
+from ringi_workers.evaluation.fitting import DeviceFull
 from ringi_workers.evaluation.rendering import Prepared, prepare
 from ringi_workers.evaluation.scoring import Scorer, Scorers, resolved
 from ringi_workers.evaluation.swapping import SwappableBase
+from ringi_workers.failures import ran_out_of_memory
 
 
 class Sink(Protocol):
@@ -60,13 +60,6 @@ class NotMeasured(NamedTuple):
     message: str
 
 
-class OutOfMemory(RingiError):
-    """The model, a batch and its answers do not fit the device's memory."""
-
-    code: ClassVar[str] = "evaluation_out_of_memory"
-    status: ClassVar[int] = 409
-
-
 def sweep(
     base: SwappableBase,
     arms: Mapping[str, Path | None],
@@ -79,12 +72,13 @@ def sweep(
 ) -> Iterator[Measured | NotMeasured]:
     """Results arm by arm, and task by task within an arm. An arm is a PEFT folder, or None for the bare base.
 
-    `done` are pairs (arm, task) that are not to be measured again. Answers are the same for any `batch_size`, up to rounding. Raises
-    UnknownScorer before anything is measured, and SweepStopped between two batches.
+    `done` are pairs (arm, task) that are not to be measured again. Answers are the same for any `batch_size`, up to rounding; it is
+    halved where the memory does not take it. Raises UnknownScorer before anything is measured, and SweepStopped between two batches.
     """
     by_task = {task.name: resolved(task.scorers, scorers) for task, _ in tasks}
     prepared = [prepare(base.tokenizer, task, items, context=base.context) for task, items in tasks]
     left = {arm: [one for one in prepared if (arm, one.task.name) not in done] for arm in arms}
+    sizes: dict[str, int] = {}
     progress = _Estimate(sink, [one for some in left.values() for one in some])
     for arm, adapter in arms.items():
         if not left[arm]:
@@ -92,7 +86,11 @@ def sweep(
         try:
             with base.arm(adapter) as model:
                 for one in left[arm]:
-                    yield _measured(arm, base, model, one, by_task[one.task.name], batch_size, progress)
+                    result = _measured(arm, base, model, one, by_task[one.task.name], sizes.get(one.task.name, batch_size), progress)
+                    if isinstance(result, Measured):
+                        # What did not fit for one arm is not tried again for the next.
+                        sizes[one.task.name] = result.operations.batch_size or batch_size
+                    yield result
         except SweepStopped:
             raise
         except RingiError as refusal:
@@ -109,12 +107,14 @@ def _measured(
             model, base.tokenizer, one, reach=base.reach, stop_tokens=base.stop_tokens, batch_size=batch_size, scorers=scorers,
             on_batch=progress.advance,
         )  # fmt: skip
-    except torch.OutOfMemoryError:
-        refusal = OutOfMemory(
-            f"A batch of {batch_size} does not fit the memory of the device.",
-            next_step="Ask with a smaller batch size, or a larger device.",
-        )
+    except DeviceFull as refusal:
         return NotMeasured(arm, one.task.name, refusal.code, str(refusal))
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        # Before the first batch: what all prompts begin with.
+        beginning = DeviceFull("The beginning of the prompts")
+        return NotMeasured(arm, one.task.name, beginning.code, str(beginning))
     how = "+".join(found.operations.scoring) or found.operations.generation or "none"
     facts = runtime_facts(base.device, base.dtype) | {"answering": how}
     return Measured(arm, one.task.name, found.answers, found.operations, facts)

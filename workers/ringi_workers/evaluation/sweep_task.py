@@ -32,7 +32,7 @@ from ringi_workers.adapters.attach import base_dtype, runtime_facts
 from ringi_workers.evaluation.grading.registry import Access, Grading
 from ringi_workers.evaluation.scoring import Scorer
 from ringi_workers.evaluation.swapping import SwappableBase
-from ringi_workers.evaluation.sweep import Measured, NotMeasured, sweep
+from ringi_workers.evaluation.sweep import Measured, NotMeasured, SweepStopped, sweep
 from ringi_workers.following import JobSink
 from ringi_workers.runtime import job
 from ringi_workers.workspace import Workspace
@@ -62,8 +62,8 @@ def measure(payload: SweepPayload, workspace: Workspace, sink: JobSink) -> Sweep
         sink.report(Progress(phase="loading"))
         base = _loaded(payload.base, folder)
         waiting: dict[str, list[Measured]] = {}
-        with Grading(Access.of(get_settings())) as grading:
-            graded = _Graded(grading, tasks)
+        with Grading(Access.of(get_settings()), should_stop=sink.should_stop) as grading:
+            graded = _Graded(grading, tasks, sink)
             for result in sweep(base, _Folders(workspace, arms), tasks, sink=sink, batch_size=payload.batch_size, scorers=graded.later):
                 ended = _take(kept, arms.get(result.arm), graded(result), waiting, len(tasks), runtime)
                 if ended is not None:
@@ -107,8 +107,8 @@ _ENDED: list[Measured] = []
 class _Graded:
     """Scores that answering does not give, for all answers of a task at once: a judge is asked many at a time."""
 
-    def __init__(self, grading: Grading, tasks: Sequence[tuple[Task, Sequence[Item]]]) -> None:
-        self._grading = grading
+    def __init__(self, grading: Grading, tasks: Sequence[tuple[Task, Sequence[Item]]], sink: JobSink) -> None:
+        self._grading, self._sink = grading, sink
         self._tasks = {
             task.name: (task, [item if item.choices else item.model_copy(update={"choices": task.choices}) for item in items])
             for task, items in tasks
@@ -122,7 +122,13 @@ class _Graded:
         if isinstance(result, NotMeasured):
             return result
         task, items = self._tasks[result.task]
-        return result._replace(answers=tuple(self._grading.graded(items, result.answers, task.scorers)))
+        answers = tuple(self._grading.graded(items, result.answers, task.scorers))
+        if self._sink.should_stop():
+            # What a judge was not asked is not measured: nothing of it may be kept.
+            raise SweepStopped(
+                f"The sweep was stopped while '{task.name}' was graded.", next_step="Start it again to have the rest measured."
+            )
+        return result._replace(answers=answers)
 
 
 def _not_yet(_item: Item, _answer: Answer) -> float | None:

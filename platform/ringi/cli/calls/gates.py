@@ -11,7 +11,7 @@ from ringi.gates.schemas import DecideGate, Format, GateOut
 from ringi.jobs.contracts.suites import Item
 from ringi.jobs.contracts.sweeps import Record
 from ringi.measurements.schemas import ImportMeasurement, MeasurementOut, RequestSweep, SweepOut
-from ringi.suites.schemas import AddSuiteVersion, AdviceOut, CreateSuite, SuiteOut, SuiteVersionOut
+from ringi.suites.schemas import AddCanaries, AddSuiteVersion, AdviceOut, CreateSuite, SuiteOut, SuiteVersionOut
 
 
 class SuiteCalls:
@@ -35,6 +35,10 @@ class SuiteCalls:
     def add_version(self, project: str, name: str, body: AddSuiteVersion) -> SuiteVersionOut:
         """Seal a version; equal content gives the version that exists."""
         return self._http.post(route("projects", project, "suites", name, "versions"), SuiteVersionOut, body)
+
+    def add_canaries(self, project: str, name: str, body: AddCanaries) -> SuiteVersionOut:
+        """Seal a version that asks for what a dataset's training rows hold."""
+        return self._http.post(route("projects", project, "suites", name, "canaries"), SuiteVersionOut, body)
 
     def versions(self, project: str, name: str, **asked: Unpack[Asked]) -> Listed[SuiteVersionOut]:
         """Versions, newest first."""
@@ -106,6 +110,6 @@ class GateCalls:
         """One decision."""
         return self._http.get(route("projects", project, "gates", str(gate_id)), GateOut)
 
-    def report(self, project: str, gate_id: UUID, written: Format = Format.MARKDOWN) -> str:
-        """The decision as a page, for CI servers, or as a picture."""
-        return self._http.get_text(route("projects", project, "gates", str(gate_id), "report"), format=written.value)
+    def report(self, project: str, gate_id: UUID, written: Format = Format.MARKDOWN) -> bytes:
+        """The decision as a page, for CI servers, or as a picture; texts are UTF-8."""
+        return self._http.get_bytes(route("projects", project, "gates", str(gate_id), "report"), format=written.value)

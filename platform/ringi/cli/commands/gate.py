@@ -22,7 +22,8 @@ from ringi.cli.references import BadReference, check_name, parse_suite_version, 
 from ringi.gates.schemas import DecideGate, Format, GateOut, MissingMeasurement
 from ringi.gating import reports
 from ringi.gating.decision import decide as decided
-from ringi.gating.forest import forest
+from ringi.gating.forest import drawing, forest
+from ringi.gating.painting import painted
 from ringi.gating.schemas import Decision, Measured, Requirement
 from ringi.kit.errors import RingiError
 from ringi.measurements import lm_eval
@@ -82,6 +83,7 @@ def decide(
     junit: Out = None,
     markdown: Out = None,
     svg: Out = None,
+    png: Out = None,
 ) -> None:
     """Decide whether a candidate is no worse than a baseline. Ends with 0 GO, 1 NO-GO, 2 error, 3 INCONCLUSIVE."""
 
@@ -93,7 +95,7 @@ def decide(
         return _asked(reference, suite=suite, against=against, on=on, project=project, sweep=sweep)
 
     found = _or_error(judge)
-    written = _or_error(lambda: _write(found, junit=junit, markdown=markdown, svg=svg))
+    written = _or_error(lambda: _write(found, junit=junit, markdown=markdown, svg=svg, png=png))
     text = reports.as_markdown(found.decision, candidate=found.candidate, baseline=found.baseline)
     if invocation.as_data:
         emit(found.gate if found.gate is not None else found.decision, lambda: text)
@@ -217,15 +219,17 @@ def _arm(file: Path) -> dict[str, list[Measured]]:
     return arm
 
 
-def _write(found: _Judged, *, junit: Path | None, markdown: Path | None, svg: Path | None) -> list[Path]:
-    made: tuple[tuple[Path | None, Callable[[], str]], ...] = (
-        (junit, lambda: reports.as_junit(found.decision, candidate=found.candidate)),
-        (markdown, lambda: reports.as_markdown(found.decision, candidate=found.candidate, baseline=found.baseline)),
-        (svg, lambda: forest(found.decision, title=f"{found.candidate} against {found.baseline}")),
+def _write(found: _Judged, *, junit: Path | None, markdown: Path | None, svg: Path | None, png: Path | None) -> list[Path]:
+    title = f"{found.candidate} against {found.baseline}"
+    made: tuple[tuple[Path | None, Callable[[], bytes]], ...] = (
+        (junit, lambda: reports.as_junit(found.decision, candidate=found.candidate).encode()),
+        (markdown, lambda: reports.as_markdown(found.decision, candidate=found.candidate, baseline=found.baseline).encode()),
+        (svg, lambda: forest(found.decision, title=title).encode()),
+        (png, lambda: painted(drawing(found.decision, title=title))),
     )
-    for file, text in made:
+    for file, written in made:
         if file is not None:
-            file.write_text(text(), encoding="utf-8")
+            file.write_bytes(written())
     return [file for file, _ in made if file is not None]
 
 
@@ -253,8 +257,9 @@ def report(
 ) -> None:
     """Print a decision's report again; the same bytes every time."""
     with connect() as client:
-        text = client.gates.report(check_name(project, what="project"), gate, written)
-    typer.echo(text, nl=False)
+        found = client.gates.report(check_name(project, what="project"), gate, written)
+    # As it came: a picture is no text.
+    typer.echo(found, nl=False)
 
 
 @app.verb(

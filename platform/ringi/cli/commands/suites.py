@@ -17,9 +17,10 @@ from ringi.cli.output import emit, emit_list, facts, note, short, table
 from ringi.cli.references import parse_dataset_version, parse_suite, parse_suite_version
 from ringi.gating.schemas import Requirement, Tier
 from ringi.jobs.contracts.suites import Answering, Decoding, Item
+from ringi.suites.canaries import LONG_ENOUGH, Language, as_row, planted
 from ringi.suites.diff import changes, tasks_to_compare
 from ringi.suites.reading import read_document
-from ringi.suites.schemas import AddSuiteVersion, AddTask, AdviceOut, FromDataset, SuiteVersionOut
+from ringi.suites.schemas import AddCanaries, AddSuiteVersion, AddTask, AdviceOut, FromDataset, SuiteVersionOut
 from ringi.suites.shipping import document_of
 
 app = Commands("Suites: sealed questions, how they are answered and scored, and what must hold.")
@@ -32,6 +33,14 @@ class ShippedSuite(StrEnum):
     OFF_TASK = "off-task"
 
 
+class Tongue(StrEnum):
+    """What planted secrets are asked for in."""
+
+    EN = "en"
+    JA = "ja"
+
+
+Languages = Annotated[list[Tongue] | None, typer.Option(help="Of the questions; repeat it. English unless given.", show_default=False)]
 _METRICS = {Answering.CHOICE: "accuracy", Answering.EXACT: "exact", Answering.LIKELIHOOD: "nll"}
 
 
@@ -156,6 +165,52 @@ def from_dataset(
         _ensure(client, source.project, suite)
         version = client.suites.add_version(source.project, suite, AddSuiteVersion(tasks=[task], requirements=[wanted]))
     emit(version, lambda: _drawn(version))
+
+
+@app.verb("plant", "ringi suites plant canaries.jsonl --count 10 --seed 7", "ringi suites plant 合言葉.jsonl --count 10 --language ja")
+def plant(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="Rows to add to the training data, as JSON lines.")],
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="Secrets of each language.")] = 10,
+    language: Languages = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same one gives the same secrets: keep it to yourself.")] = 0,
+) -> None:
+    """Write secrets that stand nowhere else, with their questions. Each stands twice: rows that are repeated are always trained on."""
+    rows = [as_row(one) for tongue in _tongues(language) for one in planted(count, seed=seed, language=tongue)]
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    out.write_text("".join(lines * 2), encoding="utf-8")
+    emit(rows, lambda: table(["prompt", "completion"], [(row["prompt"], row["completion"]) for row in rows]))
+
+
+@app.verb(
+    "canaries",
+    "ringi suites canaries support/faq:v3 --rows 50 --name faq-memory",
+    "ringi suites canaries support/faq:v4 --planted 10 --language en --language ja --seed 7",
+)
+def canaries(
+    dataset: Annotated[str, typer.Argument(metavar="[PROJECT/]DATASET[:vN]", help="Its training rows are asked for.", callback=in_project)],
+    name: Annotated[str | None, typer.Option(help="The suite's name; DATASET-canaries unless given.", show_default=False)] = None,
+    rows: Annotated[int, typer.Option(min=0, max=10_000, help="So many long training rows.")] = 0,
+    shortest: Annotated[int, typer.Option(min=8, help="Characters of a long row's completion.")] = LONG_ENOUGH,
+    planted: Annotated[int, typer.Option(min=0, max=10_000, help="What `plant` was told as --count.")] = 0,
+    language: Languages = None,
+    seed: Annotated[int, typer.Option(min=0, help="What `plant` was told; and which rows are drawn.")] = 0,
+) -> None:
+    """Seal a version that asks whether a model repeats rows it was trained on, or secrets planted there."""
+    source = parse_dataset_version(dataset)
+    suite, selector = name or f"{source.name}-canaries", source.selector or "latest"
+    if not rows and not planted:
+        raise Usage("Nothing is asked for.", next_step="Add --rows N, or --planted N with the seed of `ringi suites plant`.")
+    wanted = AddCanaries(
+        dataset=f"{source.name}:{selector}", rows=rows, shortest=shortest, planted=planted, languages=_tongues(language), seed=seed
+    )
+    with connect() as client:
+        _ensure(client, source.project, suite)
+        version = client.suites.add_canaries(source.project, suite, wanted)
+    emit(version, lambda: _drawn(version))
+
+
+def _tongues(language: list[Tongue] | None) -> list[Language]:
+    return [one.value for one in dict.fromkeys(language or [Tongue.EN])]
 
 
 def _ensure(client: RingiClient, project: str, suite: str) -> None:

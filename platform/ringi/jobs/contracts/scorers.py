@@ -43,6 +43,7 @@ class ScoreProblem(StrEnum):
     SCORER_NOT_FOUND = "scorer_not_found"
     JUDGE_NOT_CONFIGURED = "judge_not_configured"
     JUDGE_REFUSED = "judge_refused"
+    JUDGE_TOO_LATE = "judge_too_late"
     JUDGE_UNREACHABLE = "judge_unreachable"
     JUDGE_UNREADABLE = "judge_unreadable"
 

@@ -156,6 +156,7 @@ class Operations(Part):
     scored behind them. `first_token_s`: median over batches of the time from a batch's begin to its first tokens. `item_p50_s`, `item_p95_s`: of the
     items' shares of their batches, which are not what a lone request waits. `peak_memory_bytes`: resident memory of the process on a CPU
     (since the pass began where the system can say that, else since the process did), else what torch had allocated on the GPU.
+    `batch_size`: how many prompts were at most read at once, after what did not fit the memory was halved.
     `scoring`: how likelihoods were read, `tree`, `cached` or `plain`;
     `generation`: how texts were made, `batched`, `stepped` or `reread` (see `ringi_workers.evaluation.reach`).
     """
@@ -172,3 +173,4 @@ class Operations(Part):
     peak_memory_bytes: int | None
     scoring: tuple[str, ...] = ()
     generation: str | None = None
+    batch_size: int | None = None

@@ -1,13 +1,14 @@
 """A model that grades, behind any endpoint that speaks OpenAI's chat completions.
 
 The suite names an endpoint, the worker's operator gives the name an address and a key: so a suite can neither make a worker call an arbitrary
-address nor hold a secret. Redirects are not followed. Answers of a batch are judged at once, so many as the operator allows.
+address nor hold a secret. Redirects are not followed. Answers of a batch are judged at once, so many as the operator allows, and for as long.
 """
 
 import asyncio
 import json
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -29,6 +30,9 @@ _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 # So many answers in a row for which it could not be reached at all: it is down, and the rest does not wait for it.
 GIVEN_UP_AFTER = 5
 _NOTE = 2000
+# So often it is asked whether the job should end, in seconds.
+_LOOK_S = 0.25
+LIMIT_S = 3600.0
 
 
 class Endpoint(NamedTuple):
@@ -40,11 +44,19 @@ class Endpoint(NamedTuple):
     longest_pause_s: float = 30.0
 
 
-class JudgeScorer:
-    """One judge with its rubric. `at_once` bounds the requests that are open."""
+class Bounds(NamedTuple):
+    """How many requests may be open, and how many seconds one batch may take; `should_stop` ends it early."""
 
-    def __init__(self, told: Judge, endpoint: Endpoint | None, *, at_once: int = 4) -> None:
-        self.told, self.endpoint, self.at_once = told, endpoint, at_once
+    at_once: int = 4
+    limit_s: float = LIMIT_S
+    should_stop: Callable[[], bool] = lambda: False
+
+
+class JudgeScorer:
+    """One judge with its rubric."""
+
+    def __init__(self, told: Judge, endpoint: Endpoint | None, bounds: Bounds | None = None) -> None:
+        self.told, self.endpoint, self.bounds = told, endpoint, bounds or Bounds()
 
     def __call__(self, item: Item, answer: Answer) -> float | None:
         """The score, 0 to 1. Raises Unscored."""
@@ -57,22 +69,39 @@ class JudgeScorer:
         """A score for each pair in its order; one that fails says why and does not touch the others."""
         if self.endpoint is None:
             return [Scored(None, ScoreProblem.JUDGE_NOT_CONFIGURED, f"this worker knows no judge '{self.told.endpoint}'") for _ in pairs]
-        return asyncio.run(_Batch(self.told, self.endpoint, self.at_once).scored(pairs))
+        return asyncio.run(_Batch(self.told, self.endpoint, self.bounds).scored(pairs))
 
 
 class _Batch:
-    """The requests of one batch: a client, a bound, and whether the endpoint has been found to be down."""
+    """The requests of one batch: a client, bounds, and whether the endpoint has been found to be down."""
 
-    def __init__(self, told: Judge, endpoint: Endpoint, at_once: int) -> None:
-        self.told, self.endpoint, self.at_once = told, endpoint, at_once
+    def __init__(self, told: Judge, endpoint: Endpoint, bounds: Bounds) -> None:
+        self.told, self.endpoint, self.bounds = told, endpoint, bounds
         self.down, self.missed = asyncio.Event(), 0
 
     async def scored(self, pairs: Sequence[Pair]) -> list[Scored]:
         headers = {"authorization": f"Bearer {self.endpoint.key}"} if self.endpoint.key else {}
-        bound = asyncio.Semaphore(self.at_once)
+        bound = asyncio.Semaphore(self.bounds.at_once)
         # No proxy and no key of the environment: what is called is what the operator named.
         async with httpx.AsyncClient(headers=headers, timeout=self.told.timeout_s, follow_redirects=False, trust_env=False) as client:
-            return list(await asyncio.gather(*(self._one(client, bound, *pair) for pair in pairs)))
+            judging = [asyncio.ensure_future(self._one(client, bound, *pair)) for pair in pairs]
+            why = await self._ended(judging)
+            return [Scored(None, ScoreProblem.JUDGE_TOO_LATE, why) if one.cancelled() else one.result() for one in judging]
+
+    async def _ended(self, judging: Sequence[asyncio.Future[Scored]]) -> str:
+        """Wait for all, but not beyond the bounds; what is open then is cancelled. Says what ended it."""
+        whole = asyncio.gather(*judging, return_exceptions=True)
+        begun, why = time.monotonic(), f"the limit of {self.bounds.limit_s:g} s for a batch was over"
+        while not whole.done():
+            left = begun + self.bounds.limit_s - time.monotonic()
+            stopped = self.bounds.should_stop()
+            if stopped or left <= 0:
+                for one in judging:
+                    one.cancel()
+                await whole
+                return "the job was to end" if stopped else why
+            await asyncio.wait([whole], timeout=min(_LOOK_S, left))
+        return why
 
     async def _one(self, client: httpx.AsyncClient, bound: asyncio.Semaphore, item: Item, answer: Answer) -> Scored:
         outputs = answer.outputs or ((answer.output,) if answer.output is not None else ())

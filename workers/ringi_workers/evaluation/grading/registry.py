@@ -17,7 +17,7 @@ from ringi.jobs.contracts.suites import Answer, Item, ScorerSpec
 from ringi.settings import Settings
 from ringi_workers.evaluation.grading import formats, labels, leaks, matching, overlap, personal, refusals, toxicity
 from ringi_workers.evaluation.grading.custom import CustomScorer, is_allowed
-from ringi_workers.evaluation.grading.judge import Endpoint, JudgeScorer
+from ringi_workers.evaluation.grading.judge import LIMIT_S, Bounds, Endpoint, JudgeScorer
 from ringi_workers.evaluation.grading.numbers import numeric
 from ringi_workers.evaluation.grading.parts import Scored, Scorer, TextScorer, Unscored, of_text
 
@@ -61,19 +61,22 @@ class Access(NamedTuple):
     memory_bytes: int = 1024**3
     judges: Mapping[str, Endpoint] = MappingProxyType({})
     judges_at_once: int = 4
+    judge_limit_s: float = LIMIT_S
 
     @classmethod
     def of(cls, settings: Settings) -> "Access":
         """From the process's settings."""
         judges = {name: Endpoint(url, settings.judge_keys.get(name)) for name, url in settings.judge_endpoints.items()}
-        return cls(settings.scorer_modules, settings.scorer_folder, settings.scorer_memory_bytes, judges, settings.judge_requests)
+        return cls(
+            settings.scorer_modules, settings.scorer_folder, settings.scorer_memory_bytes, judges, settings.judge_requests, settings.judge_limit_s
+        )  # fmt: skip
 
 
 class Grading:
-    """The scorers of one job; it owns their processes. Use it with `with`."""
+    """The scorers of one job; it owns their processes. Use it with `with`. Where `should_stop`, judges are not waited for."""
 
-    def __init__(self, access: Access) -> None:
-        self.access = access
+    def __init__(self, access: Access, *, should_stop: Callable[[], bool] = lambda: False) -> None:
+        self.access, self.should_stop = access, should_stop
         self._built: dict[str, Scorer] = {}
         self._processes: list[CustomScorer] = []
 
@@ -126,7 +129,8 @@ class Grading:
             self._processes.append(process)
             return process
         if isinstance(told, Judge):
-            return JudgeScorer(told, self.access.judges.get(told.endpoint), at_once=self.access.judges_at_once)
+            bounds = Bounds(self.access.judges_at_once, self.access.judge_limit_s, self.should_stop)
+            return JudgeScorer(told, self.access.judges.get(told.endpoint), bounds)
         # A test builds every name of the catalogue, so that none ends here.
         raise TypeError(spec.name)
 
