@@ -175,6 +175,8 @@ class Settings(BaseSettings):
     judge_keys: JudgeKeys = Field(default_factory=dict, repr=False)
     # Requests to one judge that a job has open at once.
     judge_requests: int = Field(default=4, ge=1, le=64)
+    # Whether tasks that lm-evaluation-harness knows by name may fetch their datasets from the hub; else only what is on this machine is asked.
+    harness_downloads: bool = False
 
     @property
     def audit_key_path(self) -> Path:
