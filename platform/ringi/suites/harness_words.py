@@ -34,6 +34,7 @@ _FUNCTIONS = frozenset({"range"})
 _PATTERN_PLACE = 0
 # As the library's own, so that names are found as it finds them. Nothing is rendered with it.
 _GRAMMAR = Environment(autoescape=False)  # noqa: S701
+_GRAMMAR.filters["regex_replace"] = str
 # Python's own reading of a pattern; the module has no public name since 3.11.
 _parser: Any = importlib.import_module("re._parser")
 
@@ -46,11 +47,11 @@ def names_of(template: str) -> frozenset[str]:
     """The fields of a document that a template reads. Raises WordsRefused."""
     try:
         tree = _GRAMMAR.parse(template)
-    except TemplateSyntaxError as error:
-        raise WordsRefused(f"line {error.lineno} is no template: {error.message}") from None
-    for node in _all(tree):
-        _check(node)
-    return frozenset(meta.find_undeclared_variables(tree)) - _FUNCTIONS
+        for node in _all(tree):
+            _check(node)
+        return frozenset(meta.find_undeclared_variables(tree)) - _FUNCTIONS
+    except (TemplateSyntaxError, RecursionError) as error:
+        raise WordsRefused(f"it is no template: {error}") from None
 
 
 def _all(node: nodes.Node) -> Iterator[nodes.Node]:

@@ -30,6 +30,8 @@ log = logging.getLogger("ringi.worker")
 # Tokens that an item is taken to cost beside what it generates: the prompts are not known before the model is.
 _WORK_OF_ITEM = 256
 _SPLIT = "test"
+# What `datasets` raises where another part of the dataset is in its cache.
+_OTHER_PART = "Couldn't find cache for"
 
 
 class Loaded(NamedTuple):
@@ -124,6 +126,8 @@ def _of_library(task: Task, told: Harness, name: str, items: Sequence[Item]) -> 
         # Of the same kind are: no network, offline, no such file, and the hub's own errors.
         raise HarnessDatasetMissing(name, brief(error)) from error
     except Exception as error:  # a task of the library is code
+        if isinstance(error, ValueError) and str(error).startswith(_OTHER_PART):
+            raise HarnessDatasetMissing(name, brief(error)) from error
         raise HarnessFailed(name, brief(error)) from error
     if len(documents) < len(items):
         raise HarnessDocumentsDiffer(name, f"there are {len(documents)}, and {len(items)} are asked")
