@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
 import lm_eval.utils
 import pytest
 from lm_eval.evaluator import evaluate
@@ -18,6 +17,7 @@ from lm_eval.models.huggingface import HFLM
 
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.suites import Answer, Answering, Harness, Item, ScorerSpec, Task
+from ringi_workers.evaluation.harness import library
 from ringi_workers.evaluation.harness.loading import facts, load
 from ringi_workers.evaluation.swapping import SwappableBase
 from ringi_workers.evaluation.sweep import Measured, SweepStopped, sweep
@@ -110,9 +110,7 @@ def by_the_library(model: Any, tokenizer: Any, task: Task, items: Sequence[Item]
 
 
 @pytest.mark.parametrize("render", ["raw", "chat"])
-def test_choices_with_examples_are_those_of_the_librarys_own_model(
-    base: SwappableBase, arms: dict[str, Path | None], render: str
-) -> None:
+def test_choices_with_examples_are_those_of_the_librarys_own_model(base: SwappableBase, arms: dict[str, Path | None], render: str) -> None:
     made = harness_task({**CHOOSING, **SHOTS, "description": "棚の質問です。\n"}, render=render, system="短く答えて。")
     ((task, items),) = with_items(sealed([made]))
     found = measured(base, arms, [(task, items)])
@@ -229,6 +227,7 @@ def test_the_version_belongs_to_the_runtime(base: SwappableBase) -> None:
 NAMED = """
 import json, sys
 from ringi.jobs.contracts.suites import Answering, Harness, Item, ScorerSpec, Task
+from ringi_workers.evaluation.harness import library
 from ringi_workers.evaluation.harness.loading import facts, load
 found = {}
 for name, count, slices in json.loads(sys.argv[1]):
@@ -258,7 +257,7 @@ def cached_dataset(home: Path, *, name: str, config: str, rows: Sequence[dict[st
     home.mkdir()
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     files = {split: str(file) for split in ("train", "validation", "test")}
-    datasets.load_dataset("json", data_files=files, cache_dir=str(home / "made"))
+    library.module("datasets").load_dataset("json", data_files=files, cache_dir=str(home / "made"))
     (info,) = (home / "made").glob("json/*/*/*/dataset_info.json")
     short = name.partition("/")[2]
     place = home / "datasets" / name.replace("/", "___") / config / "0.0.0" / info.parent.name

@@ -28,7 +28,13 @@ def test_documents_become_items_with_slices_and_the_yaml_is_part_of_the_suite() 
     assert task.harness.config["doc_to_choice"] == "options"
     assert [(one.name, one.metric) for one in task.scorers] == [("lm_eval", "acc"), ("lm_eval", "acc_norm")]
     # What a document of before looks like is the same JSON as before.
-    plain = {"name": "p", "answering": "choice", "choices": ["a", "b"], "scorers": ["accuracy"], "items": [{"id": "1", "prompt": "?", "answer": 0}]}
+    plain = {
+        "name": "p",
+        "answering": "choice",
+        "choices": ["a", "b"],
+        "scorers": ["accuracy"],
+        "items": [{"id": "1", "prompt": "?", "answer": 0}],
+    }
     assert b"harness" not in sealed([plain]).content
     assert "document" not in next(iter(sealed([plain]).files.values())).decode()
 
@@ -134,7 +140,9 @@ def test_templates_as_tasks_of_the_library_use_them_are_read() -> None:
         names_of("{{ text|regex_replace(pattern, ' ') }}")
 
 
-@pytest.mark.parametrize("pattern", [r"#### (\-?[0-9\.\,]+)", r"(-?[$0-9.,]{2,})|(-?[0-9]+)", r"答え(?:は|：)\s*([A-D])", r"(?:\d{3},)*\d{3}"])
+@pytest.mark.parametrize(
+    "pattern", [r"#### (\-?[0-9\.\,]+)", r"(-?[$0-9.,]{2,})|(-?[0-9]+)", r"答え(?:は|：)\s*([A-D])", r"(?:\d{3},)*\d{3}"]
+)
 def test_patterns_as_tasks_use_them_are_taken(pattern: str) -> None:
     check_pattern(pattern)
 
@@ -180,7 +188,10 @@ FILES: dict[str, tuple[str, str]] = {
     "an include of itself": ("suite_harness_include", "include: task.yaml\n"),
     "data outside": ("suite_harness_include", "dataset_path: json\ndataset_kwargs: {data_files: ../secret.yaml}\n"),
     "data of the net": ("suite_harness_include", "dataset_path: json\ndataset_kwargs: {data_files: 'https://example.com/x.jsonl'}\n"),
-    "arguments of a loader": ("suite_harness_code", "dataset_path: json\ndataset_kwargs: {data_files: rows.jsonl, trust_remote_code: true}\n"),
+    "arguments of a loader": (
+        "suite_harness_code",
+        "dataset_path: json\ndataset_kwargs: {data_files: rows.jsonl, trust_remote_code: true}\n",
+    ),
 }
 
 

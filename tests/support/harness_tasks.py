@@ -46,7 +46,9 @@ def sealed(tasks: Sequence[dict[str, Any]], requirements: Sequence[dict[str, Any
     """A suite's tasks and requirements, sealed."""
     body = AddSuiteVersion.model_validate({"tasks": list(tasks), "requirements": list(requirements)})
     drafts = [
-        harness.drafted(one, one.items) if harness.is_meant(one) else Drafted(one, sealing.items_of(one.name, one.items or []), tuple(one.choices))
+        harness.drafted(one, one.items)
+        if harness.is_meant(one)
+        else Drafted(one, sealing.items_of(one.name, one.items or []), tuple(one.choices))
         for one in body.tasks
     ]
     return sealing.seal(drafts, body.requirements)
