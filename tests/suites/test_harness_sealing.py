@@ -1,5 +1,6 @@
 """Tasks of lm-evaluation-harness in a suite: what is sealed of them, and that a YAML is data and runs nothing."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from support.harness_tasks import CHOOSING, WRITING, documents, harness_task, se
 WANTED = {"task": "棚", "metric": "acc", "tier": "supporting", "margin": 0.3, "slices": {"site": "advisory"}}
 
 
-def changed(config: dict[str, Any] = CHOOSING, **changes: Any) -> dict[str, Any]:
+def changed(config: Mapping[str, Any] = CHOOSING, **changes: Any) -> dict[str, Any]:
     return harness_task({**config, **changes})
 
 
@@ -76,7 +77,7 @@ NAMED: dict[str, Any] = {"config": None, "task": "arc_easy"}
 REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "a function": ("suite_harness_code", changed(process_docs="!function utils.process")),
     "a function as a text": ("suite_harness_code", changed(doc_to_text="!function utils.text")),
-    "a class": ("suite_harness_code", changed(**{"class": "tasks.Mine"})),
+    "a class": ("suite_harness_code", changed({**CHOOSING, "class": "tasks.Mine"})),
     "a dataset made by code": ("suite_harness_code", changed(custom_dataset="make.dataset")),
     "unsafe code": ("suite_harness_code", changed(unsafe_code=True)),
     "a dataset of the hub": ("suite_harness_code", changed(dataset_path="allenai/ai2_arc")),
