@@ -14,6 +14,7 @@ import lm_eval.utils
 import pytest
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
+from tokenizers.processors import TemplateProcessing
 
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.suites import Answer, Answering, Harness, Item, ScorerSpec, Task
@@ -153,6 +154,21 @@ def test_answers_are_the_same_again_in_any_order_of_arms_and_for_any_batch_size(
             assert answer.logprobs == pytest.approx(other.logprobs, abs=1e-3)
 
 
+def test_a_base_that_begins_every_text_with_a_token_does_so_for_the_library(base: SwappableBase, tmp_path: Path) -> None:
+    begun = SwappableBase(make_tiny_base(tmp_path / "begun"))
+    tokenizer: Any = begun.tokenizer
+    first = tokenizer.bos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{first} $A", special_tokens=[(first, tokenizer.bos_token_id)])
+    assert tokenizer("猫")["input_ids"][0] == tokenizer.bos_token_id
+    ((task, items),) = with_items(sealed([harness_task()]))
+    with begun.arm(None) as model:
+        theirs = by_the_library(model, tokenizer, task, items)
+    found = measured(begun, {"base": None}, [(task, items)])["base", "棚"]
+    for one, sample in zip(found.answers, theirs, strict=True):
+        assert one.logprobs == pytest.approx([value for value, _ in sample["filtered_resps"]], abs=1e-3)
+    assert found.answers[0].prompt_tokens == measured(base, {"base": None}, [(task, items)])["base", "棚"].answers[0].prompt_tokens + 1
+
+
 def test_one_likelihood_says_whether_greedy_decoding_would_give_it(base: SwappableBase) -> None:
     told = {"task": "x", "output_type": "loglikelihood", "doc_to_text": "{{question}}", "doc_to_target": "{{' ' ~ options[label]}}"}
     ((task, items),) = with_items(sealed([harness_task(told, scorers=["acc"])]))
@@ -227,7 +243,6 @@ def test_the_version_belongs_to_the_runtime(base: SwappableBase) -> None:
 NAMED = """
 import json, sys
 from ringi.jobs.contracts.suites import Answering, Harness, Item, ScorerSpec, Task
-from ringi_workers.evaluation.harness import library
 from ringi_workers.evaluation.harness.loading import facts, load
 found = {}
 for name, count, slices in json.loads(sys.argv[1]):
@@ -237,15 +252,31 @@ for name, count, slices in json.loads(sys.argv[1]):
     )
     loaded = load(task, [Item(id=str(number)) for number in range(count)])
     found[f"{name} {count}"] = [loaded.refusal and loaded.refusal.code, str(loaded.refusal), facts([loaded]), [item.tags for item in loaded.items]]
+    if loaded.refusal is None:
+        from ringi_workers.evaluation.swapping import SwappableBase
+        from ringi_workers.evaluation.sweep import sweep
+
+        class Sink:
+            report = staticmethod(lambda progress: None)
+            should_stop = staticmethod(lambda: False)
+
+        items = list(loaded.items)
+        (one,) = sweep(SwappableBase(sys.argv[2]), {"base": None}, [(task, items)], sink=Sink(), harness={name: loaded})
+        found["answers"] = [answer.model_dump(mode="json") for answer in one.answers]
 print(json.dumps(found))
 """
 
 
-def in_a_process(*tasks: tuple[str, int, list[str]], **environment: str) -> dict[str, Any]:
-    """What loading named tasks came to in a process with an environment of its own: the library reads it once."""
+def in_a_process(base: Path, *tasks: tuple[str, int, list[str]], **environment: str) -> dict[str, Any]:
+    """What named tasks came to in a process with an environment of its own: the library reads it once."""
     told = {"PYTHONPATH": os.pathsep.join(sys.path)} | environment
     done = subprocess.run(
-        [sys.executable, "-c", NAMED, json.dumps(tasks)], env=os.environ | told, capture_output=True, text=True, check=True, timeout=300
+        [sys.executable, "-c", NAMED, json.dumps(tasks), str(base)],
+        env=os.environ | told,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
     )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -268,7 +299,7 @@ def cached_dataset(home: Path, *, name: str, config: str, rows: Sequence[dict[st
         shutil.copyfile(arrow, place / arrow.name.replace("json-", f"{short}-"))
 
 
-def test_a_named_task_is_asked_of_what_is_on_this_machine_and_nothing_is_fetched(tmp_path: Path) -> None:
+def test_a_named_task_is_asked_of_what_is_on_this_machine_and_nothing_is_fetched(base: SwappableBase, tmp_path: Path) -> None:
     """In one process, because the library reads its 14,000 YAMLs first."""
     rows = [
         {
@@ -283,7 +314,10 @@ def test_a_named_task_is_asked_of_what_is_on_this_machine_and_nothing_is_fetched
         ("no_such_task", 3, []), ("mmlu", 3, []),
     ]  # fmt: skip
     # The environment allows the hub; the platform's own setting does not.
-    found = in_a_process(*wanted, HF_HOME=str(tmp_path / "hub"), HF_HUB_OFFLINE="0")
+    found = in_a_process(base.folder, *wanted, HF_HOME=str(tmp_path / "hub"), HF_HUB_OFFLINE="0")
+    for number, one in enumerate(found.pop("answers")):
+        assert (one["item"], one["problem"], one["tags"]) == (str(number), None, {"answerKey": "AB"[number % 2]})
+        assert one["scores"] == {"acc": float(one["choice"] == number % 2)}
     code, _, runtime, tags = found["arc_easy 3"]
     assert (code, tags) == (None, [{"answerKey": "A"}, {"answerKey": "B"}, {"answerKey": "A"}])
     assert runtime["lm_eval arc_easy"].startswith("sha256:")
