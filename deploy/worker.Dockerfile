@@ -5,6 +5,8 @@
 # constraints.txt either way. There is no default: the wrong guess either fills the disk or leaves a GPU unused.
 FROM python:3.11-slim
 ARG TORCH_INDEX
+# "[s3,worker,harness]" adds lm-evaluation-harness, for suites with tasks of it (docs/evaluation.md).
+ARG EXTRA=[s3,worker]
 WORKDIR /app
 COPY constraints.txt ./
 RUN test -n "${TORCH_INDEX}" \
@@ -12,7 +14,7 @@ RUN test -n "${TORCH_INDEX}" \
 COPY pyproject.toml README.md ./
 COPY platform platform
 COPY workers workers
-RUN pip install --no-cache-dir --editable ".[s3,worker]" --constraint constraints.txt \
+RUN pip install --no-cache-dir --editable ".${EXTRA}" --constraint constraints.txt \
     && useradd --system --uid 10001 --home-dir /data ringi \
     && install --directory --owner ringi /data /mlflow
 USER ringi

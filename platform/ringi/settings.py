@@ -177,6 +177,8 @@ class Settings(BaseSettings):
     judge_requests: int = Field(default=4, ge=1, le=64)
     # Seconds that the judgement of one arm's answers to one task may take.
     judge_limit_s: float = Field(default=3600, gt=0, le=86_400)
+    # Whether tasks that lm-evaluation-harness knows by name may fetch their datasets from the hub; else only what is on this machine is asked.
+    harness_downloads: bool = False
 
     @property
     def audit_key_path(self) -> Path:

@@ -28,6 +28,7 @@ TOLD: Mapping[str, dict[str, Any]] = {
     "json_schema": {"schema": {"type": "object"}},
     "one_of": {"texts": ["はい", "いいえ"]},
     "judge": {"endpoint": "main", "model": "m", "rubric": "r"},
+    "lm_eval": {"metric": "acc"},
 }
 OF_TEXT = [name for name, one in CATALOGUE.items() if Answering.GENERATE in one.answering and name != "judge"]
 

@@ -9,6 +9,8 @@ from ringi.fleet.schemas import Condition, Device
 from ringi.jobs.contracts.datasets import SplitSpec, ValidateDatasetPayload
 from ringi.jobs.contracts.kinds import JobKind, Queue
 from ringi.jobs.contracts.parts import BaseRef, FileRef
+from ringi.jobs.contracts.suites import Answering, Harness, Task
+from ringi.jobs.contracts.sweeps import SweepPayload
 from ringi.jobs.contracts.training import LoraSpec, TrainPayload
 from ringi.jobs.placement import requirements
 from ringi.jobs.schemas import Placement
@@ -91,6 +93,18 @@ def train_payload(weights: int) -> TrainPayload:
     )
     base = BaseRef(name="b", repository="bases/b", revision=1, commit="0" * 40, digest=DIGEST, files=files)
     return TrainPayload(run_id=US, adapter_id=US, adapter_name="a", base=base, rows=DIGEST, spec=spec)
+
+
+def test_a_sweep_with_a_task_of_lm_evaluation_harness_needs_a_worker_that_has_the_library() -> None:
+    plain = Task(name="選択", answering=Answering.CHOICE, items=DIGEST, count=1, scorers=())
+    theirs = Task(name="棚", answering=Answering.HARNESS, items=DIGEST, count=1, scorers=(), harness=Harness(task="arc_easy"))
+    base = train_payload(8 * GIB).base
+    for tasks, engines in (((plain,), ("peft", "transformers")), ((plain, theirs), ("lm_eval", "peft", "transformers"))):
+        payload = SweepPayload(suite="s:v1", suite_digest=DIGEST, tasks=tasks, base=base, arms=(), batch_size=1)
+        needed = requirements(JobKind.SWEEP, payload, None)
+        assert needed.engines == engines
+        known = why_waiting(needed, [worker()], organization_id=US)
+        assert ("lm_eval" in engines) is (known is not None and "missing: lm_eval" in known.text)
 
 
 def test_what_a_job_needs_comes_from_its_kind_its_payload_and_its_user() -> None:

@@ -30,7 +30,7 @@ from ringi_workers import runtime
 
 log = logging.getLogger("ringi.worker")
 # What work may run on; a worker has those that are installed.
-ENGINES = ("transformers", "peft", "vllm", "gguf", "onnxruntime")
+ENGINES = ("transformers", "peft", "lm_eval", "vllm", "gguf", "onnxruntime")
 _VERSIONS = ("ringi", "torch", "safetensors", *ENGINES)
 # Control groups of a container, version 2 and version 1.
 _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))

@@ -30,6 +30,8 @@ _SHARE_WINDOW = timedelta(hours=1)
 # Claims take turns, so that two at once see each other's job in the shares. The number is any that nothing else locks.
 _CLAIMING = 7_034_182_256
 _ENGINES = ("peft", "transformers")
+# What tasks of lm-evaluation-harness run through.
+_HARNESS = "lm_eval"
 
 
 def requirements(kind: JobKind, payload: Contract, wish: Placement | None) -> Requirements:
@@ -41,8 +43,10 @@ def requirements(kind: JobKind, payload: Contract, wish: Placement | None) -> Re
         bases = (payload.candidate.base, payload.baseline.base)
     floor = max((_least_memory(base) for base in bases), default=0)
     asked = (wish.memory_bytes or 0) if wish else 0
+    harness = (_HARNESS,) if isinstance(payload, SweepPayload) and any(task.harness is not None for task in payload.tasks) else ()
     return Requirements(
-        queue=CONTRACTS[kind].queue, device=wish.device if wish else None, memory_bytes=max(floor, asked) or None, engines=_ENGINES if bases else ()
+        queue=CONTRACTS[kind].queue, device=wish.device if wish else None, memory_bytes=max(floor, asked) or None,
+        engines=(*harness, *_ENGINES) if bases else (),
     )  # fmt: skip
 
 

@@ -34,7 +34,8 @@ _SEALING = responses(
     refusals.SuiteItemsAmbiguous, refusals.SuiteDuplicateTask, refusals.SuiteDuplicateItem, refusals.SuiteChoicesInvalid,
     refusals.SuiteAnswerOutOfRange, refusals.SuiteNoReference, refusals.SuiteScorerUnknown, refusals.SuiteScorerParameters, refusals.SuiteScorerUnfit,
     refusals.SuiteMetricUnknown, refusals.SuiteSliceEmpty, refusals.SuiteMustPassUnknown, refusals.SuiteRequirementInvalid,
-    refusals.SuiteDocumentInvalid, refusals.SuiteColumnUnknown, refusals.SuiteItemsUnreadable,
+    refusals.SuiteDocumentInvalid, refusals.SuiteColumnUnknown, refusals.SuiteItemsUnreadable, refusals.SuiteHarnessInvalid,
+    refusals.SuiteHarnessCode, refusals.SuiteHarnessInclude,
 )  # fmt: skip
 _YAML = {"requestBody": {"content": {"application/yaml": {"schema": {"type": "string", "description": "The same document as YAML."}}}}}
 

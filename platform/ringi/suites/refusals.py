@@ -236,6 +236,45 @@ class SuiteItemsUnreadable(RingiError):
         )  # fmt: skip
 
 
+class SuiteHarnessInvalid(InvalidInput):
+    """A task of lm-evaluation-harness that is none, or says what it must not say here."""
+
+    code: ClassVar[str] = "suite_harness_invalid"
+
+    def __init__(self, task: str, reason: str) -> None:
+        super().__init__(
+            f"Task '{task}' is no task of lm-evaluation-harness that can be sealed: {reason}.",
+            next_step="See docs/evaluation.md, 'Tasks of lm-evaluation-harness'.",
+            details={"task": task, "reason": reason},
+        )
+
+
+class SuiteHarnessCode(InvalidInput):
+    """A task of lm-evaluation-harness that names code, or could run some: a YAML is data."""
+
+    code: ClassVar[str] = "suite_harness_code"
+
+    def __init__(self, task: str, reason: str) -> None:
+        super().__init__(
+            f"Task '{task}' would run code: {reason}.",
+            next_step="Say it with plain templates, or let the library's own task be asked by its name.",
+            details={"task": task, "reason": reason},
+        )
+
+
+class SuiteHarnessInclude(InvalidInput):
+    """A YAML that includes what is not beside it."""
+
+    code: ClassVar[str] = "suite_harness_include"
+
+    def __init__(self, task: str, reason: str) -> None:
+        super().__init__(
+            f"An include of task '{task}' is not followed: {reason}.",
+            next_step="Put the file into the YAML's folder, and add the suite with 'ringi suites add'.",
+            details={"task": task, "reason": reason},
+        )
+
+
 def scorer_refused(task: str, name: str, why: ScorerMisused) -> InvalidInput:
     """The refusal of a scorer as the catalogue words it."""
     if why.code == SuiteScorerUnfit.code:

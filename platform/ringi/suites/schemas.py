@@ -46,6 +46,21 @@ class FromDataset(Schema):
     choices_from: Column | None = None
 
 
+class AddHarness(Schema):
+    """A task of lm-evaluation-harness, for `answering: harness`: `config` is its YAML as data, `task` the name of one that the worker's library has.
+
+    Items of a `config` are its documents: their `id` (of a field `id` where none is named, else their number), and fields that become tags
+    (`slices`) and `source`. Of a named `task` the first `limit` documents are asked.
+    """
+
+    task: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:+()-]{1,128}$")] | None = None
+    config: dict[str, Any] | None = None
+    limit: Annotated[Integer, Field(ge=1, le=200_000)] | None = None
+    id: Column | None = None
+    slices: Annotated[list[Column], Field(max_length=32)] = []  # noqa: RUF012  # as above
+    source: Column | None = None
+
+
 class AddTask(Schema):
     """A task, with its items from one of three places: here (`items`), uploaded JSON lines (`items_digest`), or a dataset (`dataset`).
 
@@ -65,6 +80,7 @@ class AddTask(Schema):
     scorers: Annotated[list[Scorer], Field(min_length=1, max_length=32)]
     decoding: Decoding = Decoding()
     max_length: Annotated[Integer, Field(ge=8, le=1_000_000)] = 2048
+    harness: AddHarness | None = None
 
 
 class AddSuiteVersion(Schema):

@@ -14,7 +14,7 @@ from rfc8785 import CanonicalizationError
 from ringi.gating.advice import Advice, advise, refuse_unsupported
 from ringi.gating.schemas import Requirement
 from ringi.jobs.contracts.scorers import ScorerMisused, measure_of
-from ringi.jobs.contracts.suites import Answering, Item, ScorerSpec, Task
+from ringi.jobs.contracts.suites import Answering, Harness, Item, ScorerSpec, Task
 from ringi.kit.digests import Digest, canonical_json, sha256_bytes
 from ringi.suites import refusals
 from ringi.suites.compiling import check_deeply
@@ -28,12 +28,13 @@ FEWEST_CHOICES = 2
 
 
 class Drafted(NamedTuple):
-    """A task as it was sent, and its items wherever they came from; `dataset` is the digest of a dataset version."""
+    """A task as it was sent, and its items wherever they came from; `dataset` is the digest of a dataset version, `harness` what suites/harness.py made."""
 
     task: AddTask
     items: tuple[Item, ...]
     choices: tuple[str, ...]
     dataset: Digest | None = None
+    harness: Harness | None = None
 
 
 class Sealed(NamedTuple):
@@ -128,7 +129,7 @@ def _task(draft: Drafted, items: Digest) -> Task:
     sent = draft.task
     return Task(
         name=sent.name, answering=sent.answering, items=items, count=len(draft.items), render=sent.render, system=sent.system, delimiter=sent.delimiter,
-        choices=draft.choices, scorers=tuple(sent.scorers), decoding=sent.decoding, max_length=sent.max_length,
+        choices=draft.choices, scorers=tuple(sent.scorers), decoding=sent.decoding, max_length=sent.max_length, harness=draft.harness,
     )  # fmt: skip
 
 
@@ -224,7 +225,9 @@ def _require(requirement: Requirement, drafts: Mapping[str, Drafted], facts: Map
             f"of '{requirement.metric}' {better} is better", next_step=f"Write lower_is_better: {str(better == 'less').lower()}."
         )
     slices = facts[requirement.task].slices
-    for name in requirement.slices:
+    # The documents of a named task are not known here: what it makes slices of is, and what is in them the gate will see.
+    unseen = draft.harness.slices if draft.harness is not None and draft.harness.task is not None else ()
+    for name in (one for one in requirement.slices if one.partition("=")[0] not in unseen):
         if not any(found == name or found.partition("=")[0] == name for found in slices):
             if any(name.partition("=")[0] in item.tags for item in draft.items) and not any(
                 found.partition("=")[0] == name.partition("=")[0] for found in slices

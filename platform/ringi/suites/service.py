@@ -1,6 +1,7 @@
 """Create suites, and seal versions of them. What may be sealed is said in sealing.py; here items are fetched and rows written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -17,12 +18,13 @@ from ringi.identity.models import Project
 from ringi.identity.permissions import visible
 from ringi.jobs.contracts.suites import Item
 from ringi.kit.actor import Actor
+from ringi.kit.digests import Digest
 from ringi.kit.errors import NotFound
 from ringi.kit.ids import uuid7
 from ringi.quotas import service as quotas
 from ringi.storage import blobs
 from ringi.storage.blobs import UploadTooLarge
-from ringi.suites import refusals, sealing
+from ringi.suites import harness, refusals, sealing
 from ringi.suites.mapping import mapped, rows_of
 from ringi.suites.models import Suite, SuiteVersion
 from ringi.suites.schemas import AddSuiteVersion, AddTask, SuiteDocument, TaskFacts
@@ -131,20 +133,31 @@ def _keep(session: Session, project_id: UUID, sealed: Sealed) -> None:
 def _drafted(session: Session, actor: Actor, suite: Suite, task: AddTask) -> Drafted:
     places = [place for place in (task.items, task.items_digest, task.dataset) if place is not None]
     if not places:
+        if task.harness is not None and task.harness.task is not None:
+            return harness.drafted(task, None)
         raise refusals.SuiteNoItems(task.name)
     if len(places) > 1:
         raise refusals.SuiteItemsAmbiguous(task.name)
     choices = tuple(task.choices)
+    rows, dataset = _rows(session, actor, suite, task)
+    if harness.is_meant(task):
+        return harness.drafted(task, rows, dataset=dataset)
+    if task.dataset is not None:
+        return Drafted(task, *mapped(task.name, list(rows), task.dataset, choices=choices), dataset=dataset)
+    return Drafted(task, sealing.items_of(task.name, rows), choices)
+
+
+def _rows(session: Session, actor: Actor, suite: Suite, task: AddTask) -> tuple[Iterable[Mapping[str, Any]], Digest | None]:
+    """What stands in the one place that the task's items come from, and the digest of the dataset version where that is it."""
     if task.dataset is not None:
         name, _, selector = task.dataset.version.partition(":")
         dataset = datasets.find(session, actor, project=suite.project, name=name)
         version = datasets.find_version(session, actor, dataset=dataset, selector=selector or "latest")
-        rows = list(rows_of(task.name, _lines(version.validation_digest)))
-        return Drafted(task, *mapped(task.name, rows, task.dataset, choices=choices), dataset=version.digest)
+        return rows_of(task.name, _lines(version.validation_digest)), version.digest
     if task.items_digest is not None:
         uploads.claim_files(session, actor, [UploadedFile(path="items.jsonl", digest=task.items_digest)])
-        return Drafted(task, sealing.items_of(task.name, rows_of(task.name, _lines(task.items_digest))), choices)
-    return Drafted(task, sealing.items_of(task.name, task.items or []), choices)
+        return rows_of(task.name, _lines(task.items_digest)), None
+    return task.items or [], None
 
 
 def _lines(digest: str) -> list[bytes]:

@@ -33,10 +33,17 @@ class Pass(NamedTuple):
     operations: Operations
 
 
-class _Batch(NamedTuple):
+class Batch(NamedTuple):
     """Answers to some of the items of a batch, or what a part of a question came to."""
 
     answers: list[Answer]
+    work: int
+
+
+class Reading(NamedTuple):
+    """Questions that were read to their end, each by its number with its branches and its seconds, and how many tokens the pass read."""
+
+    finished: list[tuple[int, dict[Tokens, Branch], float]]
     work: int
 
 
@@ -61,7 +68,7 @@ def ask(
     if refused:
         on_batch(len(refused), 0)
     generating = prepared.task.answering is Answering.GENERATE
-    made = (_generated if generating else _read)(model, tokenizer, prepared.task, answerable, reach, stop_tokens, fit, meter)
+    made = (generated if generating else _read)(model, tokenizer, prepared.task, answerable, reach, stop_tokens, fit, meter)
     by_item = {answer.item: answer for answer in refused}
     whole = {one.item.id: one.item for one in prepared.items}
     for batch in made:
@@ -75,7 +82,8 @@ def _refused(one: Rendered, problem: Problem | None) -> Answer:
     return Answer(item=one.item.id, asked=one.asked, tags=one.item.tags, source=one.item.source, problem=problem)
 
 
-def _grouped(items: Sequence[Rendered]) -> dict[Tokens, list[Rendered]]:
+def grouped(items: Sequence[Rendered]) -> dict[Tokens, list[Rendered]]:
+    """Items by their prompt."""
     groups: dict[Tokens, list[Rendered]] = {}
     for one in items:
         groups.setdefault(one.prompt, []).append(one)
@@ -96,12 +104,22 @@ def _read(
     stop_tokens: frozenset[int],
     fit: Fit,
     meter: Meter,
-) -> Iterator[_Batch]:
+) -> Iterator[Batch]:
     """Choice, exact and likelihood: what stands behind a prompt is read, not written."""
-    groups = _grouped(items)
+    groups = grouped(items)
     questions = [Question(prompt, tuple(dict.fromkeys(b for one in group for b in one.branches))) for prompt, group in groups.items()]
     members = list(groups.values())
-    beginning = _beginning(model, list(groups), reach)
+    for batch in read_questions(model, questions, reach=reach, fit=fit, meter=meter):
+        answers = []
+        for number, found, seconds in batch.finished:
+            share = seconds / len(members[number])
+            answers += [_answer_read(task, one, found, stop_tokens, share) for one in members[number]]
+        yield Batch(answers, batch.work)
+
+
+def read_questions(model: Any, questions: Sequence[Question], *, reach: Reach, fit: Fit, meter: Meter) -> Iterator[Reading]:
+    """The likelihoods of all branches; like lengths go together, so that questions end in any order, and some in several parts."""
+    beginning = _beginning(model, [question.prompt for question in questions], reach)
     found: list[dict[Tokens, Branch]] = [{} for _ in questions]
     seconds = [0.0] * len(questions)
 
@@ -115,17 +133,16 @@ def _read(
 
     planned = batches(questions, batch_size=fit.size, vocabulary=model.config.get_text_config().vocab_size)
     for batch, (some, read_branches) in fit.each(planned, reading, _halves_read):
-        answers = []
+        finished = []
         for (number, _), question, branches in zip(batch, some, read_branches, strict=True):
             found[number] |= dict(zip(question.branches, branches, strict=True))
             seconds[number] += meter.last_batch_s / len(batch)
             # The parts of a question come in any order; it is answered with the last of them.
             if len(found[number]) == len(questions[number].branches):
-                share = seconds[number] / len(members[number])
-                answers += [_answer_read(task, one, found[number], stop_tokens, share) for one in members[number]]
+                finished.append((number, found[number], seconds[number]))
         work = sum(len(question.prompt) + sum(map(len, question.branches)) for question in some)
         meter.read_tokens += work
-        yield _Batch(answers, work)
+        yield Reading(finished, work)
 
 
 def _halves(batch: list[Something]) -> tuple[list[Something], list[Something]] | None:
@@ -164,7 +181,7 @@ def _answer_read(task: Task, one: Rendered, found: Mapping[Tokens, Branch], stop
     return Answer(**common, nll=-math.fsum(logprobs) / len(logprobs), exact=exact, output_tokens=len(logprobs))
 
 
-def _generated(
+def generated(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
@@ -173,8 +190,9 @@ def _generated(
     stop_tokens: frozenset[int],
     fit: Fit,
     meter: Meter,
-) -> Iterator[_Batch]:
-    groups = _grouped(items)
+) -> Iterator[Batch]:
+    """Texts, each prompt read once."""
+    groups = grouped(items)
     beginning = _beginning(model, list(groups), reach)
 
     def writing(prompts: list[Tokens]) -> Generated:
@@ -190,7 +208,7 @@ def _generated(
         answers = [_answer_generated(one, texts, share) for one, texts in members]
         meter.read_tokens += sum(map(len, prompts))
         work = sum(len(one.prompt) + task.decoding.max_new_tokens * task.decoding.repeats for one, _ in members)
-        yield _Batch(answers, work)
+        yield Batch(answers, work)
 
 
 def _prompt_batches(task: Task, groups: Mapping[Tokens, Sequence[Rendered]], batch_size: int) -> Iterator[list[Tokens]]:

@@ -46,6 +46,15 @@ class _Text(NamedTuple):
     tails: tuple[str, ...]
 
 
+def render_texts(
+    tokenizer: PreTrainedTokenizerBase, task: Task, texts: Sequence[tuple[str, tuple[str, ...]]], *, context: int | None
+) -> list[Rendered]:
+    """Prompts that are written already, each with what may stand behind it, as items that are named by their numbers."""
+    limit = min(task.max_length, context or task.max_length)
+    made = [_Text(Item(id=str(number)), prompt, tails) for number, (prompt, tails) in enumerate(texts)]
+    return _all_rendered(tokenizer, task, made, limit, context)
+
+
 def prepare(tokenizer: PreTrainedTokenizerBase, task: Task, items: Sequence[Item], *, context: int | None) -> Prepared:
     """Tokens of every item in the order of `items`. `context` is the longest text that the model can read, None where it has no bound.
 
@@ -53,13 +62,21 @@ def prepare(tokenizer: PreTrainedTokenizerBase, task: Task, items: Sequence[Item
     """
     whole = [item if item.choices else item.model_copy(update={"choices": task.choices}) for item in items]
     limit = min(task.max_length, context or task.max_length)
-    texts = iter([_text(tokenizer, task, item) for item in whole])
+    rendered = _all_rendered(tokenizer, task, [_text(tokenizer, task, item) for item in whole], limit, context)
+    return Prepared(task, tuple(rendered), sum(_work(task, one) for one in rendered if one.problem is None))
+
+
+def _all_rendered(
+    tokenizer: PreTrainedTokenizerBase, task: Task, texts: Sequence[_Text | Rendered], limit: int, context: int | None
+) -> list[Rendered]:
+    left = iter(texts)
     rendered: list[Rendered] = []
-    while some := list(islice(texts, max(1, _TEXTS_AT_ONCE // (1 + max((len(item.choices) for item in whole), default=0))))):
+    widest = max((len(text.tails) for text in texts if isinstance(text, _Text)), default=0)
+    while some := list(islice(left, max(1, _TEXTS_AT_ONCE // (1 + widest)))):
         usable = [text for text in some if isinstance(text, _Text)]
         tokens = _tokens(tokenizer, task, usable)
         rendered += [_checked(task, text, *next(tokens), limit, context) if isinstance(text, _Text) else text for text in some]
-    return Prepared(task, tuple(rendered), sum(_work(task, one) for one in rendered if one.problem is None))
+    return rendered
 
 
 def asked_digest(task: Task, item: Item) -> Digest:

@@ -18,6 +18,8 @@ from ringi.kit.errors import RingiError
 from ringi_workers.adapters.attach import runtime_facts
 from ringi_workers.evaluation.ask import ask
 from ringi_workers.evaluation.fitting import DeviceFull
+from ringi_workers.evaluation.harness.answering import answer
+from ringi_workers.evaluation.harness.loading import Loaded, load
 from ringi_workers.evaluation.rendering import Prepared, prepare
 from ringi_workers.evaluation.scoring import Scorer, Scorers, resolved
 from ringi_workers.evaluation.swapping import SwappableBase
@@ -68,15 +70,21 @@ def sweep(
     sink: Sink,
     batch_size: int = 16,
     scorers: Scorers | None = None,
+    harness: Mapping[str, Loaded] | None = None,
     done: Collection[tuple[str, str]] = (),
 ) -> Iterator[Measured | NotMeasured]:
     """Results arm by arm, and task by task within an arm. An arm is a PEFT folder, or None for the bare base.
 
-    `done` are pairs (arm, task) that are not to be measured again. Answers are the same for any `batch_size`, up to rounding; it is
-    halved where the memory does not take it. Raises UnknownScorer before anything is measured, and SweepStopped between two batches.
+    `done` are pairs (arm, task) that are not to be measured again. `harness` are tasks of lm-evaluation-harness that were loaded already. Answers are the
+    same for any `batch_size`, up to rounding; it is halved where the memory does not take it. Raises UnknownScorer before anything is
+    measured, and SweepStopped between two batches.
     """
-    by_task = {task.name: resolved(task.scorers, scorers) for task, _ in tasks}
-    prepared = [prepare(base.tokenizer, task, items, context=base.context) for task, items in tasks]
+    by_task = {task.name: resolved(task.scorers, scorers) for task, _ in tasks if task.harness is None}
+    loaded = {task.name: (harness or {}).get(task.name) or load(task, items) for task, items in tasks if task.harness is not None}
+    prepared = [
+        loaded[task.name].prepared() if task.name in loaded else prepare(base.tokenizer, task, items, context=base.context)
+        for task, items in tasks
+    ]
     left = {arm: [one for one in prepared if (arm, one.task.name) not in done] for arm in arms}
     sizes: dict[str, int] = {}
     progress = _Estimate(sink, [one for some in left.values() for one in some])
@@ -86,7 +94,8 @@ def sweep(
         try:
             with base.arm(adapter) as model:
                 for one in left[arm]:
-                    result = _measured(arm, base, model, one, by_task[one.task.name], sizes.get(one.task.name, batch_size), progress)
+                    how = loaded.get(one.task.name) or by_task[one.task.name]
+                    result = _measured(arm, base, model, one, how, sizes.get(one.task.name, batch_size), progress)
                     if isinstance(result, Measured):
                         # What did not fit for one arm is not tried again for the next.
                         sizes[one.task.name] = result.operations.batch_size or batch_size
@@ -99,14 +108,26 @@ def sweep(
 
 
 def _measured(
-    arm: str, base: SwappableBase, model: object, one: Prepared, scorers: Mapping[str, Scorer], batch_size: int, progress: "_Estimate"
+    arm: str,
+    base: SwappableBase,
+    model: object,
+    one: Prepared,
+    how: Loaded | Mapping[str, Scorer],
+    batch_size: int,
+    progress: "_Estimate",
 ) -> Measured | NotMeasured:
     progress.phase(f"{arm}: {one.task.name}")
     try:
-        found = ask(
-            model, base.tokenizer, one, reach=base.reach, stop_tokens=base.stop_tokens, batch_size=batch_size, scorers=scorers,
-            on_batch=progress.advance,
-        )  # fmt: skip
+        if isinstance(how, Loaded):
+            found = answer(
+                model, base.tokenizer, how, reach=base.reach, stop_tokens=base.stop_tokens, context=base.context, batch_size=batch_size,
+                on_batch=progress.advance,
+            )  # fmt: skip
+        else:
+            found = ask(
+                model, base.tokenizer, one, reach=base.reach, stop_tokens=base.stop_tokens, batch_size=batch_size, scorers=how,
+                on_batch=progress.advance,
+            )  # fmt: skip
     except DeviceFull as refusal:
         return NotMeasured(arm, one.task.name, refusal.code, str(refusal))
     except (RuntimeError, MemoryError) as error:
@@ -115,8 +136,8 @@ def _measured(
         # Before the first batch: what all prompts begin with.
         beginning = DeviceFull("The beginning of the prompts")
         return NotMeasured(arm, one.task.name, beginning.code, str(beginning))
-    how = "+".join(found.operations.scoring) or found.operations.generation or "none"
-    facts = runtime_facts(base.device, base.dtype) | {"answering": how}
+    way = "+".join(found.operations.scoring) or found.operations.generation or "none"
+    facts = runtime_facts(base.device, base.dtype) | {"answering": way}
     return Measured(arm, one.task.name, found.answers, found.operations, facts)
 
 

@@ -30,6 +30,7 @@ from ringi.settings import get_settings
 from ringi.storage import blobs
 from ringi_workers.adapters.attach import base_dtype, runtime_facts
 from ringi_workers.evaluation.grading.registry import Access, Grading
+from ringi_workers.evaluation.harness.loading import facts, load
 from ringi_workers.evaluation.scoring import Scorer
 from ringi_workers.evaluation.swapping import SwappableBase
 from ringi_workers.evaluation.sweep import Measured, NotMeasured, SweepStopped, sweep
@@ -53,7 +54,12 @@ def measure(payload: SweepPayload, workspace: Workspace, sink: JobSink) -> Sweep
     sink.report(Progress(phase="fetching"))
     folder = workspace.base(payload.base)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    runtime = runtime_facts(device, base_dtype(folder, device))
+    harness = {
+        task.name: load(task, _items(workspace, task), downloads=get_settings().harness_downloads)
+        for task in payload.tasks
+        if task.harness is not None
+    }
+    runtime = runtime_facts(device, base_dtype(folder, device)) | facts(harness.values())
     reused = kept.reuse(runtime)
     arms = {arm.name: arm for arm in payload.arms if arm.measurement_id in kept.left()}
     counts = {"measured": 0, "failed": 0}
@@ -64,7 +70,9 @@ def measure(payload: SweepPayload, workspace: Workspace, sink: JobSink) -> Sweep
         waiting: dict[str, list[Measured]] = {}
         with Grading(Access.of(get_settings()), should_stop=sink.should_stop) as grading:
             graded = _Graded(grading, tasks, sink)
-            for result in sweep(base, _Folders(workspace, arms), tasks, sink=sink, batch_size=payload.batch_size, scorers=graded.later):
+            for result in sweep(
+                base, _Folders(workspace, arms), tasks, sink=sink, batch_size=payload.batch_size, scorers=graded.later, harness=harness
+            ):
                 ended = _take(kept, arms.get(result.arm), graded(result), waiting, len(tasks), runtime)
                 if ended is not None:
                     counts[ended] += 1

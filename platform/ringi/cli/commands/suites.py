@@ -19,6 +19,7 @@ from ringi.gating.schemas import Requirement, Tier
 from ringi.jobs.contracts.suites import Answering, Decoding, Item
 from ringi.suites.canaries import LONG_ENOUGH, Language, as_row, planted
 from ringi.suites.diff import changes, tasks_to_compare
+from ringi.suites.harness_files import beside
 from ringi.suites.reading import read_document
 from ringi.suites.schemas import AddCanaries, AddSuiteVersion, AddTask, AdviceOut, FromDataset, SuiteVersionOut
 from ringi.suites.shipping import document_of
@@ -103,10 +104,20 @@ def add(
     document = _read(file) if file is not None else read_document(document_of(shipped.value if shipped is not None else "safety"))
     with connect() as client:
         for task in document.get("tasks") or []:
-            if isinstance(task, dict) and "items_file" in task:
-                task["items_digest"] = client.upload((file or Path()).parent / str(task.pop("items_file"))).digest
+            if isinstance(task, dict):
+                _from_files(client, (file or Path()).parent, task)
         version = client.suites.add_version(wanted.project, wanted.name, AddSuiteVersion.model_validate(document))
     emit(version, lambda: _drawn(version))
+
+
+def _from_files(client: RingiClient, folder: Path, task: dict[str, Any]) -> None:
+    """Put in what a task names beside its suite: a YAML of lm-evaluation-harness with its data, and its items."""
+    told, data = task.get("harness"), None
+    if isinstance(told, dict) and "yaml_file" in told:
+        told["config"], data = beside(folder, str(told.pop("yaml_file")), task=str(task.get("name")))
+    file = folder / str(task.pop("items_file")) if "items_file" in task else data
+    if file is not None:
+        task["items_digest"] = client.upload(file).digest
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -229,9 +240,15 @@ def items(reference: SuiteVersion, task: Annotated[str, typer.Option(help="The t
         emit_list(
             client.suites.items(wanted.project, wanted.name, wanted.selector or "latest", task=task), limit=limit,
             render=lambda found: table(["item", "asked", "right", "tags"], [
-                (one.id, one.prompt or one.messages[-1].content, _right(one), [f"{key}={value}" for key, value in one.tags.items()]) for one in found
+                (one.id, _asked(one), _right(one), [f"{key}={value}" for key, value in one.tags.items()]) for one in found
             ]),
         )  # fmt: skip
+
+
+def _asked(item: Item) -> object:
+    if item.document is not None:
+        return json.dumps(item.document, ensure_ascii=False)
+    return item.prompt or (item.messages[-1].content if item.messages else None)
 
 
 def _right(item: Item) -> object:

@@ -169,6 +169,20 @@ class Judge(Part):
         return self
 
 
+class HarnessMetric(Part):
+    """A metric of lm-evaluation-harness, by what its task calls it, of the answers that `filter` let through (`none`: as they are).
+
+    What the metric's scores are stands here, because the library is not asked before a worker runs it.
+    """
+
+    metric: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
+    filter: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")] = "none"
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
+    lower_is_better: bool = False
+    binary: bool = False
+
+
 class Custom(Part):
     """What a scorer `module:function` is told, and what its scores are. `timeout_s` is for one item."""
 

@@ -23,6 +23,9 @@ _GENERATE = frozenset({Answering.GENERATE})
 _CHOICE = frozenset({Answering.CHOICE})
 _SAID = frozenset({Answering.GENERATE, Answering.CHOICE})
 _LIKELIHOOD = frozenset({Answering.LIKELIHOOD, Answering.EXACT})
+_HARNESS = frozenset({Answering.HARNESS})
+# The scorer of every metric of lm-evaluation-harness.
+HARNESS_SCORER = "lm_eval"
 
 
 class ScoreProblem(StrEnum):
@@ -119,6 +122,7 @@ _ALL = (
         "exposure", told.Nothing, _CHOICE, "bits by which the secret's rank among its rivals gives it away", high=None, better="lower", needs="answer",
     ),
     Measure("judge", told.Judge, _GENERATE, "what a model says of the answer by a rubric"),
+    Measure(HARNESS_SCORER, told.HarnessMetric, _HARNESS, "what lm-evaluation-harness says of the answer", high=None, by_answering=True),
 )  # fmt: skip
 
 CATALOGUE: Mapping[str, Measure] = MappingProxyType({one.name: one for one in _ALL})
@@ -147,25 +151,20 @@ def check(spec: ScorerSpec, answering: Answering | None = None) -> Part:
 def measure_of(spec: ScorerSpec) -> Measure:
     """What is known of a scorer's scores; of a custom one what its parameters say. Raises ScorerMisused."""
     if (known := CATALOGUE.get(spec.name)) is not None:
-        return known
+        return known if spec.name != HARNESS_SCORER else _as_told(known, _parameters(spec, told.HarnessMetric))
     if not CUSTOM.fullmatch(spec.name):
         raise ScorerMisused(
             "suite_scorer_unknown", f"there is no scorer '{spec.name}'; there are {', '.join(CATALOGUE)} and module:function"
         )
-    own = _parameters(spec, told.Custom)
-    if not isinstance(own, told.Custom):
-        raise TypeError(spec.name)
+    written = Measure(spec.name, told.Custom, frozenset(Answering) - _HARNESS, "a function of the user's")
+    return _as_told(written, _parameters(spec, told.Custom))
+
+
+def _as_told(measure: Measure, own: Part) -> Measure:
+    if not isinstance(own, told.Custom | told.HarnessMetric):
+        raise TypeError(measure.name)
     better = "lower" if own.lower_is_better else "higher"
-    return Measure(
-        spec.name,
-        told.Custom,
-        frozenset(Answering),
-        "a function of the user's",
-        binary=own.binary,
-        low=own.low,
-        high=own.high,
-        better=better,
-    )
+    return measure._replace(binary=own.binary, low=own.low, high=own.high, better=better)
 
 
 def _parameters(spec: ScorerSpec, model: type[Part]) -> Part:

@@ -15,17 +15,22 @@ from ringi.kit.digests import Digest
 Word = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class Answering(StrEnum):
     """How an item is answered.
 
     `choice`: the log-likelihood of each of its choices. `generate`: text. `exact`: one teacher-forced pass says whether greedy decoding would
-    give the first reference. `likelihood`: of the first reference.
+    give the first reference. `likelihood`: of the first reference. `harness`: as a task of lm-evaluation-harness asks, through that library.
     """
 
     CHOICE = "choice"
     GENERATE = "generate"
     EXACT = "exact"
     LIKELIHOOD = "likelihood"
+    HARNESS = "harness"
 
 
 class Problem(StrEnum):
@@ -46,6 +51,7 @@ class Problem(StrEnum):
     OUTPUT_NOT_FINITE = "output_not_finite"
     SCORER_FAILED = "scorer_failed"
     SCORE_NOT_FINITE = "score_not_finite"
+    HARNESS_NO_SCORE = "harness_no_score"
 
 
 class Message(Part):
@@ -59,7 +65,8 @@ class Item(Part):
     """One question: a `prompt` or `messages`, and what is right.
 
     `choices` stand in for those of the task; `answer` is the place of the right one. `references` are accepted texts. `tags` make slices;
-    items of one `source` are no independent witnesses. Lines of a task's blob are these, as JSON.
+    items of one `source` are no independent witnesses. A task of lm-evaluation-harness has a `document` in place of a prompt, or nothing where
+    the library knows the documents. Lines of a task's blob are these, as JSON.
     """
 
     id: Word
@@ -70,6 +77,8 @@ class Item(Part):
     references: tuple[str, ...] = ()
     tags: Mapping[str, str] = {}
     source: str | None = None
+    # Left out where there is none, so that an item of before is the same JSON and keeps its digest; so is `harness` of a task.
+    document: Annotated[Mapping[str, Any] | None, Field(exclude_if=_is_none)] = None
 
 
 class Decoding(Part):
@@ -99,6 +108,19 @@ class ScorerSpec(Part):
         return self.label or self.name
 
 
+class Harness(Part):
+    """A task of lm-evaluation-harness: `task`, which the worker's library knows by that name, or `config`, its YAML as data.
+
+    Documents of a named task are the library's: the first of them are asked, as many as the task has items, and `slices` are the fields of theirs
+    that become tags, `source` the one whose equals are no independent witnesses. Those of a `config` are the task's items, with tags of their own.
+    """
+
+    task: str | None = None
+    config: Mapping[str, Any] | None = None
+    slices: tuple[str, ...] = ()
+    source: str | None = None
+
+
 class Task(Part):
     """Items of one kind. `items` is the digest of their JSON lines, `count` how many there are.
 
@@ -118,6 +140,7 @@ class Task(Part):
     scorers: tuple[ScorerSpec, ...]
     decoding: Decoding = Decoding()
     max_length: Annotated[int, Field(ge=8, le=1_000_000)] = 2048
+    harness: Annotated[Harness | None, Field(exclude_if=_is_none)] = None
 
 
 class Answer(Part):
