@@ -13,8 +13,10 @@ from ringi.events.emission import emit
 from ringi.gating.advice import Advice
 from ringi.identity.models import Project
 from ringi.identity.permissions import visible
+from ringi.jobs import admission
 from ringi.jobs.contracts.suites import Item
 from ringi.kit.actor import Actor
+from ringi.kit.digests import sha256_bytes
 from ringi.kit.errors import NotFound
 from ringi.kit.ids import uuid7
 from ringi.quotas import service as quotas
@@ -81,7 +83,7 @@ def named(session: Session, actor: Actor, *, project: Project, reference: str) -
 
 
 def add_version(session: Session, actor: Actor, *, suite: Suite, body: AddSuiteVersion) -> tuple[SuiteVersion, bool]:
-    """The version of this content, and whether it is new. Raises the refusals of `refusals.py`, MarginUnsupported, NotUploaded."""
+    """The version of this content, and whether it is new. Raises the refusals of `refusals.py`, MarginUnsupported, NotUploaded, BytesUsedUp."""
     sealed = sealing.seal([_drafted(session, actor, suite, task) for task in body.tasks], body.requirements)
     # unscoped: the caller holds the suite already. Its row is the lock: two at once get two numbers, or the same version.
     session.execute(select(Suite.id).where(Suite.id == suite.id).with_for_update(key_share=True))
@@ -109,8 +111,10 @@ def add_version(session: Session, actor: Actor, *, suite: Suite, body: AddSuiteV
 
 
 def _keep(session: Session, project_id: UUID, sealed: Sealed) -> None:
+    contents = (sealed.content, *sealed.files.values())
+    admission.admit_bytes(session, project_id, ((sha256_bytes(content), len(content)) for content in contents))
     store = blobs.get_store()
-    stored = [blobs.put(store, [content]) for content in (sealed.content, *sealed.files.values())]
+    stored = [blobs.put(store, [content]) for content in contents]
     blobs.hold(session, [one.digest for one in stored])
     for one in stored:
         blobs.register(session, one)
