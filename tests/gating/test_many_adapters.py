@@ -61,7 +61,8 @@ def test_for_safety_no_dependence_is_assumed_away() -> None:
     price = 1 + 1 / 2 + 1 / 3 + 1 / 4
     for name in alone:
         one, other = hochberg[name].together, yekutieli[name].together
-        assert one is not None and other is not None
+        assert one is not None
+        assert other is not None
         assert other.method == "benjamini-yekutieli"
         assert other.adjusted == pytest.approx((one.adjusted or 0) * price, rel=1e-3, abs=2e-6)
 

@@ -13,7 +13,6 @@ from ringi.identity.dependencies import InProject, allowed_in_project
 from ringi.identity.permissions import Permission
 from ringi.jobs import service as jobs
 from ringi.jobs import stream
-from ringi.jobs.contracts.sweeps import SweepPayload
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobError, JobState, Level
 from ringi.jobs.stream import EVENTS, EventStream, PlaceDep, TooManyStreams, UnknownEventId
@@ -43,11 +42,12 @@ Canceller = Annotated[InProject, allowed_in_project(Permission.JOB_CANCEL)]
 
 
 def _line(job: Job, arms: Sequence[Measurement]) -> dict[str, Any]:
-    payload = SweepPayload.model_validate(job.payload)
+    # Two names of a document with a rule and the files of every arm: it is not read whole for them.
+    suite, base = job.payload.get("suite", ""), job.payload.get("base", {})
     running = job.state == JobState.RUNNING and job.cancel_requested_at is None
     found = progress_of([_arm(one) for one in arms], running=running)
     return {
-        "job_id": job.id, "state": job.state, "subject": job.subject, "suite": payload.suite, "base": f"{payload.base.name}:r{payload.base.revision}",
+        "job_id": job.id, "state": job.state, "subject": job.subject, "suite": suite, "base": f"{base.get('name', '')}:r{base.get('revision', '')}",
         **found._asdict(), "attempt": job.attempt, "cancel_requested": job.cancel_requested_at is not None,
         "error": JobError.model_validate(job.error) if job.error else None, "row_version": job.row_version, "requested_by": job.created_by,
         "created_at": job.created_at, "started_at": job.started_at, "finished_at": job.finished_at,
