@@ -148,7 +148,7 @@ def test_a_suite_with_safety_items_assumes_no_kind_of_dependence(ground: Ground,
     content = b"".join(
         json.dumps(line | {"scores": {**line["scores"], "safe": 1.0}}, ensure_ascii=False).encode() + b"\n" for line in lines
     )
-    base, one, two = (brought_in(ground, suite, tmp_path, content, **more) for more in ({"version": None}, {}, {}))  # type: ignore[arg-type]
+    base, one, two = (brought_in(ground, suite, tmp_path, content, **more) for more in ({"version": None}, {}, {}))
     found = together(ground, candidates=[str(one.id), str(two.id)], baseline=str(base.id), suite=suite)
     assert (found.method, found.verdict) == ("benjamini-yekutieli", Verdict.GO)
     found = together(ground, candidates=[str(one.id), str(two.id)], baseline=str(base.id), suite=suite, dependent=False)

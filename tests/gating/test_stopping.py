@@ -1,6 +1,7 @@
 """Stopping early: an order that depends on nothing, whole sources, looks that are never past an open item, and few wrong stops."""
 
 import random
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -21,8 +22,8 @@ def watched(**changes: object) -> Watched:
     return Watched.model_validate(told_of | changes)
 
 
-def watch(before: dict[str, float | None], *, sources: dict[str, str] | None = None, **changes: object) -> tuple[Watch, list[str]]:
-    blocks = drawn("sha256:1", "道案内", [(item, (sources or {}).get(item)) for item in before])
+def watch(before: Mapping[str, float | None], **changes: object) -> tuple[Watch, list[str]]:
+    blocks = drawn("sha256:1", "道案内", [(item, None) for item in before])
     baseline = {item: Seen(item, None, score) for item, score in before.items()}
     return Watch(watched(**changes), blocks, baseline), [item for block in blocks for item in block]
 

@@ -1,6 +1,7 @@
 """A sweep as a parent with children, on the running platform: shown while it runs, cancelled in part or whole, and ended early where harm is shown."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -8,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from ringi.cli.client import RingiClient
+from ringi.cli.main import run as ringi
 from ringi.gates.schemas import DecideGate, DecideTogether, Format
 from ringi.gating.schemas import Verdict
 from ringi.jobs.contracts.sweeps import Record
@@ -142,6 +144,45 @@ def test_an_arm_of_another_sweep_is_not_there(ground: Ground, slow: str) -> None
         client.cancel(PROJECT, each.job_id)
 
 
+@pytest.fixture
+def run(ground: Ground, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """The program's entry point as the contributor."""
+    monkeypatch.setenv("RINGI_SERVER", ground.platform.server)
+    monkeypatch.setenv("RINGI_TOKEN", ground.platform.tokens["contributor"])
+    monkeypatch.setenv("COLUMNS", "400")
+
+    def called(*arguments: str) -> tuple[int, str, str]:
+        code: Any = 0
+        try:
+            ringi(arguments)
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return called
+
+
+def test_the_command_follows_arm_by_arm_and_shows_lists_and_cancels(ground: Ground, run: Callable[..., tuple[int, str, str]]) -> None:
+    items = [{"id": f"q{n}", "prompt": row["prompt"], "references": [row["completion"]]} for n, row in enumerate(tiny_rows(24, seed=31))]
+    suite = sealed(ground, {"tasks": [{"name": "棚", "answering": "exact", "scorers": ["exact"], "items": items}]})
+    code, _, err = run("sweep", f"{PROJECT}/{suite}", f"{PROJECT}/{ADAPTER}:v1", "--include-base")
+    assert code == 0, err
+    assert f"{V1}: measured" in err
+    assert f"bare base {BASE}:r1: measured" in err
+    assert "2 of 2 arms  48 of 48 items" in err
+    begun = asked(ground, suite, f"{ADAPTER}:v1", f"{ADAPTER}:v2", placement=NOWHERE)
+    code, out, err = run("sweep", "cancel", PROJECT, str(begun.job_id), "--arm", str(of(begun, V1).id))
+    assert code == 0, err
+    assert "1 cancelled" in out
+    code, out, _ = run("sweep", "show", PROJECT, str(begun.job_id))
+    assert (code, "0/24" in out, V2 in out) == (0, True, True)
+    code, out, _ = run("sweep", "list", PROJECT, "--filter", "state=queued")
+    assert (code, str(begun.job_id) in out) == (0, True)
+    code, out, _ = run("sweep", "cancel", PROJECT, str(begun.job_id), "--json")
+    assert (code, json.loads(out)["state"]) == (0, "cancelled")
+
+
 ITEMS = 240
 
 
@@ -166,17 +207,17 @@ def family(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def exacting(ground: Ground, family: str) -> str:
     """What v1 says to each question is what is right."""
-    rows = tiny_rows(ITEMS + 60, seed=21)
+    questions = {f"q{number}": row["prompt"] for number, row in enumerate(tiny_rows(ITEMS + 60, seed=21))}
     asking = {
         "name": "問い", "answering": "generate", "scorers": ["exact_match"], "decoding": {"max_new_tokens": 24},
-        "items": [{"id": f"q{number}", "prompt": row["prompt"], "references": ["はい"]} for number, row in enumerate(rows)],
+        "items": [{"id": item, "prompt": prompt, "references": ["はい"]} for item, prompt in questions.items()],
     }  # fmt: skip
     (said,) = swept(ground, sealed(ground, {"tasks": [asking]}), f"{family}:v1").measurements
     answers: dict[str, Record] = {one.item: one for one in ground.platform.as_("viewer").measurements.records(PROJECT, said.id)}
     items = [
-        {"id": item["id"], "prompt": item["prompt"], "references": [answers[item["id"]].output]}
-        for item in asking["items"]  # type: ignore[union-attr]  # the list above
-        if answers[item["id"]].output and answers[item["id"]].output_tokens < 24  # type: ignore[index]  # a mapping of the list above
+        {"id": item, "prompt": prompt, "references": [answers[item].output]}
+        for item, prompt in questions.items()
+        if answers[item].output and answers[item].output_tokens < 24
     ]
     assert len(items) >= ITEMS, "the tiny model has not learnt to end its answers"
     task = {"name": "応答", "answering": "exact", "scorers": ["exact", "nll"], "items": items[:ITEMS]}

@@ -58,7 +58,8 @@ def reuse(session: Session, job_id: UUID, *, owner: str, attempt: int, runtime: 
     settled = set()
     # unscoped: the platform settles what was authorised when it was asked for.
     waiting = select(Measurement).where(Measurement.job_id == job_id, Measurement.state == MeasurementState.PENDING, ~Measurement.again)
-    for one in session.scalars(waiting.options(*_loads())).all():
+    # Locked, so that an arm which is cancelled at this moment is one or the other.
+    for one in session.scalars(waiting.options(*_loads()).with_for_update(of=Measurement)).all():
         same = select(Measurement).where(
             Measurement.project_id == one.project_id, Measurement.suite_version_id == one.suite_version_id,
             Measurement.base_revision_id == one.base_revision_id, Measurement.version_id.is_not_distinct_from(one.version_id),
