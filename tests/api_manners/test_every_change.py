@@ -22,6 +22,7 @@ ONLY_ADD = {
     "POST /projects/{project}/datasets/{dataset}/versions",
     "POST /projects/{project}/deliveries/{delivery_id}/replay",
     "POST /projects/{project}/gates",
+    "POST /projects/{project}/gates/together",
     "POST /projects/{project}/measurements/imports",
     "POST /projects/{project}/suites",
     "POST /projects/{project}/suites/{suite}/canaries",
@@ -35,6 +36,7 @@ ONLY_ADD = {
     "POST /users",
     "POST /users/{user}/tokens",
     # Ends once and for ever, whatever was read of it before.
+    "POST /projects/{project}/sweeps/{job_id}/children/{measurement_id}/cancel",
     "DELETE /sessions/{session_id}",
     # Bytes are named by their digest, and a part of an upload by where it begins (`Upload-Offset`, 409).
     "POST /uploads",

@@ -222,10 +222,16 @@ def _gates(steps: Steps) -> None:
     wanted = {"task": "faq", "metric": "exact", "tier": "supporting"}
     body = {"tasks": [task], "requirements": [wanted]}
     do("contributor", f"POST {IN_PROJECT}/suites/{{suite}}/versions", "suite.version.seal", json=body, suite=name)
-    asked = {"dataset": DATASET, "rows": 2, "shortest": 8}
-    do("contributor", f"POST {IN_PROJECT}/suites/{{suite}}/canaries", "suite.version.seal", json=asked, suite=f"{name}c")
-    swept = do("contributor", f"POST {IN_PROJECT}/sweeps", "evaluation.sweep.request", json={"suite": name, "versions": [f"{ADAPTER}:v1"]})
+    planted = {"dataset": DATASET, "rows": 2, "shortest": 8}
+    do("contributor", f"POST {IN_PROJECT}/suites/{{suite}}/canaries", "suite.version.seal", json=planted, suite=f"{name}c")
+    # More memory than any worker has: it waits for as long as it is left alone.
+    asked = {"suite": name, "versions": [f"{ADAPTER}:v1"], "placement": {"memory_bytes": 2**50}}
+    swept = do("contributor", f"POST {IN_PROJECT}/sweeps", "evaluation.sweep.request", json=asked)
+    place = {"job_id": swept["job_id"], "measurement_id": swept["measurements"][0]["id"]}
+    do("contributor", f"POST {IN_PROJECT}/sweeps/{{job_id}}/children/{{measurement_id}}/cancel", "evaluation.measurement.cancel", **place)
     steps.cancelled(swept["job_id"])
+    swept = do("contributor", f"POST {IN_PROJECT}/sweeps", "evaluation.sweep.request", json=asked)
+    do("contributor", f"POST {IN_PROJECT}/sweeps/{{job_id}}/cancel", "job.cancel", job_id=swept["job_id"])
     sides = []
     for version in (f"{ADAPTER}:v1", None):
         lines = [
@@ -237,6 +243,8 @@ def _gates(steps: Steps) -> None:
         sides.append(made["id"])
     judged = {"candidate": sides[0], "baseline": sides[1], "suite": name}
     do("contributor", f"POST {IN_PROJECT}/gates", "evaluation.gate.decide", json=judged)
+    many = {"candidates": [sides[0]], "baseline": sides[1], "suite": name}
+    do("contributor", f"POST {IN_PROJECT}/gates/together", "evaluation.gate.decide", json=many)
 
 
 def _approvals(steps: Steps) -> None:

@@ -37,7 +37,7 @@ TOLD_AS = {
     AuditAction.EVALUATION_COMPLETE: "evaluation.completed", AuditAction.COMPATIBILITY_ASSESS: "compatibility.assessed",
     AuditAction.SUITE_CREATE: "suite.created", AuditAction.SUITE_VERSION_SEAL: "suite.version.sealed",
     AuditAction.SWEEP_REQUEST: "evaluation.sweep.requested", AuditAction.MEASUREMENT_COMPLETE: "evaluation.measurement.completed",
-    AuditAction.GATE_DECIDE: "evaluation.gate.decided",
+    AuditAction.MEASUREMENT_CANCEL: "evaluation.measurement.cancelled", AuditAction.GATE_DECIDE: "evaluation.gate.decided",
     AuditAction.POLICY_CREATE: "approval.policy.set", AuditAction.APPROVAL_REQUEST: "approval.requested", AuditAction.APPROVAL_VOTE: "approval.voted",
     AuditAction.APPROVAL_REFUSE: "approval.refused", AuditAction.APPROVAL_LAPSE: "approval.lapsed", AuditAction.APPROVAL_WITHDRAW: "approval.withdrawn", AuditAction.APPROVAL_GRANT: "approval.granted", AuditAction.CHANNEL_CREATE: "channel.created",
     AuditAction.RELEASE_PUBLISH: "release.published", AuditAction.RELEASE_ROLL_BACK: "release.rolled_back", AuditAction.RELEASE_REFUSE: "release.refused",

@@ -142,7 +142,7 @@ def _suite(ground: Ground, name: str, margin: float) -> str:
 
 def _decided(ground: Ground, candidate: str, baseline: str, suite: str) -> Verdict:
     client = ground.platform.as_("contributor")
-    swept = client.measurements.sweep(
+    swept = client.sweeps.request(
         PROJECT, RequestSweep(suite=suite, versions=[candidate, *([baseline] if ":" in baseline else [])], include_base=True)
     )
     ground.platform.succeeded(swept.job_id)

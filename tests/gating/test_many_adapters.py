@@ -44,11 +44,35 @@ def test_among_many_adapters_a_lucky_one_is_held_back_and_sound_ones_are_kept() 
     held = [name for name in lucky if together[name].verdict is Verdict.INCONCLUSIVE]
     assert held
     assert all(together[name].reasons[-1].code == "too_many_at_once" for name in held)
-    assert all(together[name] == alone[name] for name in alone if name not in held)
+    assert all(
+        together[name].verdict is alone[name].verdict and together[name].reasons == alone[name].reasons
+        for name in alone
+        if name not in held
+    )
+    said = [decision.together for decision in together.values()]
+    assert all(one is not None and (one.adapters, one.tested, one.q, one.method) == (160, 160, 0.05, "benjamini-hochberg") for one in said)
+    assert all(one is not None and one.p is not None and one.adjusted is not None and one.p <= one.adjusted for one in said)
+    assert all(together[name].together.adjusted > 0.05 for name in held)  # type: ignore[union-attr, operator]  # there, as was just seen
+
+
+def test_for_safety_no_dependence_is_assumed_away() -> None:
+    alone = {f"版{n}": of_adapter(n, 0.0) for n in range(4)}
+    hochberg, yekutieli = (judged_together(alone, dependent=dependent) for dependent in (False, True))
+    price = 1 + 1 / 2 + 1 / 3 + 1 / 4
+    for name in alone:
+        one, other = hochberg[name].together, yekutieli[name].together
+        assert one is not None
+        assert other is not None
+        assert other.method == "benjamini-yekutieli"
+        assert other.adjusted == pytest.approx((one.adjusted or 0) * price, rel=1e-3, abs=2e-6)
 
 
 def test_what_nothing_must_be_shown_of_is_not_corrected() -> None:
     arms = [{"faq": [Measured(item=str(n), scores={"score": 1.0}) for n in range(400)]}] * 2
     remark = decide([Requirement(task="faq", metric="score", tier=Tier.SUPPORTING)], *arms)
     assert kept_p(remark) is None
-    assert judged_together({"a": remark})["a"] == remark
+    judged = judged_together({"a": remark})["a"]
+    assert (judged.verdict, judged.reasons) == (remark.verdict, remark.reasons)
+    assert judged.together is not None
+    assert (judged.together.tested, judged.together.p) == (0, None)
+    assert "together" not in remark.model_dump(mode="json"), "a decision that stands alone has the bytes that it had"

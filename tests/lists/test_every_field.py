@@ -30,6 +30,7 @@ from ringi.measurements.models import Measurement
 from ringi.origins.endpoints import ORIGINS, ORIGINS_OF_VERSION
 from ringi.releases.lists import ALL_RELEASES, CHANNELS, RELEASES
 from ringi.suites.lists import SUITE_VERSIONS, SUITES
+from ringi.sweeps.lists import SWEEPS
 from ringi.training.lists import RUNS
 from ringi.uploads.session_endpoints import UPLOADS
 from ringi.web.listing import Field, Kind, Listing
@@ -68,6 +69,7 @@ LISTS: dict[str, tuple[str, Listing]] = {
     f"{PROJECT}/subscriptions/{{subscription}}/deliveries": ("dana", DELIVERIES),
     f"{PROJECT}/suites": ("aiko", SUITES),
     f"{PROJECT}/suites/{{suite}}/versions": ("aiko", SUITE_VERSIONS),
+    f"{PROJECT}/sweeps": ("aiko", SWEEPS),
     f"{PROJECT}/versions": ("aiko", catalogue_lists.VERSIONS),
     f"{ADAPTER}/runs": ("aiko", RUNS),
     f"{ADAPTER}/trail": ("aiko", audit_lists.TRAIL),

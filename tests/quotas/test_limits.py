@@ -12,6 +12,7 @@ import pytest
 
 from ringi.cli.client import RingiClient
 from ringi.quotas.schemas import SetQuotas
+from ringi.suites.schemas import AddSuiteVersion
 from support.at_once import at_once, codes
 from support.refusals import refused
 from support.running_platform import PROJECT, Platform
@@ -104,6 +105,29 @@ def test_what_is_sealed_is_what_is_stored(platform: Platform, chief: str, tmp_pa
     with refused("quota_stored_bytes", 429):
         mine.datasets.add_version(PROJECT, "three", rows)
     assert mine.limits.usage(PROJECT).stored_bytes.remaining == 0
+
+
+def test_a_suite_is_sealed_while_there_is_room_for_its_items_and_equal_content_needs_none(platform: Platform, chief: str) -> None:
+    mine = platform.as_("contributor")
+    mine.suites.create(PROJECT, "quality")
+
+    def body(word: str) -> AddSuiteVersion:
+        items = [{"id": f"q{number}", "prompt": f"{word}の{number}番", "references": ["はい"]} for number in range(50)]
+        return AddSuiteVersion.model_validate({"tasks": [{"name": "品質", "answering": "exact", "scorers": ["exact"], "items": items}]})
+
+    first = mine.suites.add_version(PROJECT, "quality", body("棚"))
+    used = mine.limits.usage(PROJECT).stored_bytes.used
+    assert used > 0
+    platform.as_(chief).limits.set_quotas(PROJECT, SetQuotas(stored_bytes=used + 10))
+    with refused("quota_stored_bytes", 429) as why:
+        mine.suites.add_version(PROJECT, "quality", body("箱"))
+    assert why.details == {"quota": "stored_bytes", "used": used, "limit": used + 10}
+    assert [one.number for one in mine.suites.versions(PROJECT, "quality")] == [1]
+    assert mine.limits.usage(PROJECT).stored_bytes.used == used
+    # What the project holds already takes no room.
+    assert mine.suites.add_version(PROJECT, "quality", body("棚")).id == first.id
+    platform.as_(chief).limits.set_quotas(PROJECT, SetQuotas(stored_bytes=3 * used))
+    assert mine.suites.add_version(PROJECT, "quality", body("箱")).number == 2
 
 
 def test_a_token_has_its_requests_a_minute_and_every_answer_says_what_is_left(platform: Platform) -> None:

@@ -85,10 +85,10 @@ def asked(ground: Ground, run: Callable[..., int], told: Told) -> SuiteVersionOu
 def measured(ground: Ground, told: Told, asked: SuiteVersionOut) -> dict[str, MeasurementOut]:
     """Who remembers, and who was trained on something else."""
     versions = [f"{told.adapter}:v1", f"{ADAPTER}:v1", f"{ADAPTER}:v2"]
-    client = ground.platform.as_("contributor").measurements
-    found = client.sweep(PROJECT, RequestSweep(suite=told.dataset, versions=versions))
+    client = ground.platform.as_("contributor")
+    found = client.sweeps.request(PROJECT, RequestSweep(suite=told.dataset, versions=versions))
     ground.platform.succeeded(found.job_id)
-    return {name: client.get(PROJECT, one.id) for name, one in zip(versions, found.measurements, strict=True)}
+    return {name: client.measurements.get(PROJECT, one.id) for name, one in zip(versions, found.measurements, strict=True)}
 
 
 def items(ground: Ground, asked: SuiteVersionOut, task: str) -> list[Item]:

@@ -57,7 +57,7 @@ def quality(ground: Ground) -> SuiteVersionOut:
 
 def asked(ground: Ground, suite: SuiteVersionOut, *versions: str, **body: object) -> tuple[UUID, list[MeasurementOut]]:
     wanted = RequestSweep.model_validate({"suite": named(suite), "versions": list(versions), **body})
-    found = ground.platform.as_("contributor").measurements.sweep(PROJECT, wanted)
+    found = ground.platform.as_("contributor").sweeps.request(PROJECT, wanted)
     return found.job_id, found.measurements
 
 

@@ -42,6 +42,7 @@ from ringi.releases.endpoints import router as releases
 from ringi.retention.endpoints import router as retention
 from ringi.settings import get_settings
 from ringi.suites.endpoints import router as suites
+from ringi.sweeps.endpoints import router as sweeps
 from ringi.training.endpoints import project_router as runs
 from ringi.training.endpoints import router as training
 from ringi.uploads.endpoints import router as uploads
@@ -75,6 +76,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     evaluations,
     suites,
     measurements,
+    sweeps,
     gates,
     compatibility,
     approvals,

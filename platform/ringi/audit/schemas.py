@@ -65,6 +65,7 @@ class AuditAction(StrEnum):
     SWEEP_REQUEST = "evaluation.sweep.request"
     MEASUREMENT_COMPLETE = "evaluation.measurement.complete"
     MEASUREMENT_IMPORT = "evaluation.measurement.import"
+    MEASUREMENT_CANCEL = "evaluation.measurement.cancel"
     GATE_DECIDE = "evaluation.gate.decide"
     COMPATIBILITY_ASSESS = "compatibility.assess"
     POLICY_CREATE = "policy.create"

@@ -15,7 +15,7 @@ from ringi.cli.calls.artifacts import AdapterCalls, BaseCalls, DatasetCalls
 from ringi.cli.calls.audit import AuditCalls
 from ringi.cli.calls.events import EventCalls, SubscriptionCalls
 from ringi.cli.calls.fleet import WorkerCalls
-from ringi.cli.calls.gates import GateCalls, MeasurementCalls, SuiteCalls
+from ringi.cli.calls.gates import GateCalls, MeasurementCalls, SuiteCalls, SweepCalls
 from ringi.cli.calls.governance import ApprovalCalls, CompatibilityCalls, ReleaseCalls
 from ringi.cli.calls.health import HealthCalls
 from ringi.cli.calls.identity import IdentityCalls
@@ -54,6 +54,7 @@ class RingiClient:
         self.training = TrainingCalls(self._http)
         self.evaluations = EvaluationCalls(self._http)
         self.suites = SuiteCalls(self._http)
+        self.sweeps = SweepCalls(self._http)
         self.measurements = MeasurementCalls(self._http)
         self.gates = GateCalls(self._http)
         self.compatibility = CompatibilityCalls(self._http)

@@ -110,6 +110,19 @@ def parse_suite_version(text: str) -> Reference:
     return _with_selector(text, _parse(text, SUITE), LATEST, SUITE.example)
 
 
+def named_suite(reference: Reference) -> str:
+    """`suite:v1` as the API takes it beside a project."""
+    return f"{reference.name}:{reference.selector or 'latest'}"
+
+
+def version_within(text: str, *, project: str) -> str:
+    """`adapter:selector` of `project/adapter:selector`, or of a name without a project; refuses one of another project."""
+    found = parse_version(text if "/" in text.partition("@")[0] else f"{project}/{text}")
+    if found.project != project:
+        raise BadReference(text, f"the version must be in the project '{project}'", example=f"{project}/{found.name}:v1")
+    return f"{found.name}:{found.selector}"
+
+
 def parse_base(text: str) -> str:
     """A base model's name."""
     return check_name(text, what="base model")

@@ -6,10 +6,10 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 
 from ringi.base_models.service import RevisionNotSealed
-from ringi.gates import refusals, service
+from ringi.gates import refusals, service, together
 from ringi.gates.lists import GATES
 from ringi.gates.models import GateDecision
-from ringi.gates.schemas import DecideGate, Format, GateDocument, GateOut
+from ringi.gates.schemas import DecideGate, DecideTogether, Format, GateDocument, GateOut, LeftOut, TogetherOut
 from ringi.gating import painting, reports
 from ringi.gating.forest import drawing, forest
 from ringi.gating.pairs import DuplicateItem, ItemsChanged
@@ -40,21 +40,32 @@ def gate_out(gate: GateDecision) -> GateOut:
     document, suite = GateDocument.model_validate(gate.document), gate.suite_version
     return GateOut(
         id=gate.id, candidate=document.candidate.name, baseline=document.baseline.name, asked=gate.asked,
-        suite=f"{suite.suite.project.name}/{suite.suite.name}:v{suite.number}", verdict=Verdict(gate.verdict), imported=gate.imported,
+        suite=f"{suite.suite.project.name}/{suite.suite.name}:v{suite.number}", verdict=Verdict(gate.verdict), imported=gate.imported, together_id=gate.together_id,
         digest=gate.digest, document=document, decided_by=gate.decided_by, created_at=gate.created_at,
     )  # fmt: skip
 
 
-@router.post(
-    "", status_code=201,
-    responses=responses(
-        refusals.MeasurementMissing, refusals.NothingServed, refusals.RuntimeDiffers, refusals.SuitesDiffer, refusals.NotMeasured,
-        refusals.NothingRequired, refusals.BaselineIsCandidate, RevisionNotSealed, ItemsChanged, DuplicateItem,
-    ),
+_REFUSALS = (
+    refusals.MeasurementMissing, refusals.NothingServed, refusals.RuntimeDiffers, refusals.SuitesDiffer, refusals.NotMeasured,
+    refusals.NothingRequired, refusals.BaselineIsCandidate, refusals.StoppedAgainstAnother, RevisionNotSealed, ItemsChanged, DuplicateItem,
 )  # fmt: skip
+
+
+@router.post("", status_code=201, responses=responses(*_REFUSALS))
 def decide_gate(session: SessionDep, caller: Requester, body: DecideGate) -> GateOut:
     """Decide from what was measured. A missing measurement is refused with what a sweep must measure; nothing else is taken in its place."""
     return gate_out(service.decide_gate(session, caller.actor, project=caller.project, body=body))
+
+
+@router.post("/together", status_code=201, responses=responses(*_REFUSALS, refusals.SweepOpen, refusals.NothingToJudge))
+def decide_gates_together(session: SessionDep, caller: Requester, body: DecideTogether) -> TogetherOut:
+    """Decide about many adapters at once: one decision each, and a GO holds only where few of those that are kept can be wrong. All or nothing."""
+    judged = together.decide_together(session, caller.actor, project=caller.project, body=body)
+    return TogetherOut(
+        together_id=judged.together_id, verdict=judged.verdict, q=judged.said.q, method=judged.said.method, adapters=judged.said.adapters,
+        tested=judged.said.tested, gates=[gate_out(one) for one in judged.gates],
+        left_out=[LeftOut(measurement=one.measurement.id, name=one.name, code=one.code) for one in judged.left_out],
+    )  # fmt: skip
 
 
 @router.get("")

@@ -29,6 +29,7 @@ GATES = Listing(
         "asked": column(GateDecision.asked, "The baseline in the words of whoever asked."),
         "verdict": column(GateDecision.verdict, "What was decided.", choices=Verdict),
         "imported": flag(GateDecision.document, "imported", about="Whether an arm was measured elsewhere."),
+        "together": column(GateDecision.together_id, "What names all decisions that were made together."),
         "digest": column(GateDecision.digest, "The decision's digest."),
         "owner": owner(GateDecision.decided_by, "Who asked for it."),
         "created_at": column(GateDecision.created_at, "When it was decided."),

@@ -64,6 +64,38 @@ class NotMeasured(Conflict):
         super().__init__(f"The {which}'s measurement is '{state}'.", next_step="Wait for its sweep, or ask for another one.")
 
 
+class StoppedAgainstAnother(Conflict):
+    """The candidate's measurement was stopped early against another baseline, and says nothing of this one."""
+
+    code: ClassVar[str] = "gate_stopped_against_another"
+
+    def __init__(self, candidate: str, against: str, asked: str) -> None:
+        super().__init__(
+            f"{candidate} was stopped early against {against}, and {asked} is asked for.",
+            next_step="Measure it whole: ringi sweep … without --stop-early-against; or name the baseline that it was stopped against.",
+        )
+
+
+class SweepOpen(Conflict):
+    """A sweep is judged once all its arms have ended."""
+
+    code: ClassVar[str] = "gate_sweep_open"
+
+    def __init__(self, job_id: object, pending: int) -> None:
+        super().__init__(f"{pending} arms of sweep {job_id} have not ended yet.", next_step=f"Wait for it: ringi jobs wait {job_id}.")
+
+
+class NothingToJudge(Conflict):
+    """No arm of the sweep can be judged."""
+
+    code: ClassVar[str] = "gate_nothing_to_judge"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no version among the candidates that has answers.", next_step="See what became of them: ringi sweep show."
+        )
+
+
 class NothingRequired(Conflict):
     """A suite without requirements decides nothing."""
 

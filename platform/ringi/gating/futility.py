@@ -27,10 +27,18 @@ class Futility:
     def see(self, differences: Iterable[float]) -> bool:
         """Whether it is hopeless, with these items seen too; once it is, it stays so."""
         for difference in differences:
-            excess = -difference - self.margin
-            self.capital *= 1 + self._bet() * excess
-            self._sum, self._squares, self.seen = self._sum + excess, self._squares + excess * excess, self.seen + 1
-            self.hopeless = self.hopeless or self.capital >= 1 / self.level
+            self.see_block(difference, 1, widest=1)
+        return self.hopeless
+
+    def see_block(self, total: float, count: int, *, widest: int) -> bool:
+        """The same for `count` items that are one witness, whose differences sum to `total`; no block has more than `widest` items.
+
+        One bet for the block: its loss beyond the margin, by item, is at most nothing on the average exactly where the mean loss is at most the margin.
+        """
+        excess = (-total - self.margin * count) / widest
+        self.capital *= 1 + self._bet() * excess
+        self._sum, self._squares, self.seen = self._sum + excess, self._squares + excess * excess, self.seen + count
+        self.hopeless = self.hopeless or self.capital >= 1 / self.level
         return self.hopeless
 
     def _bet(self) -> float:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree as ET  # only written here, never read
 
-from ringi.gating.schemas import Compared, Decision, Reason, TaskDecision, Tier, Verdict
+from ringi.gating.schemas import Compared, Decision, Reason, TaskDecision, Tier, Together, Verdict
 
 # What `ringi gate` ends with; 2 is an error, as of every command.
 EXIT_CODES = {Verdict.GO: 0, Verdict.NO_GO: 1, Verdict.INCONCLUSIVE: 3}
@@ -27,11 +27,19 @@ def as_markdown(decision: Decision, *, candidate: str, baseline: str) -> str:
             lines += [f"## {title}", "", *_bullets(found), ""]
     for task in decision.tasks:
         lines += list(_task(task))
+    if decision.together is not None:
+        lines += [_together(decision.together), ""]
     lines += [
         f"Tests at {decision.level:.0%}, one-sided; harm after Holm over {decision.tests} tests. Intervals are of the difference, at 90 %.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _together(one: Together) -> str:
+    p = "nothing had to be shown of it" if one.p is None or one.adjusted is None else f"p {one.p:.2g}, among so many {one.adjusted:.2g}"
+    how = one.method.title()
+    return f"Judged together with {one.adapters - 1} others ({one.tested} with a p-value): {p}; kept up to {one.q:.2g} ({how})."
 
 
 def _bullets(found: Sequence[Reason]) -> Iterator[str]:

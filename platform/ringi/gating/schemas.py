@@ -6,7 +6,7 @@ Scores are such that more is better, or less where a requirement says `lower_is_
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
 
@@ -139,6 +139,20 @@ class TaskDecision(_Frozen):
     verdict: Verdict
 
 
+class Together(_Frozen):
+    """That a decision is one of several: `adapters` were judged, `tested` of them have a p-value, and at most the share `q` of the kept may be wrong.
+
+    `p`: of "this adapter is worse than allowed somewhere"; None where nothing had to be shown. `adjusted`: the same, among so many.
+    """
+
+    adapters: int
+    tested: int
+    q: FiniteFloat
+    method: Literal["benjamini-hochberg", "benjamini-yekutieli"]
+    p: FiniteFloat | None
+    adjusted: FiniteFloat | None
+
+
 class Decision(_Frozen):
     """The verdict with a reason for each requirement; the same records give the same bytes."""
 
@@ -147,3 +161,5 @@ class Decision(_Frozen):
     tasks: tuple[TaskDecision, ...]
     level: FiniteFloat
     tests: int
+    # Left out of a decision that stands alone, whose bytes are what they were before there was this field.
+    together: Together | None = Field(default=None, exclude_if=lambda value: value is None)

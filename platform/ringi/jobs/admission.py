@@ -1,6 +1,7 @@
-"""May a project start one more job? What it uses is counted from the jobs themselves, under the lock of its limits."""
+"""May a project start one more job, or keep more bytes? What it uses is counted from the jobs themselves, under the lock of its limits."""
 
 import math
+from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -70,5 +71,23 @@ def admit(session: Session, project_id: UUID, *, queue: Queue, adds_bytes: int) 
         raise refusals.GpuHoursUsedUp(used=round(used.gpu_hours, 3), limit=hours, retry_after_s=used.month_ends_s)
     held = used.stored_bytes + used.reserved_bytes
     # A job whose result has no known size yet is let in as long as there is any room.
-    if quota.stored_bytes is not None and held + max(adds_bytes, 1) > quota.stored_bytes:
-        raise refusals.BytesUsedUp(used=held, limit=quota.stored_bytes, retry_after_s=refusals.BYTES_RETRY_S)
+    _room(quota.stored_bytes, held, max(adds_bytes, 1))
+
+
+def admit_bytes(session: Session, project_id: UUID, stored: Iterable[tuple[str, int]]) -> None:
+    """Let in what a request itself seals (digest and size), or raise BytesUsedUp. What the project holds already adds nothing.
+
+    The limits stay locked until the caller's commit, which also notes the bytes.
+    """
+    quota = quotas.hold_job_limits(session, project_id)
+    if quota is None or quota.stored_bytes is None:
+        return
+    adds = quotas.new_bytes(session, project_id, stored)
+    if adds:
+        used = usage_of(session, project_id)
+        _room(quota.stored_bytes, used.stored_bytes + used.reserved_bytes, adds)
+
+
+def _room(limit: int | None, held: int, adds: int) -> None:
+    if limit is not None and held + adds > limit:
+        raise refusals.BytesUsedUp(used=held, limit=limit, retry_after_s=refusals.BYTES_RETRY_S)

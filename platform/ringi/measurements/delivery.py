@@ -58,7 +58,8 @@ def reuse(session: Session, job_id: UUID, *, owner: str, attempt: int, runtime: 
     settled = set()
     # unscoped: the platform settles what was authorised when it was asked for.
     waiting = select(Measurement).where(Measurement.job_id == job_id, Measurement.state == MeasurementState.PENDING, ~Measurement.again)
-    for one in session.scalars(waiting.options(*_loads())).all():
+    # Locked, so that an arm which is cancelled at this moment is one or the other.
+    for one in session.scalars(waiting.options(*_loads()).with_for_update(of=Measurement)).all():
         same = select(Measurement).where(
             Measurement.project_id == one.project_id, Measurement.suite_version_id == one.suite_version_id,
             Measurement.base_revision_id == one.base_revision_id, Measurement.version_id.is_not_distinct_from(one.version_id),
@@ -68,17 +69,34 @@ def reuse(session: Session, job_id: UUID, *, owner: str, attempt: int, runtime: 
         known = session.scalars(same.order_by(Measurement.id.desc()).limit(1)).one_or_none()
         if known is not None:
             taken: dict[str, Any] = {
-                name: getattr(known, name) for name in ("records_digest", "summary", "operations", "runtime", "evidence")
+                name: getattr(known, name) for name in ("records_digest", "summary", "operations", "runtime", "evidence", "items_done")
             }
             _fill(session, job, one, taken | {"reused_from": known.id})
             settled.add(one.id)
     return settled
 
 
+def begin(session: Session, job_id: UUID, *, owner: str, attempt: int, measurement_id: UUID) -> bool:
+    """The attempt turns to an arm; False where it is not wanted any more. Raises LeaseLost."""
+    return _note(session, job_id, owner, attempt, measurement_id, {"started_at": func.clock_timestamp(), "items_done": 0})
+
+
+def answered(session: Session, job_id: UUID, *, owner: str, attempt: int, measurement_id: UUID, items: int) -> bool:
+    """So many items of the arm have an answer; False where it was cancelled meanwhile. Raises LeaseLost."""
+    return _note(session, job_id, owner, attempt, measurement_id, {"items_done": items})
+
+
+def _note(session: Session, job_id: UUID, owner: str, attempt: int, measurement_id: UUID, values: dict[str, Any]) -> bool:
+    hold(session, job_id, owner=owner, attempt=attempt)
+    # unscoped: the worker holds the job's lease.
+    mine = (Measurement.id == measurement_id, Measurement.job_id == job_id, Measurement.state == MeasurementState.PENDING)
+    return session.scalar(update(Measurement).where(*mine).values(**values).returning(Measurement.id)) is not None
+
+
 def deliver(session: Session, job_id: UUID, *, owner: str, attempt: int, result: ArmResult) -> None:
     """An arm was measured. Raises LeaseLost, MeasurementDelivered, RecordsForeign."""
     job = hold(session, job_id, owner=owner, attempt=attempt)
-    one = _pending(session, job_id, result.measurement_id)
+    one = pending(session, job_id, result.measurement_id)
     document = suites.document_of(one.suite_version)
     read = summaries.by_task(records.read(result.records.digest), document.tasks, complete=True)
     blobs.register(session, StoredBlob(result.records.digest, result.records.size))
@@ -89,6 +107,7 @@ def deliver(session: Session, job_id: UUID, *, owner: str, attempt: int, result:
         {
             "records_digest": result.records.digest, "summary": summary, "operations": {task: dict(some) for task, some in result.operations.items()},
             "runtime": dict(result.runtime), "evidence": evidence(one, result.records.digest, runtime=result.runtime),
+            "items_done": sum(len(some) for some in read.values()),
         },
     )  # fmt: skip
 
@@ -108,7 +127,7 @@ def _fill(session: Session, job: Job, one: Measurement, values: dict[str, Any]) 
     """Measured, once: the row, its evidence, an entry in the log, and an event."""
     complete(session, system_actor("worker"), one, values, organization_id=job.organization_id, job=job)
     told = work_events.MeasurementCompleted(
-        measurement_id=one.id, job_id=job.id, version=_name(job, one), suite_digest=one.suite_version.digest,
+        measurement_id=one.id, job_id=job.id, version=name_in(job, one), suite_digest=one.suite_version.digest,
         evidence_digest=sha256_json(values["evidence"]), reused="reused_from" in values,
     )  # fmt: skip
     emit(session, told, project_id=one.project_id)
@@ -135,19 +154,19 @@ def complete(
         "state": MeasurementState.MEASURED, "evidence_digest": digest, "runtime_digest": sha256_json(values["runtime"]), "audit_event_id": event,
         "completed_at": func.clock_timestamp(),
     }  # fmt: skip
-    _move(session, one.id, filled)
+    move(session, one.id, filled)
 
 
 def refuse(session: Session, job_id: UUID, *, owner: str, attempt: int, measurement_id: UUID, code: str, message: str) -> None:
     """An arm cannot be measured; the sweep goes on. Raises LeaseLost, MeasurementDelivered."""
     job = hold(session, job_id, owner=owner, attempt=attempt)
-    _refuse(session, job, _pending(session, job_id, measurement_id), code, message)
+    _refuse(session, job, pending(session, job_id, measurement_id), code, message)
 
 
 def _refuse(session: Session, job: Job, one: Measurement, code: str, message: str) -> None:
     problem = {"code": code, "message": message[:2000]}
-    _move(session, one.id, {"state": MeasurementState.FAILED, "problem": problem, "completed_at": func.clock_timestamp()})
-    told = work_events.MeasurementFailed(measurement_id=one.id, job_id=job.id, version=_name(job, one), code=code, message=message)
+    move(session, one.id, {"state": MeasurementState.FAILED, "problem": problem, "completed_at": func.clock_timestamp()})
+    told = work_events.MeasurementFailed(measurement_id=one.id, job_id=job.id, version=name_in(job, one), code=code, message=message)
     emit(session, told, project_id=one.project_id)
 
 
@@ -165,7 +184,7 @@ def gave_up(session: Session, job: Job) -> None:
 
 def _give_up(session: Session, job: Job, measurements: Collection[UUID], *, code: str, message: str) -> None:
     for one in measurements:
-        _refuse(session, job, _pending(session, job.id, one), code, message)
+        _refuse(session, job, pending(session, job.id, one), code, message)
 
 
 def _loads() -> Sequence[Any]:
@@ -176,7 +195,8 @@ def _loads() -> Sequence[Any]:
     )
 
 
-def _pending(session: Session, job_id: UUID, measurement_id: UUID) -> Measurement:
+def pending(session: Session, job_id: UUID, measurement_id: UUID) -> Measurement:
+    """An arm that nobody has delivered, locked. Raises MeasurementDelivered."""
     # unscoped: the worker holds the job's lease.
     query = select(Measurement).where(Measurement.id == measurement_id, Measurement.job_id == job_id).options(*_loads())
     one = session.scalars(query.with_for_update(of=Measurement)).one_or_none()
@@ -185,7 +205,8 @@ def _pending(session: Session, job_id: UUID, measurement_id: UUID) -> Measuremen
     return one
 
 
-def _move(session: Session, measurement_id: UUID, values: dict[str, Any]) -> None:
+def move(session: Session, measurement_id: UUID, values: dict[str, Any]) -> None:
+    """Out of `pending`, once. Raises MeasurementDelivered."""
     moved = session.scalar(
         update(Measurement)
         .where(Measurement.id == measurement_id, Measurement.state == MeasurementState.PENDING)
@@ -196,6 +217,7 @@ def _move(session: Session, measurement_id: UUID, values: dict[str, Any]) -> Non
         raise MeasurementDelivered(measurement_id)
 
 
-def _name(job: Job, one: Measurement) -> str:
+def name_in(job: Job, one: Measurement) -> str:
+    """What the arm is called in its sweep."""
     arms = SweepPayload.model_validate(job.payload).arms
     return next((arm.name for arm in arms if arm.measurement_id == one.id), "")

@@ -1,4 +1,4 @@
-"""HTTP for sweeps and measurements."""
+"""HTTP for measurements."""
 
 from typing import Annotated
 from uuid import UUID
@@ -9,16 +9,15 @@ from ringi.base_models.service import RevisionNotSealed
 from ringi.identity.dependencies import InProject, allowed_in_project
 from ringi.identity.permissions import Permission
 from ringi.jobs.contracts.parts import Progress
-from ringi.jobs.contracts.sweeps import Record
-from ringi.jobs.schemas import JobState
+from ringi.jobs.contracts.sweeps import Record, Stop
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.measurements import imports, records, service
 from ringi.measurements.lists import MEASUREMENTS
 from ringi.measurements.models import Measurement
 from ringi.measurements.reading import RecordUnreadable
-from ringi.measurements.schemas import ImportMeasurement, MeasurementOut, MeasurementState, ProblemOut, RequestSweep, SweepOut, TaskSummary
+from ringi.measurements.schemas import ImportMeasurement, MeasurementOut, MeasurementState, ProblemOut, TaskSummary
 from ringi.measurements.summaries import RecordsForeign
-from ringi.quotas.refusals import QUOTAS
+from ringi.quotas.refusals import BytesUsedUp
 from ringi.uploads.service import NotUploaded
 from ringi.web.errors import responses
 from ringi.web.paging import Ask, InvalidCursor, asking, page_of
@@ -37,25 +36,20 @@ Requester = Annotated[InProject, allowed_in_project(Permission.EVALUATION_REQUES
 def measurement_out(one: Measurement) -> MeasurementOut:
     """A measurement with names instead of ids."""
     version, revision, suite, job = one.version, one.base_revision, one.suite_version, one.job
-    cancelled = one.state == MeasurementState.PENDING and job is not None and job.state == JobState.CANCELLED
+    state = service.state_of(one)
+    problem = one.problem or (job.error if job is not None and state is MeasurementState.FAILED else None)
     return MeasurementOut(
         id=one.id, version=f"{version.adapter.reference}:v{version.number}" if version else None,
         base=f"{revision.base_model.name}:r{revision.number}", suite=f"{suite.suite.project.name}/{suite.suite.name}:v{suite.number}",
-        suite_digest=suite.digest, state=MeasurementState.CANCELLED if cancelled else one.state, job_id=one.job_id,
+        suite_digest=suite.digest, state=state, job_id=one.job_id,
         job_state=job.state if job else None, progress=Progress.model_validate(job.progress) if job and job.progress else None,
-        problem=ProblemOut.model_validate(one.problem) if one.problem else None,
+        problem=ProblemOut(code=str(problem["code"]), message=str(problem["message"])) if problem else None,
+        stopped=Stop.model_validate(one.stopped) if one.stopped else None, items=suite.items, items_done=one.items_done,
         summary={task: TaskSummary.model_validate(found) for task, found in one.summary.items()} if one.summary is not None else None,
         operations=one.operations, runtime=one.runtime, runtime_digest=one.runtime_digest, records_digest=one.records_digest,
         evidence=one.evidence, evidence_digest=one.evidence_digest, imported_from=one.imported_from, reused_from=one.reused_from,
-        requested_by=one.requested_by, created_at=one.created_at, completed_at=one.completed_at,
+        requested_by=one.requested_by, created_at=one.created_at, started_at=one.started_at, completed_at=one.completed_at,
     )  # fmt: skip
-
-
-@router.post("/sweeps", status_code=202, responses=responses(service.SweepEmpty, service.SweepBaseUnclear, RevisionNotSealed, *QUOTAS))
-def request_sweep(session: SessionDep, caller: Requester, body: RequestSweep) -> SweepOut:
-    """Measure versions with a suite, as one job: the base is loaded once, and every arm is kept as soon as it is done."""
-    job, measurements = service.request(session, caller.actor, project=caller.project, body=body)
-    return SweepOut(job_id=job.id, measurements=[measurement_out(one) for one in measurements])
 
 
 @router.get("/measurements")
@@ -65,7 +59,9 @@ def list_measurements(session: SessionDep, caller: Reader, ask: Annotated[Ask, a
 
 
 @router.post(
-    "/measurements/imports", status_code=201, responses=responses(NotUploaded, RevisionNotSealed, RecordUnreadable, RecordsForeign)
+    "/measurements/imports",
+    status_code=201,
+    responses=responses(NotUploaded, RevisionNotSealed, RecordUnreadable, RecordsForeign, BytesUsedUp),
 )
 def import_measurement(session: SessionDep, caller: Requester, body: ImportMeasurement) -> MeasurementOut:
     """Bring in answers that were measured elsewhere; they stay marked as such."""

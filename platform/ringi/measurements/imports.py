@@ -3,6 +3,7 @@
 from sqlalchemy.orm import Session
 
 from ringi.identity.models import Project
+from ringi.jobs import admission
 from ringi.kit.actor import Actor
 from ringi.kit.ids import uuid7
 from ringi.measurements import delivery, records, service, summaries
@@ -15,11 +16,12 @@ from ringi.uploads.schemas import UploadedFile
 
 
 def bring_in(session: Session, actor: Actor, *, project: Project, body: ImportMeasurement) -> Measurement:
-    """A measurement from uploaded records. Raises NotUploaded, RecordUnreadable, RecordsForeign."""
+    """A measurement from uploaded records. Raises NotUploaded, RecordUnreadable, RecordsForeign, BytesUsedUp."""
     suite = suites.named(session, actor, project=project, reference=body.suite)
     revision = service.revision_named(session, actor, body.base_revision)
     version = service.version_named(session, actor, project=project, name=body.version) if body.version is not None else None
     (file,) = uploads.claim_files(session, actor, [UploadedFile(path="records.jsonl", digest=body.records)])
+    admission.admit_bytes(session, project.id, [(file.digest, file.size)])
     document = suites.document_of(suite)
     read = summaries.by_task(records.read(file.digest), document.tasks, complete=False)
     for task in document.tasks:
@@ -38,7 +40,7 @@ def bring_in(session: Session, actor: Actor, *, project: Project, body: ImportMe
     runtime = {"imported_from": body.source}
     values = {
         "records_digest": file.digest, "summary": {name: found.model_dump() for name, found in summaries.summarised(read).items()},
-        "operations": None, "runtime": runtime, "evidence": delivery.evidence(one, file.digest, runtime=runtime),
+        "operations": None, "items_done": sum(map(len, read.values())), "runtime": runtime, "evidence": delivery.evidence(one, file.digest, runtime=runtime),
     }  # fmt: skip
     delivery.complete(session, actor, one, values, organization_id=actor.organization_id)
     session.expire(one)

@@ -18,6 +18,7 @@ _JOB_STATE = select(Job.state).where(Job.id == Measurement.job_id).correlate(Mea
 STATE = case(
     (Measurement.state != MeasurementState.PENDING, Measurement.state),
     (_JOB_STATE == JobState.CANCELLED, MeasurementState.CANCELLED.value),
+    (_JOB_STATE == JobState.FAILED, MeasurementState.FAILED.value),
     else_=Measurement.state,
 )
 
@@ -46,6 +47,7 @@ MEASUREMENTS = Listing(
         "evidence_digest": column(Measurement.evidence_digest, "The digest of the evidence."),
         "owner": owner(Measurement.requested_by, "Who asked for it."),
         "created_at": column(Measurement.created_at, "When it was asked for."),
+        "started_at": column(Measurement.started_at, "When it was begun, by the attempt that measures it."),
         "completed_at": column(Measurement.completed_at, "When it was done."),
     },
 )  # fmt: skip

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy import BigInteger, ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ringi.adapters.models import AdapterVersion
@@ -19,6 +19,7 @@ class Measurement(Identified, OwnedByProject, Base):
     """One arm of a sweep, or one that was brought in. A trigger refuses every change of a row that is no longer pending (migration 0024).
 
     `runtime_digest` is of the runtime that answers depend on; two measurements are comparable where it is equal. `place` orders a sweep's arms.
+    `started_at` is when the attempt that measures it began with it, `items_done` how many items have an answer. `stopped`: why it ended early.
     """
 
     __tablename__ = "measurements"
@@ -38,6 +39,8 @@ class Measurement(Identified, OwnedByProject, Base):
     imported_from: Mapped[str | None] = mapped_column(String(64))
     state: Mapped[MeasurementState] = mapped_column(String(16), default=MeasurementState.PENDING)
     problem: Mapped[dict[str, Any] | None]
+    stopped: Mapped[dict[str, Any] | None]
+    items_done: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     records_digest: Mapped[str | None] = mapped_column(String(71))
     summary: Mapped[dict[str, Any] | None]
     operations: Mapped[dict[str, Any] | None]
@@ -47,6 +50,7 @@ class Measurement(Identified, OwnedByProject, Base):
     evidence_digest: Mapped[str | None] = mapped_column(String(71))
     reused_from: Mapped[UUID | None] = mapped_column(ForeignKey("measurements.id"))
     requested_by: Mapped[UUID]
+    started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
     audit_event_id: Mapped[UUID | None]
 

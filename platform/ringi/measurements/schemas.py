@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import Field, FiniteFloat, StringConstraints
 
 from ringi.jobs.contracts.parts import Part, Progress
+from ringi.jobs.contracts.sweeps import Stop
 from ringi.jobs.schemas import JobState, Placement
 from ringi.kit.digests import Digest
 from ringi.web.schemas import PRINTABLE, Integer, Schema, Truth
@@ -17,14 +18,17 @@ MAX_ARMS = 500
 SuiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[a-z0-9:]{1,80})?$")]
 # `bot:v2`, `bot:production`, `bot` for its latest.
 VersionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[A-Za-z0-9._:-]{1,80})?$")]
+# What is compared with: `channel:production`, `base`, `bot:v2`, or the id of a measurement.
+BaselineName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,160}$")]
 BaseName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[A-Za-z0-9:]{1,80})?$")]
 
 
 class MeasurementState(StrEnum):
-    """How a measurement stands. `cancelled` is what is pending of a job that was cancelled: it is not measured any more."""
+    """How a measurement stands. `cancelled`: it was, or its whole sweep was. `stopped`: it was so much worse that the rest was not asked."""
 
     PENDING = "pending"
     MEASURED = "measured"
+    STOPPED = "stopped"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -33,7 +37,8 @@ class RequestSweep(Schema):
     """Measure `versions` of the project, and with `include_base` the bare base, on one base revision with one suite.
 
     Without `base_revision` it is the one that the versions were trained on, which must then be the same for all. What was measured before with the
-    very same bytes and runtime is taken over, unless `again` is asked for.
+    very same bytes and runtime is taken over, unless `again` is asked for. `stop_early_against` is a baseline in the gate's words (`channel:production`,
+    `base`, a version, a measurement) that is measured already: a version that is shown to be worse than it by more than a margin is not asked the rest.
     """
 
     suite: SuiteName
@@ -42,6 +47,7 @@ class RequestSweep(Schema):
     include_base: Truth = False
     again: Truth = False
     batch_size: Annotated[Integer, Field(ge=1, le=1024)] = 16
+    stop_early_against: BaselineName | None = None
     placement: Placement | None = None
 
 
@@ -81,7 +87,10 @@ class ProblemOut(Schema):
 
 
 class MeasurementOut(Schema):
-    """One arm of a sweep. `version` is null for the bare base. `evidence_digest` names all that it is bound to, see `evidence`."""
+    """One arm of a sweep. `version` is null for the bare base. `evidence_digest` names all that it is bound to, see `evidence`.
+
+    `items_done` of `items` have an answer so far. `stopped` says why it was not asked the rest: such a measurement is no evidence.
+    """
 
     id: UUID
     version: str | None
@@ -93,6 +102,9 @@ class MeasurementOut(Schema):
     job_state: JobState | None
     progress: Progress | None
     problem: ProblemOut | None
+    stopped: Stop | None
+    items: int
+    items_done: int
     summary: dict[str, TaskSummary] | None
     operations: dict[str, dict[str, Any]] | None
     runtime: dict[str, str] | None
@@ -104,11 +116,5 @@ class MeasurementOut(Schema):
     reused_from: UUID | None
     requested_by: UUID
     created_at: datetime
+    started_at: datetime | None
     completed_at: datetime | None
-
-
-class SweepOut(Schema):
-    """The job, and one measurement for each arm, in the order in which they are measured."""
-
-    job_id: UUID
-    measurements: list[MeasurementOut]

@@ -1,6 +1,6 @@
 """Ask for a sweep, and find what was measured. What a sweep brings back is taken in by delivery.py."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -19,13 +19,14 @@ from ringi.identity.models import Project
 from ringi.identity.permissions import visible
 from ringi.jobs import service as jobs
 from ringi.jobs.contracts.kinds import JobKind
-from ringi.jobs.contracts.sweeps import SweepArm, SweepPayload
+from ringi.jobs.contracts.sweeps import StopRule, SweepArm, SweepPayload
 from ringi.jobs.models import Job
+from ringi.jobs.schemas import JobState
 from ringi.kit.actor import Actor
 from ringi.kit.errors import InvalidInput, NotFound
 from ringi.kit.ids import uuid7
 from ringi.measurements.models import Measurement
-from ringi.measurements.schemas import RequestSweep
+from ringi.measurements.schemas import MeasurementState, RequestSweep
 from ringi.suites import service as suites
 from ringi.suites.models import Suite, SuiteVersion
 
@@ -52,7 +53,13 @@ class SweepBaseUnclear(InvalidInput):
         super().__init__(f"{said}; a sweep runs on one base revision.", next_step="Name it: base_revision.")
 
 
-def request(session: Session, actor: Actor, *, project: Project, body: RequestSweep) -> tuple[Job, list[Measurement]]:
+# Of an arm, on the base revision that it will be measured on: when it is stopped early, None where it is not.
+StopsOf = Callable[[SuiteVersion, AdapterVersion, BaseRevision], StopRule | None]
+
+
+def request(
+    session: Session, actor: Actor, *, project: Project, body: RequestSweep, stops: StopsOf | None = None
+) -> tuple[Job, list[Measurement]]:
     """A job and a measurement for each arm, in one transaction. Raises SweepEmpty, SweepBaseUnclear, NotFound, RevisionNotSealed, QuotaExceeded."""
     suite = suites.named(session, actor, project=project, reference=body.suite)
     versions = list({one.id: one for name in body.versions if (one := version_named(session, actor, project=project, name=name))}.values())
@@ -64,7 +71,10 @@ def request(session: Session, actor: Actor, *, project: Project, body: RequestSw
     ids = [uuid7() for _ in arms]
     payload = SweepPayload(
         suite=name, suite_digest=suite.digest, tasks=suites.document_of(suite).tasks, base=base, batch_size=body.batch_size,
-        arms=tuple(_arm(one, version, f"{base.name}:r{base.revision}") for one, version in zip(ids, arms, strict=True)),
+        arms=tuple(
+            _arm(one, version, f"{base.name}:r{base.revision}", stops(suite, version, revision) if stops and version else None)
+            for one, version in zip(ids, arms, strict=True)
+        ),
     )  # fmt: skip
     job = jobs.enqueue(
         session, actor, JobKind.SWEEP, payload, subject=f"suite {name}, {len(arms)} on {base.name}:r{base.revision}"[:256],
@@ -81,16 +91,33 @@ def request(session: Session, actor: Actor, *, project: Project, body: RequestSw
     session.flush()  # the measurements must be findable in the answer
     audit.record(
         session, actor, AuditAction.SWEEP_REQUEST, object_type="job", object_id=job.id, project_id=project.id,
-        details={"suite": suite.digest, "base": revision.digest, "arms": len(arms), "again": body.again},
+        details={
+            "suite": suite.digest, "base": revision.digest, "arms": len(arms), "again": body.again, "stop_early_against": body.stop_early_against,
+        },
     )  # fmt: skip
     told = work_events.SweepRequested(job_id=job.id, suite=name, base=f"{base.name}:r{base.revision}", arms=len(arms))
     emit(session, told, project_id=project.id)
-    return job, list(session.scalars(listed(actor).where(Measurement.job_id == job.id).order_by(Measurement.place)))
+    return job, of_job(session, actor, project=project, job_id=job.id)
 
 
-def _arm(measurement_id: UUID, version: AdapterVersion | None, base: str) -> SweepArm:
+def _arm(measurement_id: UUID, version: AdapterVersion | None, base: str, stop: StopRule | None) -> SweepArm:
     ref = adapters.reference(version) if version is not None else None
-    return SweepArm(measurement_id=measurement_id, name=ref.name if ref else base, adapter=ref)
+    return SweepArm(measurement_id=measurement_id, name=ref.name if ref else base, adapter=ref, stop=stop)
+
+
+def of_job(session: Session, actor: Actor, *, project: Project, job_id: UUID) -> list[Measurement]:
+    """The arms of a sweep in their order; none where there is no such sweep in sight."""
+    query = listed(actor).where(Measurement.project_id == project.id, Measurement.job_id == job_id)
+    return list(session.scalars(query.order_by(Measurement.place)))
+
+
+def state_of(one: Measurement) -> MeasurementState:
+    """How it stands: what is pending of a job that has ended is not measured any more."""
+    if one.state != MeasurementState.PENDING or one.job is None:
+        return MeasurementState(one.state)
+    return {JobState.CANCELLED: MeasurementState.CANCELLED, JobState.FAILED: MeasurementState.FAILED}.get(
+        JobState(one.job.state), MeasurementState.PENDING
+    )
 
 
 def version_named(session: Session, actor: Actor, *, project: Project, name: str) -> AdapterVersion:

@@ -81,3 +81,11 @@ def bytes_of(session: Session, project_id: UUID) -> int:
     # unscoped: the caller has been let into the project already.
     query = select(func.coalesce(func.sum(ProjectBytes.size), 0)).where(ProjectBytes.project_id == project_id)
     return int(session.scalar(query) or 0)
+
+
+def new_bytes(session: Session, project_id: UUID, stored: Iterable[tuple[str, int]]) -> int:
+    """How many of these bytes (digest and size) the project does not hold yet."""
+    sizes = dict(stored)
+    # unscoped: the caller has been let into the project already.
+    held = select(ProjectBytes.digest).where(ProjectBytes.project_id == project_id, ProjectBytes.digest.in_(sizes))
+    return sum(sizes.values()) - sum(sizes[digest] for digest in session.scalars(held))

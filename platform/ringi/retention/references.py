@@ -85,6 +85,7 @@ NOT_REFERENCES = {
     "measurements.problem": "what went wrong",
     "measurements.runtime": "versions of libraries",
     "measurements.runtime_digest": "of the document beside it",
+    "measurements.stopped": "names records of another measurement, which its own records_digest refers to",
     "measurements.summary": "figures",
     "outbox.payload": "a queue's name",
     "project_bytes.digest": "counts what a project holds: goes by the rows that hold it",

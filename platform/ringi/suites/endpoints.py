@@ -10,6 +10,7 @@ from ringi.identity.dependencies import InProject, allowed_in_project
 from ringi.identity.permissions import Permission, visible
 from ringi.jobs.contracts.suites import Item
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.quotas.refusals import BytesUsedUp
 from ringi.suites import planting, refusals, service
 from ringi.suites.lists import SUITE_VERSIONS, SUITES
 from ringi.suites.models import Suite, SuiteVersion
@@ -35,7 +36,7 @@ _SEALING = responses(
     refusals.SuiteAnswerOutOfRange, refusals.SuiteNoReference, refusals.SuiteScorerUnknown, refusals.SuiteScorerParameters, refusals.SuiteScorerUnfit,
     refusals.SuiteMetricUnknown, refusals.SuiteSliceEmpty, refusals.SuiteMustPassUnknown, refusals.SuiteRequirementInvalid,
     refusals.SuiteDocumentInvalid, refusals.SuiteColumnUnknown, refusals.SuiteItemsUnreadable, refusals.SuiteHarnessInvalid,
-    refusals.SuiteHarnessCode, refusals.SuiteHarnessInclude,
+    refusals.SuiteHarnessCode, refusals.SuiteHarnessInclude, BytesUsedUp,
 )  # fmt: skip
 _YAML = {"requestBody": {"content": {"application/yaml": {"schema": {"type": "string", "description": "The same document as YAML."}}}}}
 

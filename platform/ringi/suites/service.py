@@ -16,9 +16,10 @@ from ringi.gating.advice import Advice
 from ringi.gating.schemas import Requirement
 from ringi.identity.models import Project
 from ringi.identity.permissions import visible
+from ringi.jobs import admission
 from ringi.jobs.contracts.suites import Item
 from ringi.kit.actor import Actor
-from ringi.kit.digests import Digest
+from ringi.kit.digests import Digest, sha256_bytes
 from ringi.kit.errors import NotFound
 from ringi.kit.ids import uuid7
 from ringi.quotas import service as quotas
@@ -85,7 +86,7 @@ def named(session: Session, actor: Actor, *, project: Project, reference: str) -
 
 
 def add_version(session: Session, actor: Actor, *, suite: Suite, body: AddSuiteVersion) -> tuple[SuiteVersion, bool]:
-    """The version of this content, and whether it is new. Raises the refusals of `refusals.py`, MarginUnsupported, NotUploaded."""
+    """The version of this content, and whether it is new. Raises the refusals of `refusals.py`, MarginUnsupported, NotUploaded, BytesUsedUp."""
     return seal_drafts(
         session, actor, suite=suite, drafts=[_drafted(session, actor, suite, task) for task in body.tasks], wanted=body.requirements
     )
@@ -122,8 +123,10 @@ def seal_drafts(
 
 
 def _keep(session: Session, project_id: UUID, sealed: Sealed) -> None:
+    contents = (sealed.content, *sealed.files.values())
+    admission.admit_bytes(session, project_id, ((sha256_bytes(content), len(content)) for content in contents))
     store = blobs.get_store()
-    stored = [blobs.put(store, [content]) for content in (sealed.content, *sealed.files.values())]
+    stored = [blobs.put(store, [content]) for content in contents]
     blobs.hold(session, [one.digest for one in stored])
     for one in stored:
         blobs.register(session, one)

@@ -150,11 +150,17 @@ GET /api/v1/projects/{project}/suites/{suite}/versions/{selector}     1111111 ++
 GET /api/v1/projects/{project}/suites/{suite}/versions/{selector}/advice 1111111 +++++++++ ++++ +4 4444
 GET /api/v1/projects/{project}/suites/{suite}/versions/{selector}/items 1111111 +++++++++ ++++ +4 4444
 POST /api/v1/projects/{project}/sweeps                                1111111 3++3+3+33 3333 34 4444
+GET /api/v1/projects/{project}/sweeps                                 1111111 +++++++++ ++++ +4 4444
+GET /api/v1/projects/{project}/sweeps/{job_id}                        1111111 +++++++++ ++++ +4 4444
+GET /api/v1/projects/{project}/sweeps/{job_id}/events                 1111111 +++++++++ ++++ +4 4444
+POST /api/v1/projects/{project}/sweeps/{job_id}/cancel                1111111 3++333+33 33+3 34 4444
+POST /api/v1/projects/{project}/sweeps/{job_id}/children/{measurement_id}/cancel 1111111 3++333+33 33+3 34 4444
 GET /api/v1/projects/{project}/measurements                           1111111 +++++++++ ++++ +4 4444
 POST /api/v1/projects/{project}/measurements/imports                  1111111 3++3+3+33 3333 34 4444
 GET /api/v1/projects/{project}/measurements/{measurement_id}          1111111 +++++++++ ++++ +4 4444
 GET /api/v1/projects/{project}/measurements/{measurement_id}/records  1111111 +++++++++ ++++ +4 4444
 POST /api/v1/projects/{project}/gates                                 1111111 3++3+3+33 3333 34 4444
+POST /api/v1/projects/{project}/gates/together                        1111111 3++3+3+33 3333 34 4444
 GET /api/v1/projects/{project}/gates                                  1111111 +++++++++ ++++ +4 4444
 GET /api/v1/projects/{project}/gates/{gate_id}                        1111111 +++++++++ ++++ +4 4444
 GET /api/v1/projects/{project}/gates/{gate_id}/report                 1111111 +++++++++ ++++ +4 4444

@@ -5,7 +5,7 @@ Caches are made here and end here, so that no adapter ever reads behind another'
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
@@ -22,15 +22,28 @@ from ringi_workers.evaluation.scoring import Scorer, scored
 # Some of the branches of a question, by its number and theirs.
 Part = tuple[int, tuple[int, ...]]
 Something = TypeVar("Something")
+# Between two looks: enough to sort by length, and few enough to stop soon.
+_BATCHES_A_LOOK = 4
 # Told after every batch how many items it answered and how much work that was; may raise to end the pass.
 OnBatch = Callable[[int, int], None]
 
 
+class Look(Protocol):
+    """Asks in portions, and looks between them whether the rest is to be asked."""
+
+    def portions(self, size: int) -> Sequence[Sequence[str]]:
+        """Every item's id, in the order in which they are to be asked; about `size` of them together."""
+
+    def enough(self, answers: Sequence[Answer]) -> bool:
+        """Told the answers of one portion after another: whether no more is to be asked."""
+
+
 class Pass(NamedTuple):
-    """The answers of one arm to one task, in the order of its items."""
+    """The answers of one arm to one task, in the order of its items; not of all of them where a look said that it is enough."""
 
     answers: tuple[Answer, ...]
     operations: Operations
+    enough: bool = False
 
 
 class Batch(NamedTuple):
@@ -57,25 +70,42 @@ def ask(
     batch_size: int,
     scorers: Mapping[str, Scorer],
     on_batch: OnBatch = lambda _items, _work: None,
+    look: Look | None = None,
 ) -> Pass:
     """All answers of `model` as it stands, with the scores of `scorers`. `batch_size` counts distinct prompts, or drawn texts, at once.
 
     A batch that does not fit the memory is halved, as are those after it; what was used stands in the operations. Raises DeviceFull where one prompt does not.
+    With a `look` items of like length go together within its portions only, so that what is known at a look does not depend on lengths.
     """
     meter, fit = Meter(model.device), Fit(batch_size)
-    answerable = [one for one in prepared.items if one.problem is None]
-    refused = [scored(one.item, _refused(one, one.problem), scorers) for one in prepared.items if one.problem is not None]
-    if refused:
-        on_batch(len(refused), 0)
     generating = prepared.task.answering is Answering.GENERATE
-    made = (generated if generating else _read)(model, tokenizer, prepared.task, answerable, reach, stop_tokens, fit, meter)
-    by_item = {answer.item: answer for answer in refused}
-    whole = {one.item.id: one.item for one in prepared.items}
-    for batch in made:
-        by_item |= {answer.item: scored(whole[answer.item], answer, scorers) for answer in batch.answers}
-        on_batch(len(batch.answers), batch.work)
-    answers = tuple(by_item[one.item.id] for one in prepared.items)
-    return Pass(answers, meter.operations(answers, generated=generating, pace=reach.pace, batch_size=fit.size))
+    by_item: dict[str, Answer] = {}
+    enough = False
+    for portion in _portions(prepared, look, batch_size):
+        answerable = [one for one in portion if one.problem is None]
+        refused = [scored(one.item, _refused(one, one.problem), scorers) for one in portion if one.problem is not None]
+        by_item |= {answer.item: answer for answer in refused}
+        if refused:
+            on_batch(len(refused), 0)
+        whole = {one.item.id: one.item for one in answerable}
+        made = (generated if generating else _read)(model, tokenizer, prepared.task, answerable, reach, stop_tokens, fit, meter)
+        for batch in made:
+            by_item |= {answer.item: scored(whole[answer.item], answer, scorers) for answer in batch.answers}
+            on_batch(len(batch.answers), batch.work)
+        enough = look is not None and look.enough([by_item[one.item.id] for one in portion])
+        if enough:
+            break
+    answers = tuple(by_item[one.item.id] for one in prepared.items if one.item.id in by_item)
+    return Pass(answers, meter.operations(answers, generated=generating, pace=reach.pace, batch_size=fit.size), enough)
+
+
+def _portions(prepared: Prepared, look: Look | None, batch_size: int) -> Iterator[Sequence[Rendered]]:
+    if look is None:
+        yield prepared.items
+        return
+    by_id = {one.item.id: one for one in prepared.items}
+    for portion in look.portions(_BATCHES_A_LOOK * batch_size):
+        yield [by_id[item] for item in portion]
 
 
 def _refused(one: Rendered, problem: Problem | None) -> Answer:

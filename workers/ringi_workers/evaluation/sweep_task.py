@@ -21,19 +21,20 @@ from sqlalchemy.orm import Session
 from ringi.db.session import transaction
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.contracts.parts import BaseRef, Progress
-from ringi.jobs.contracts.suites import Answer, Item, ScorerSpec, Task
-from ringi.jobs.contracts.sweeps import ArmResult, Record, SweepArm, SweepPayload, SweepResult
-from ringi.measurements import delivery
+from ringi.jobs.contracts.suites import Item, Task
+from ringi.jobs.contracts.sweeps import ArmResult, Record, StopRule, SweepArm, SweepPayload, SweepResult
+from ringi.measurements import delivery, stops
 from ringi.measurements.delivery import MeasurementDelivered
+from ringi.measurements.stops import StopNotShown
 from ringi.measurements.summaries import RecordsForeign
 from ringi.settings import get_settings
 from ringi.storage import blobs
 from ringi_workers.adapters.attach import base_dtype, runtime_facts
 from ringi_workers.evaluation.grading.registry import Access, Grading
 from ringi_workers.evaluation.harness.loading import facts, load
-from ringi_workers.evaluation.scoring import Scorer
 from ringi_workers.evaluation.swapping import SwappableBase
-from ringi_workers.evaluation.sweep import Measured, NotMeasured, SweepStopped, sweep
+from ringi_workers.evaluation.sweep import Measured, NotMeasured, sweep
+from ringi_workers.evaluation.turns import ArmTurns, Graded
 from ringi_workers.following import JobSink
 from ringi_workers.runtime import job
 from ringi_workers.workspace import Workspace
@@ -62,21 +63,26 @@ def measure(payload: SweepPayload, workspace: Workspace, sink: JobSink) -> Sweep
     runtime = runtime_facts(device, base_dtype(folder, device)) | facts(harness.values())
     reused = kept.reuse(runtime)
     arms = {arm.name: arm for arm in payload.arms if arm.measurement_id in kept.left()}
-    counts = {"measured": 0, "failed": 0}
+    counts = {"measured": 0, "failed": 0, "stopped": 0}
+    dropped = 0
     if arms:
         tasks = [(task, _items(workspace, task)) for task in payload.tasks]
         sink.report(Progress(phase="loading"))
         base = _loaded(payload.base, folder)
         waiting: dict[str, list[Measured]] = {}
         with Grading(Access.of(get_settings()), should_stop=sink.should_stop) as grading:
-            graded = _Graded(grading, tasks, sink)
-            for result in sweep(
-                base, _Folders(workspace, arms), tasks, sink=sink, batch_size=payload.batch_size, scorers=graded.later, harness=harness
-            ):
-                ended = _take(kept, arms.get(result.arm), graded(result), waiting, len(tasks), runtime)
+            graded = Graded(grading, tasks, sink)
+            turns = ArmTurns(kept, arms, graded, runtime)
+            found = sweep(
+                base, _Folders(workspace, arms), tasks, sink=sink, batch_size=payload.batch_size, scorers=graded.later, harness=harness,
+                turns=turns,
+            )  # fmt: skip
+            for result in found:
+                ended = _take(kept, arms.get(result.arm), graded(result), waiting, tasks, runtime)
                 if ended is not None:
                     counts[ended] += 1
-    return SweepResult(**counts, reused=len(reused), seconds=time.monotonic() - begun)
+        dropped = turns.dropped
+    return SweepResult(**counts, reused=len(reused), cancelled=dropped, seconds=time.monotonic() - begun)
 
 
 def _take(
@@ -84,7 +90,7 @@ def _take(
     arm: SweepArm | None,
     result: Measured | NotMeasured,
     waiting: dict[str, list[Measured]],
-    tasks: int,
+    tasks: Sequence[tuple[Task, Sequence[Item]]],
     runtime: Mapping[str, str],
 ) -> str | None:
     """Keep an arm once its last task is done; returns how it ended, None while it goes on, or ended before."""
@@ -97,50 +103,24 @@ def _take(
         return "failed"
     done = waiting.setdefault(result.arm, [])
     done.append(result)
-    if len(done) < tasks:
+    # What was shown with the very last answer saved nothing: that arm was measured.
+    stopped = result.enough and sum(len(one.answers) for one in done) < sum(len(items) for _, items in tasks)
+    if len(done) < len(tasks) and not stopped:
         return None
     waiting[result.arm] = _ENDED
     try:
-        kept.deliver(arm.measurement_id, done, runtime)
-    except RecordsForeign as refusal:
+        if stopped and arm.stop is not None:
+            kept.stop(arm.measurement_id, done, runtime, arm.stop)
+        else:
+            kept.deliver(arm.measurement_id, done, runtime)
+    except (RecordsForeign, StopNotShown) as refusal:
         kept.refuse(arm.measurement_id, refusal.code, refusal.message)
         return "failed"
-    log.info("%s: measured", arm.name)
-    return "measured"
+    log.info("%s: %s", arm.name, "stopped early" if stopped else "measured")
+    return "stopped" if stopped else "measured"
 
 
 _ENDED: list[Measured] = []
-
-
-class _Graded:
-    """Scores that answering does not give, for all answers of a task at once: a judge is asked many at a time."""
-
-    def __init__(self, grading: Grading, tasks: Sequence[tuple[Task, Sequence[Item]]], sink: JobSink) -> None:
-        self._grading, self._sink = grading, sink
-        self._tasks = {
-            task.name: (task, [item if item.choices else item.model_copy(update={"choices": task.choices}) for item in items])
-            for task, items in tasks
-        }
-
-    def later(self, spec: ScorerSpec) -> Scorer | None:
-        """What stands in for a scorer while answering; None for a name that nobody knows."""
-        return _not_yet if self._grading.scorer(spec) is not None else None
-
-    def __call__(self, result: Measured | NotMeasured) -> Measured | NotMeasured:
-        if isinstance(result, NotMeasured):
-            return result
-        task, items = self._tasks[result.task]
-        answers = tuple(self._grading.graded(items, result.answers, task.scorers))
-        if self._sink.should_stop():
-            # What a judge was not asked is not measured: nothing of it may be kept.
-            raise SweepStopped(
-                f"The sweep was stopped while '{task.name}' was graded.", next_step="Start it again to have the rest measured."
-            )
-        return result._replace(answers=answers)
-
-
-def _not_yet(_item: Item, _answer: Answer) -> float | None:
-    return None
 
 
 class _Kept:
@@ -158,22 +138,43 @@ class _Kept:
         owner, attempt = self._workspace.owner, self._job.attempt
         return _patiently(lambda session: delivery.reuse(session, self._job.id, owner=owner, attempt=attempt, runtime=runtime))
 
+    def begin(self, measurement_id: UUID) -> bool:
+        """An arm's turn; False where it is not wanted any more. Raises LeaseLost."""
+        owner, attempt = self._workspace.owner, self._job.attempt
+        return _patiently(
+            lambda session: delivery.begin(session, self._job.id, owner=owner, attempt=attempt, measurement_id=measurement_id)
+        )
+
+    def answered(self, measurement_id: UUID, items: int) -> bool:
+        """How far an arm is; False where it is not wanted any more. What the database misses it hears the next time. Raises LeaseLost."""
+        owner, attempt = self._workspace.owner, self._job.attempt
+        try:
+            with transaction() as session:
+                return delivery.answered(
+                    session, self._job.id, owner=owner, attempt=attempt, measurement_id=measurement_id, items=items
+                )  # fmt: skip
+        except _DATABASE_AWAY:
+            return True
+
     def deliver(self, measurement_id: UUID, done: list[Measured], runtime: Mapping[str, str]) -> None:
         """Keep an arm. Raises LeaseLost, RecordsForeign."""
+        result, owner, attempt = self._result(measurement_id, done, runtime), self._workspace.owner, self._job.attempt
+        _once(lambda session: delivery.deliver(session, self._job.id, owner=owner, attempt=attempt, result=result))
+
+    def stop(self, measurement_id: UUID, done: list[Measured], runtime: Mapping[str, str], rule: StopRule) -> None:
+        """Keep what there is of an arm that was not asked the rest. Raises LeaseLost, RecordsForeign, StopNotShown."""
+        result, owner, attempt = self._result(measurement_id, done, runtime), self._workspace.owner, self._job.attempt
+        _once(lambda session: stops.stop(session, self._job.id, owner=owner, attempt=attempt, result=result, rule=rule))
+
+    def _result(self, measurement_id: UUID, done: list[Measured], runtime: Mapping[str, str]) -> ArmResult:
         lines = (
             Record(task=one.task, **answer.model_dump()).model_dump_json(exclude_defaults=True).encode() + b"\n"
             for one in done
             for answer in one.answers
         )
         operations = {one.task: one.operations.model_dump(mode="json") for one in done}
-        result = ArmResult(
-            measurement_id=measurement_id,
-            records=self._workspace.upload_bytes(lines, name="records.jsonl"),
-            operations=operations,
-            runtime=runtime,
-        )
-        owner, attempt = self._workspace.owner, self._job.attempt
-        _once(lambda session: delivery.deliver(session, self._job.id, owner=owner, attempt=attempt, result=result))
+        records = self._workspace.upload_bytes(lines, name="records.jsonl")
+        return ArmResult(measurement_id=measurement_id, records=records, operations=operations, runtime=runtime)
 
     def refuse(self, measurement_id: UUID, code: str, message: str) -> None:
         """Say why there is none. Raises LeaseLost."""
@@ -185,7 +186,7 @@ class _Kept:
         )
 
 
-def _once(work: Callable[[Session], None]) -> None:
+def _once(work: Callable[[Session], object]) -> None:
     try:
         _patiently(work)
     except MeasurementDelivered as known:

@@ -1,17 +1,21 @@
-"""Calls about suites, what was measured with them, and decisions of the gate."""
+"""Calls about suites, sweeps, what was measured, and decisions of the gate."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Unpack
 from uuid import UUID
 
 from ringi.cli.asked import Asked
 from ringi.cli.connection import Connection, OnBytes, route
+from ringi.cli.events import ServerEvent
 from ringi.cli.listed import Listed
-from ringi.gates.schemas import DecideGate, Format, GateOut
+from ringi.gates.schemas import DecideGate, DecideTogether, Format, GateOut, TogetherOut
 from ringi.jobs.contracts.suites import Item
 from ringi.jobs.contracts.sweeps import Record
-from ringi.measurements.schemas import ImportMeasurement, MeasurementOut, RequestSweep, SweepOut
+from ringi.jobs.schemas import Level
+from ringi.measurements.schemas import ImportMeasurement, MeasurementOut, RequestSweep
 from ringi.suites.schemas import AddCanaries, AddSuiteVersion, AdviceOut, CreateSuite, SuiteOut, SuiteVersionOut
+from ringi.sweeps.schemas import SweepLine, SweepOut
 
 
 class SuiteCalls:
@@ -57,15 +61,43 @@ class SuiteCalls:
         return self._http.items(route("projects", project, "suites", name, "versions", selector, "items"), Item, task=task)
 
 
+class SweepCalls:
+    """`client.sweeps`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def request(self, project: str, body: RequestSweep) -> SweepOut:
+        """Measure many versions with a suite, as one job."""
+        return self._http.post(route("projects", project, "sweeps"), SweepOut, body)
+
+    def all(self, project: str, **asked: Unpack[Asked]) -> Listed[SweepLine]:
+        """Sweeps of the project, newest first."""
+        return self._http.items(route("projects", project, "sweeps"), SweepLine, **asked)
+
+    def get(self, project: str, job_id: UUID) -> SweepOut:
+        """One sweep with its arms."""
+        return self._http.get(route("projects", project, "sweeps", str(job_id)), SweepOut)
+
+    def events(self, project: str, job_id: UUID, *, last: str | None = None, level: Level | None = None) -> Iterator[ServerEvent | None]:
+        """What `client.jobs.events` gives for the sweep's job."""
+        return self._http.events(route("projects", project, "sweeps", str(job_id), "events"), last=last, level=level)
+
+    def cancel(self, project: str, job_id: UUID, *, if_match: str | None = None) -> SweepOut:
+        """Cancel the whole sweep; arms that are done stay."""
+        return self._http.post(route("projects", project, "sweeps", str(job_id), "cancel"), SweepOut, if_match=if_match)
+
+    def cancel_arm(self, project: str, job_id: UUID, measurement_id: UUID) -> SweepOut:
+        """Take one arm out of it."""
+        path = route("projects", project, "sweeps", str(job_id), "children", str(measurement_id), "cancel")
+        return self._http.post(path, SweepOut)
+
+
 class MeasurementCalls:
     """`client.measurements`."""
 
     def __init__(self, http: Connection) -> None:
         self._http = http
-
-    def sweep(self, project: str, body: RequestSweep) -> SweepOut:
-        """Measure many versions with a suite, as one job."""
-        return self._http.post(route("projects", project, "sweeps"), SweepOut, body)
 
     def all(self, project: str, **asked: Unpack[Asked]) -> Listed[MeasurementOut]:
         """Measurements of the project, newest first."""
@@ -101,6 +133,10 @@ class GateCalls:
     def decide(self, project: str, body: DecideGate) -> GateOut:
         """Judge a candidate against a baseline from what was measured."""
         return self._http.post(route("projects", project, "gates"), GateOut, body)
+
+    def together(self, project: str, body: DecideTogether) -> TogetherOut:
+        """Judge many candidates at once: one decision each, corrected for their number."""
+        return self._http.post(route("projects", project, "gates", "together"), TogetherOut, body)
 
     def all(self, project: str, **asked: Unpack[Asked]) -> Listed[GateOut]:
         """Decisions of the project, newest first."""

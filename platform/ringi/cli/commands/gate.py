@@ -14,18 +14,19 @@ import yaml
 from typer.core import TyperGroup
 
 from ringi.cli.asked import Asked
-from ringi.cli.errors import USAGE, ApiError, BadValue, Usage
-from ringi.cli.invocation import Commands, connect, in_project, invocation
+from ringi.cli.commands.gate_together import EXAMPLES, together
+from ringi.cli.commands.gate_words import baseline_in, candidate_in, or_error, suite_in
+from ringi.cli.errors import ApiError, Usage
+from ringi.cli.invocation import Commands, connect, invocation
 from ringi.cli.options import Limit
-from ringi.cli.output import console, emit, emit_list, note, short, show_error, table
-from ringi.cli.references import BadReference, check_name, parse_suite_version, parse_version
+from ringi.cli.output import console, emit, emit_list, note, short, table
+from ringi.cli.references import check_name
 from ringi.gates.schemas import DecideGate, Format, GateOut, MissingMeasurement
 from ringi.gating import reports
 from ringi.gating.decision import decide as decided
 from ringi.gating.forest import drawing, forest
 from ringi.gating.painting import painted
 from ringi.gating.schemas import Decision, Measured, Requirement
-from ringi.kit.errors import RingiError
 from ringi.measurements import lm_eval
 from ringi.measurements.reading import parsed
 from ringi.measurements.schemas import RequestSweep
@@ -38,10 +39,19 @@ class _Deciding(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Called with everything behind `ringi gate`."""
         known = {*self.commands, "--help", "-h"}
-        return super().parse_args(ctx, args if not args or args[0] in known else ["decide", *args])
+        if args and args[0] not in known:
+            # `--together SWEEP` says what is judged: that many, and not one.
+            many = any(one == "--together" or one.startswith("--together=") for one in args)
+            args = (
+                ["together", *(one.replace("--together", "--sweep", 1) if one.startswith("--together") else one for one in args)]
+                if many
+                else ["decide", *args]
+            )
+        return super().parse_args(ctx, args)
 
 
 app = Commands("The gate: GO, NO-GO or INCONCLUSIVE, with a reason for each requirement.", group=_Deciding)
+app.verb("together", *EXAMPLES)(together)
 _ATTEMPTS = 3
 
 Out = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False, help="Write it there, too.")]
@@ -94,8 +104,8 @@ def decide(
             raise Usage("A candidate, --suite and --against are needed.", next_step="See: ringi gate decide --help.")
         return _asked(reference, suite=suite, against=against, on=on, project=project, sweep=sweep)
 
-    found = _or_error(judge)
-    written = _or_error(lambda: _write(found, junit=junit, markdown=markdown, svg=svg, png=png))
+    found = or_error(judge)
+    written = or_error(lambda: _write(found, junit=junit, markdown=markdown, svg=svg, png=png))
     text = reports.as_markdown(found.decision, candidate=found.candidate, baseline=found.baseline)
     if invocation.as_data:
         emit(found.gate if found.gate is not None else found.decision, lambda: text)
@@ -106,22 +116,10 @@ def decide(
     raise typer.Exit(reports.EXIT_CODES[found.decision.verdict])
 
 
-def _or_error(work: Callable[[], Any]) -> Any:
-    try:
-        return work()
-    except RingiError as error:
-        show_error(error)
-    except ValueError as error:
-        show_error(BadValue({"value": " ".join(str(error).split())[:500]}))
-    except Exception as error:  # noqa: BLE001  # exit code 1 means NO-GO here: nothing else may end with it
-        show_error(Usage(f"The gate could not decide: {type(error).__name__}: {error}", next_step="Report this."))
-    raise typer.Exit(USAGE)
-
-
 def _asked(reference: str, *, suite: str, against: str, on: str | None, project: str | None, sweep: bool) -> _Judged:
-    place, wanted = _candidate(reference, project)
-    name = _within(suite, place)
-    body = DecideGate(candidate=wanted, baseline=_baseline(against, place), suite=name, base_revision=on)
+    place, wanted = candidate_in(reference, project)
+    name = suite_in(suite, place)
+    body = DecideGate(candidate=wanted, baseline=baseline_in(against, place), suite=name, base_revision=on)
     with connect() as client:
         for attempt in range(_ATTEMPTS):
             try:
@@ -136,7 +134,7 @@ def _asked(reference: str, *, suite: str, against: str, on: str | None, project:
 
 
 def _measure(client: Any, project: str, suite: str, missing: MissingMeasurement) -> None:
-    from ringi.cli.commands.sweeps import swept  # noqa: PLC0415  # the offline gate does without a client
+    from ringi.cli.commands.sweep import swept  # noqa: PLC0415  # the offline gate does without a client
 
     versions = [missing.version.partition("/")[2]] if missing.version else []
     selector = missing.suite.rpartition(":")[2]
@@ -146,40 +144,6 @@ def _measure(client: Any, project: str, suite: str, missing: MissingMeasurement)
     for one in swept(client, project, body).measurements:
         if one.problem is not None:
             raise Usage(f"{one.version or one.base} cannot be measured: {one.problem.message} [{one.problem.code}]", next_step="Mend it.")
-
-
-def _candidate(reference: str, project: str | None) -> tuple[str, str]:
-    if _is_id(reference):
-        place = project or invocation.target().project
-        if place is None:
-            raise Usage("The id of a measurement needs its project.", next_step="Add --project NAME.")
-        return check_name(place, what="project"), reference
-    found = parse_version(in_project(reference))
-    return found.project, f"{found.name}:{found.selector}"
-
-
-def _baseline(text: str, project: str) -> str:
-    if text == "base" or text.startswith("channel:") or _is_id(text):
-        return text
-    found = parse_version(text if "/" in text.partition("@")[0] else f"{project}/{text}")
-    if found.project != project:
-        raise BadReference(text, f"the baseline must be in the project '{project}'", example=f"{project}/{found.name}:v1")
-    return f"{found.name}:{found.selector}"
-
-
-def _within(suite: str, project: str) -> str:
-    found = parse_suite_version(suite if "/" in suite else f"{project}/{suite}")
-    if found.project != project:
-        raise BadReference(suite, f"the suite must be in the project '{project}'", example=f"{project}/{found.name}")
-    return f"{found.name}:{found.selector}"
-
-
-def _is_id(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _from_files(suite: Path | None, candidate: Path | None, baseline: Path | None, *, mixed: bool) -> _Judged:

@@ -132,6 +132,24 @@ class MeasurementFailed(_OfMeasurement):
     message: Explanation
 
 
+class MeasurementStopped(_OfMeasurement):
+    """One version was shown to be so much worse than a baseline that it was not asked the rest; the sweep goes on."""
+
+    NAME, TITLE = "evaluation.measurement.stopped", "測定が早期に打ち切られました"
+    baseline: str = Field(description="What it was compared with.")
+    task: str
+    metric: str
+    items: int = Field(description="How many items were asked.")
+    of: int = Field(description="How many there are.")
+    message: Explanation
+
+
+class MeasurementCancelled(_OfMeasurement):
+    """One version was taken out of a sweep; the rest goes on."""
+
+    NAME, TITLE = "evaluation.measurement.cancelled", "測定が取り消されました"
+
+
 class GateDecided(EventData):
     """The gate decided: GO, NO-GO or INCONCLUSIVE."""
 

@@ -11,12 +11,59 @@ from ringi.jobs.contracts.suites import Answer, Task, Word
 from ringi.kit.digests import Digest
 
 
+class Watched(Part):
+    """A metric of a task whose loss is looked at while items are asked. Its scores lie from `low` to `high`; `level` is the test's own."""
+
+    task: Word
+    metric: Word
+    margin: FiniteFloat
+    lower_is_better: bool
+    low: FiniteFloat
+    high: FiniteFloat
+    level: FiniteFloat
+
+
+class StopRule(Part):
+    """When an arm is not asked the rest: harm beyond a margin is shown against the records of `baseline` (a measurement).
+
+    `seed` draws the order in which items are asked. The rule holds under the baseline's own `runtime` only.
+    """
+
+    baseline: UUID
+    name: str
+    records: Digest
+    runtime: Digest
+    seed: str
+    watched: tuple[Watched, ...]
+
+
+class Stop(Part):
+    """Why an arm was not asked the rest: after `items` of `of` answers the loss of `metric` was shown to be beyond `margin`.
+
+    `seen` are the pairs of the task that showed it, in the drawn order, and `loss` is the mean over them: it is no estimate of the whole loss, because
+    the moment was chosen by it.
+    """
+
+    baseline: UUID
+    baseline_name: str
+    baseline_records: Digest
+    task: Word
+    metric: Word
+    margin: FiniteFloat
+    level: FiniteFloat
+    seen: int
+    loss: FiniteFloat
+    items: int
+    of: int
+
+
 class SweepArm(Part):
     """One thing to measure: the base with an adapter, or alone."""
 
     measurement_id: UUID
     name: str
     adapter: AdapterRef | None
+    stop: StopRule | None = None
 
 
 class SweepPayload(Contract):
@@ -51,4 +98,6 @@ class SweepResult(Contract):
     measured: int
     reused: int
     failed: int
+    stopped: int = 0
+    cancelled: int = 0
     seconds: FiniteFloat
