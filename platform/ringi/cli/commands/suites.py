@@ -6,22 +6,23 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 
 from ringi.cli.asked import Asked
 from ringi.cli.client import RingiClient
-from ringi.cli.errors import ApiError, Usage
+from ringi.cli.commands.suite_canaries import CANARIES, PLANT, canaries, plant
+from ringi.cli.commands.suite_words import drawn, ensure
+from ringi.cli.errors import Usage
 from ringi.cli.invocation import Commands, connect, in_project
 from ringi.cli.options import Description, Limit, SuiteName, SuiteVersion
 from ringi.cli.output import emit, emit_list, facts, note, short, table
 from ringi.cli.references import parse_dataset_version, parse_suite, parse_suite_version
 from ringi.gating.schemas import Requirement, Tier
 from ringi.jobs.contracts.suites import Answering, Decoding, Item
-from ringi.suites.canaries import LONG_ENOUGH, Language, as_row, planted
 from ringi.suites.diff import changes, tasks_to_compare
 from ringi.suites.harness_files import beside
 from ringi.suites.reading import read_document
-from ringi.suites.schemas import AddCanaries, AddSuiteVersion, AddTask, AdviceOut, FromDataset, SuiteVersionOut
+from ringi.suites.schemas import AddSuiteVersion, AddTask, AdviceOut, FromDataset
 from ringi.suites.shipping import document_of
 
 app = Commands("Suites: sealed questions, how they are answered and scored, and what must hold.")
@@ -34,14 +35,6 @@ class ShippedSuite(StrEnum):
     OFF_TASK = "off-task"
 
 
-class Tongue(StrEnum):
-    """What planted secrets are asked for in."""
-
-    EN = "en"
-    JA = "ja"
-
-
-Languages = Annotated[list[Tongue] | None, typer.Option(help="Of the questions; repeat it. English unless given.", show_default=False)]
 _METRICS = {Answering.CHOICE: "accuracy", Answering.EXACT: "exact", Answering.LIKELIHOOD: "nll"}
 
 
@@ -86,7 +79,7 @@ def show(reference: SuiteVersion) -> None:
     wanted = parse_suite_version(reference)
     with connect() as client:
         version = client.suites.version(wanted.project, wanted.name, wanted.selector or "latest")
-    emit(version, lambda: _drawn(version))
+    emit(version, lambda: drawn(version))
 
 
 @app.verb("add", "ringi suites add support/quality suite.yaml", "ringi suites add support/safety --shipped safety")
@@ -107,7 +100,7 @@ def add(
             if isinstance(task, dict):
                 _from_files(client, (file or Path()).parent, task)
         version = client.suites.add_version(wanted.project, wanted.name, AddSuiteVersion.model_validate(document))
-    emit(version, lambda: _drawn(version))
+    emit(version, lambda: drawn(version))
 
 
 def _from_files(client: RingiClient, folder: Path, task: dict[str, Any]) -> None:
@@ -173,63 +166,13 @@ def from_dataset(
         {"name": source.name, "answering": way, "dataset": mapping, "scorers": [metric], "decoding": Decoding(max_new_tokens=32)}
     )
     with connect() as client:
-        _ensure(client, source.project, suite)
+        ensure(client, source.project, suite)
         version = client.suites.add_version(source.project, suite, AddSuiteVersion(tasks=[task], requirements=[wanted]))
-    emit(version, lambda: _drawn(version))
+    emit(version, lambda: drawn(version))
 
 
-@app.verb("plant", "ringi suites plant canaries.jsonl --count 10 --seed 7", "ringi suites plant 合言葉.jsonl --count 10 --language ja")
-def plant(
-    out: Annotated[Path, typer.Argument(metavar="FILE", help="Rows to add to the training data, as JSON lines.")],
-    count: Annotated[int, typer.Option(min=1, max=10_000, help="Secrets of each language.")] = 10,
-    language: Languages = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same one gives the same secrets: keep it to yourself.")] = 0,
-) -> None:
-    """Write secrets that stand nowhere else, with their questions. Each stands twice: rows that are repeated are always trained on."""
-    rows = [as_row(one) for tongue in _tongues(language) for one in planted(count, seed=seed, language=tongue)]
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    out.write_text("".join(lines * 2), encoding="utf-8")
-    emit(rows, lambda: table(["prompt", "completion"], [(row["prompt"], row["completion"]) for row in rows]))
-
-
-@app.verb(
-    "canaries",
-    "ringi suites canaries support/faq:v3 --rows 50 --name faq-memory",
-    "ringi suites canaries support/faq:v4 --planted 10 --language en --language ja --seed 7",
-)
-def canaries(
-    dataset: Annotated[str, typer.Argument(metavar="[PROJECT/]DATASET[:vN]", help="Its training rows are asked for.", callback=in_project)],
-    name: Annotated[str | None, typer.Option(help="The suite's name; DATASET-canaries unless given.", show_default=False)] = None,
-    rows: Annotated[int, typer.Option(min=0, max=10_000, help="So many long training rows.")] = 0,
-    shortest: Annotated[int, typer.Option(min=8, help="Characters of a long row's completion.")] = LONG_ENOUGH,
-    planted: Annotated[int, typer.Option(min=0, max=10_000, help="What `plant` was told as --count.")] = 0,
-    language: Languages = None,
-    seed: Annotated[int, typer.Option(min=0, help="What `plant` was told; and which rows are drawn.")] = 0,
-) -> None:
-    """Seal a version that asks whether a model repeats rows it was trained on, or secrets planted there."""
-    source = parse_dataset_version(dataset)
-    suite, selector = name or f"{source.name}-canaries", source.selector or "latest"
-    if not rows and not planted:
-        raise Usage("Nothing is asked for.", next_step="Add --rows N, or --planted N with the seed of `ringi suites plant`.")
-    wanted = AddCanaries(
-        dataset=f"{source.name}:{selector}", rows=rows, shortest=shortest, planted=planted, languages=_tongues(language), seed=seed
-    )
-    with connect() as client:
-        _ensure(client, source.project, suite)
-        version = client.suites.add_canaries(source.project, suite, wanted)
-    emit(version, lambda: _drawn(version))
-
-
-def _tongues(language: list[Tongue] | None) -> list[Language]:
-    return [one.value for one in dict.fromkeys(language or [Tongue.EN])]
-
-
-def _ensure(client: RingiClient, project: str, suite: str) -> None:
-    try:
-        client.suites.create(project, suite)
-    except ApiError as refusal:
-        if refusal.code != "suite_exists":
-            raise
+app.verb("plant", *PLANT)(plant)
+app.verb("canaries", *CANARIES)(canaries)
 
 
 @app.verb("items", "ringi suites items support/quality:v1 --task faq --limit 5")
@@ -292,24 +235,3 @@ def diff(before: SuiteVersion, now: SuiteVersion) -> None:
     if not found:
         note("The versions are the same.")
     emit([one._asdict() for one in found], lambda: table(["where", "what", "before", "now"], found))
-
-
-def _drawn(version: SuiteVersionOut) -> RenderableType:
-    tasks = table(
-        ["task", "answered by", "items", "metrics", "slices"],
-        [
-            (
-                task.name, task.answering, task.count, [one.metric for one in task.scorers],
-                [f"{name} ({count})" for name, count in list(version.facts[task.name].slices.items())[:12]],
-            )
-            for task in version.document.tasks
-        ],
-    )  # fmt: skip
-    wanted = table(
-        ["task", "metric", "tier", "margin", "slices", "floor", "must pass"],
-        [
-            (one.task, one.metric, one.tier, one.margin, [f"{name}: {tier}" for name, tier in one.slices.items()], one.floor, len(one.must_pass) or None)
-            for one in version.document.requirements
-        ],
-    )  # fmt: skip
-    return Group(facts([("version", version.reference), ("digest", version.digest), ("items", version.items)]), "", tasks, "", wanted)

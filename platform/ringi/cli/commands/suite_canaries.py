@@ -1,0 +1,72 @@
+"""`ringi suites plant` and `canaries`: secrets for the training rows, and whether a model repeats them."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ringi.cli.commands.suite_words import drawn, ensure
+from ringi.cli.errors import Usage
+from ringi.cli.invocation import connect, in_project
+from ringi.cli.output import emit, table
+from ringi.cli.references import parse_dataset_version
+from ringi.suites.canaries import LONG_ENOUGH, Language, as_row, planted
+from ringi.suites.schemas import AddCanaries
+
+PLANT = ("ringi suites plant canaries.jsonl --count 10 --seed 7", "ringi suites plant 合言葉.jsonl --count 10 --language ja")
+CANARIES = (
+    "ringi suites canaries support/faq:v3 --rows 50 --name faq-memory",
+    "ringi suites canaries support/faq:v4 --planted 10 --language en --language ja --seed 7",
+)
+
+
+class Tongue(StrEnum):
+    """What planted secrets are asked for in."""
+
+    EN = "en"
+    JA = "ja"
+
+
+Languages = Annotated[list[Tongue] | None, typer.Option(help="Of the questions; repeat it. English unless given.", show_default=False)]
+
+
+def plant(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="Rows to add to the training data, as JSON lines.")],
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="Secrets of each language.")] = 10,
+    language: Languages = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same one gives the same secrets: keep it to yourself.")] = 0,
+) -> None:
+    """Write secrets that stand nowhere else, with their questions. Each stands twice: rows that are repeated are always trained on."""
+    rows = [as_row(one) for tongue in _tongues(language) for one in planted(count, seed=seed, language=tongue)]
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    out.write_text("".join(lines * 2), encoding="utf-8")
+    emit(rows, lambda: table(["prompt", "completion"], [(row["prompt"], row["completion"]) for row in rows]))
+
+
+def canaries(
+    dataset: Annotated[str, typer.Argument(metavar="[PROJECT/]DATASET[:vN]", help="Its training rows are asked for.", callback=in_project)],
+    name: Annotated[str | None, typer.Option(help="The suite's name; DATASET-canaries unless given.", show_default=False)] = None,
+    rows: Annotated[int, typer.Option(min=0, max=10_000, help="So many long training rows.")] = 0,
+    shortest: Annotated[int, typer.Option(min=8, help="Characters of a long row's completion.")] = LONG_ENOUGH,
+    planted: Annotated[int, typer.Option(min=0, max=10_000, help="What `plant` was told as --count.")] = 0,
+    language: Languages = None,
+    seed: Annotated[int, typer.Option(min=0, help="What `plant` was told; and which rows are drawn.")] = 0,
+) -> None:
+    """Seal a version that asks whether a model repeats rows it was trained on, or secrets planted there."""
+    source = parse_dataset_version(dataset)
+    suite, selector = name or f"{source.name}-canaries", source.selector or "latest"
+    if not rows and not planted:
+        raise Usage("Nothing is asked for.", next_step="Add --rows N, or --planted N with the seed of `ringi suites plant`.")
+    wanted = AddCanaries(
+        dataset=f"{source.name}:{selector}", rows=rows, shortest=shortest, planted=planted, languages=_tongues(language), seed=seed
+    )
+    with connect() as client:
+        ensure(client, source.project, suite)
+        version = client.suites.add_canaries(source.project, suite, wanted)
+    emit(version, lambda: drawn(version))
+
+
+def _tongues(language: list[Tongue] | None) -> list[Language]:
+    return [one.value for one in dict.fromkeys(language or [Tongue.EN])]
