@@ -75,13 +75,14 @@ def _compared(known: Mapping[_Key, _Metric], now: Arm, first: Arm) -> dict[_Key,
 
 def _score(key: _Key, figures: Any, limit: float | None, decided: list[TaskDecision]) -> ScoreDrift:
     whole = decided[0].whole if decided else None
-    # Without one pair there is no difference; that what was scored first has no score now is drift all the same.
-    worse = any(one.verdict is Verdict.NO_GO for one in decided)
+    lost = decided[0].unscored if decided else None
+    # What was scored first and is not now is drift as well: the mean of the others says nothing of it.
+    worse = bool(lost) or any(one.verdict is Verdict.NO_GO for one in decided)
     comparable = limit is not None and bool(decided) and (whole is not None or worse)
     return ScoreDrift(
         task=key[0], metric=key[1], scored=figures.scored if figures else 0, mean=figures.mean if figures else None, limit=limit,
         pairs=whole.n if whole else None, first=whole.baseline if whole else None, difference=whole.difference if whole else None,
-        low=whole.low if whole else None, high=whole.high if whole else None, drifted=worse if comparable else None,
+        low=whole.low if whole else None, high=whole.high if whole else None, lost=lost, drifted=worse if comparable else None,
     )  # fmt: skip
 
 
@@ -118,7 +119,7 @@ def drifted(found: Drift) -> bool | None:
 def worded(found: Drift) -> list[str]:
     """What drifted, for people and events: `faq.exact -0.12 (limit 0.05)`."""
     scored = [
-        f"{one.task}.{one.metric} {_signed(one.difference)} (limit {one.limit:g})"
+        f"{one.task}.{one.metric} {_signed(one.difference)} (limit {one.limit:g}{f', {one.lost} without a score' if one.lost else ''})"
         for one in found.scores
         if one.drifted and one.limit is not None
     ]

@@ -101,7 +101,8 @@ def _look(session: Session, actor: Actor, watch: Watch, *, due_at: datetime, by_
         judging.fail(session, actor, one, refusals.ServesNothing(one.channel, watch.adapter.reference if watch.adapter else None))
     _ask(session, actor, watch, looks)
     session.flush()  # the answer shows what is stored
-    return [*looks, *empty]
+    stored = service.looks(actor, watch).where(WatchLook.due_at == due_at).order_by(WatchLook.id)
+    return list(session.scalars(stored.execution_options(populate_existing=True)))
 
 
 def _served(session: Session, watch: Watch) -> list[Served]:

@@ -112,8 +112,8 @@ class ChangeWatch(Schema):
 class ScoreDrift(Part):
     """One metric of a task: its mean now, and paired with the first measurement of the same version.
 
-    `difference` is the mean over the `pairs`, above zero is better (of a metric without a better side: higher), with its 90 % interval. None is not
-    measured. `drifted` is None where there is nothing to compare, or no `limit`.
+    `difference` is the mean over the `pairs`, above zero is better (of a metric without a better side: higher), with its 90 % interval; `lost`
+    items had a score first and have none now. None is not measured. `drifted` is None where there is nothing to compare, or no `limit`.
     """
 
     task: str
@@ -125,6 +125,7 @@ class ScoreDrift(Part):
     difference: FiniteFloat | None = None
     low: FiniteFloat | None = None
     high: FiniteFloat | None = None
+    lost: int | None = None
     limit: FiniteFloat | None = None
     drifted: bool | None = None
 

@@ -60,9 +60,13 @@ def create(session: Session, actor: Actor, *, project: Project, body: CreateWatc
 
 def change(session: Session, actor: Actor, watch: Watch, body: ChangeWatch) -> Watch:
     """What is given; a new schedule counts from now. Raises what `create` raises."""
-    given = body.model_dump(mode="json", exclude_unset=True, exclude_none=True, exclude={"paused", "channels"})
-    for name, value in given.items():
-        setattr(watch, name, value)
+    for name in ("description", "suite", "schedule", "timezone", "baseline", "within_s"):
+        if (value := getattr(body, name)) is not None:
+            setattr(watch, name, value)
+    for name, document in (("drift", body.drift), ("placement", body.placement)):
+        if document is not None:
+            # Whole: a limit that is null is one that there is not.
+            setattr(watch, name, document.model_dump(mode="json"))
     if body.channels is not None:
         watch.channels = list(dict.fromkeys(body.channels))
     now = moment(session)
