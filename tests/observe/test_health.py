@@ -65,7 +65,7 @@ def test_a_relay_that_is_gone_is_named_and_requests_are_served(watched: Watched)
     all_well(watched)
 
 
-@pytest.mark.parametrize("part", ["sequencer", "notifier"])
+@pytest.mark.parametrize("part", ["sequencer", "notifier", "watcher"])
 def test_a_process_that_hangs_is_named_although_it_lives(watched: Watched, part: str) -> None:
     all_well(watched)
     with watched.paused(part):

@@ -157,9 +157,9 @@ def start_api(processes: Processes, name: str = "api", **extra: str) -> None:
         raise
 
 
-def start_watcher(processes: Processes, name: str = "watcher") -> subprocess.Popen[bytes]:
+def start_watcher(processes: Processes, name: str = "watcher", **extra: str) -> subprocess.Popen[bytes]:
     """Celery beat, which looks at what is live."""
-    return processes.start(name, "celery", "-q", "-A", "ringi_workers.app", "beat", "-S", "ringi_workers.watching:Watching")
+    return processes.start(name, "celery", "-q", "-A", "ringi_workers.app", "beat", "-S", "ringi_workers.watching:Watching", **extra)
 
 
 def started(folder: Path, urls: DatabaseUrls, broker_url: str) -> Processes:
