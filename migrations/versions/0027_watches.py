@@ -105,7 +105,7 @@ def _looks() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_watch_looks")),
         sa.UniqueConstraint(
-            "watch_id", "due_at", "channel", "adapter_id", name=op.f("uq_watch_looks_watch_id"), postgresql_nulls_not_distinct=True
+            "watch_id", "due_at", "channel", "adapter_id", name=op.f("uq_watch_looks_watch_id_due_at_channel_adapter_id"), postgresql_nulls_not_distinct=True
         ),
     )  # fmt: skip
     op.create_index("ix_watch_looks_line", "watch_looks", ["watch_id", "channel", "adapter_id", "id"])

@@ -125,7 +125,7 @@ def remove_watch(session: SessionDep, caller: Requester, watch: str, match: IfMa
     return _out(session, caller, service.remove(session, caller.actor, _locked(session, caller, watch, match)))
 
 
-@router.post("/{watch}/look", status_code=202, responses=responses(refusals.LookOnItsWay))
+@router.post("/{watch}/look", status_code=201, responses=responses(refusals.LookOnItsWay))
 def look_now(session: SessionDep, caller: Requester, watch: str) -> LooksOut:
     """Look now, whatever the schedule says: one look for each adapter of each channel."""
     found = _locked(session, caller, watch)
