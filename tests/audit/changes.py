@@ -272,7 +272,8 @@ def _watches(steps: Steps) -> None:
     do, name, channel = steps.do, f"w{uuid4().hex[:8]}", environment_name()
     do("deployer", f"POST {IN_PROJECT}/channels", "channel.create", json={"name": channel, "environment": channel})
     suite = steps.ground.platform.call("viewer", "GET", f"/projects/{PROJECT}/suites?limit=1").json()["items"][0]["name"]
-    one, place = f"{IN_PROJECT}/watches/{{watch}}", {"watch": name}
+    one = f"{IN_PROJECT}/watches/{{watch}}"
+    place: dict[str, Any] = {"watch": name}
     body = {"name": name, "channels": [channel], "suite": suite, "schedule": "0 3 1 1 *", "timezone": "Asia/Tokyo", "description": "年次"}
     do("contributor", f"POST {IN_PROJECT}/watches", "evaluation.watch.create", json=body)
     do("contributor", f"PATCH {one}", "evaluation.watch.change", json={"paused": True}, **place)
