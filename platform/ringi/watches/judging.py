@@ -81,6 +81,9 @@ def settle(session: Session, look_id: UUID) -> WatchLook | None:
             with session.begin_nested():
                 _judge(session, actor, look, mine, other)
         except RingiError as refusal:
+            # The store is away, say: what was measured is there, and is judged in a later round.
+            if refusal.retryable:
+                raise
             fail(session, actor, look, refusal)
     session.flush()  # the caller reads what was decided
     return look
