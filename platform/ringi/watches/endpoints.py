@@ -14,7 +14,7 @@ from ringi.measurements.schemas import ProblemOut
 from ringi.watches import looking, refusals, schedule, service
 from ringi.watches.lists import LOOKS, WATCHES
 from ringi.watches.models import Watch, WatchLook
-from ringi.watches.schemas import ChangeWatch, CreateWatch, Drift, DriftLimits, LookOut, LooksOut, LookState, StandingOut, WatchOut
+from ringi.watches.schemas import ChangeWatch, CreateWatch, Drift, DriftLimits, LookOut, LooksOut, LookState, WatchLineOut, WatchOut
 from ringi.web.errors import responses
 from ringi.web.paging import Ask, asking, page_of, rows_of
 from ringi.web.preconditions import IfMatch, Match, PreconditionFailed
@@ -73,9 +73,9 @@ def watches_out(session: Session, caller: InProject, found: Sequence[Watch]) -> 
     ]  # fmt: skip
 
 
-def standing_out(look: WatchLook) -> StandingOut:
+def standing_out(look: WatchLook) -> WatchLineOut:
     """What the newest look of a line says."""
-    return StandingOut(
+    return WatchLineOut(
         channel=look.channel, adapter=_adapter(look), version=_version(look), state=LookState(look.state), problem=_problem(look),
         verdict=_verdict(look.verdict), drifted=look.drifted, completed_at=look.completed_at,
     )  # fmt: skip

@@ -186,7 +186,7 @@ class LooksOut(Schema):
     looks: list[LookOut]
 
 
-class StandingOut(Schema):
+class WatchLineOut(Schema):
     """The newest look that has ended, of one adapter on one channel."""
 
     channel: str
@@ -216,6 +216,6 @@ class WatchOut(Schema):
     placement: Placement | None
     due_at: datetime | None
     paused_at: datetime | None
-    standing: list[StandingOut]
+    standing: list[WatchLineOut]
     created_at: datetime
     row_version: int

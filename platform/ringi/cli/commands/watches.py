@@ -13,7 +13,7 @@ from ringi.cli.options import Description, IfMatch, LeastMemory, Limit, LowerPri
 from ringi.cli.output import cell, emit, emit_list, facts, note, table
 from ringi.cli.references import check_name
 from ringi.jobs.schemas import placement_of
-from ringi.watches.schemas import ChangeWatch, CreateWatch, DriftLimits, LookOut, StandingOut, WatchOut
+from ringi.watches.schemas import ChangeWatch, CreateWatch, DriftLimits, LookOut, WatchLineOut, WatchOut
 
 app = Commands("Watches: measure what is live on a schedule, and tell when the gate turns or figures drift.")
 
@@ -200,7 +200,7 @@ def _changed(project: str, name: str, body: ChangeWatch, if_match: str | None) -
     emit(changed, lambda: _drawn(changed))
 
 
-def _stands(one: StandingOut) -> str:
+def _stands(one: WatchLineOut) -> str:
     said = one.problem.code if one.problem else one.verdict or "first look"
     return f"{one.channel} {one.version or 'nothing'}: {said}{', drifted' if one.drifted else ''}"
 
