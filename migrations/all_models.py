@@ -22,6 +22,7 @@ import ringi.suites.models
 import ringi.tags.models
 import ringi.training.models
 import ringi.uploads.models
+import ringi.watches.models
 import ringi.web.models  # noqa: F401  # importing registers the tables
 from ringi.db.base import Base
 

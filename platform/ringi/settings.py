@@ -125,6 +125,8 @@ class Settings(BaseSettings):
     worker_organization: str | None = None
     # A queued job that nobody came for is nudged again after this time: the broker may have lost the first message.
     renudge_s: float = Field(default=60.0, gt=0)
+    # No watch of what is live looks more often than this.
+    watch_shortest_s: float = Field(default=60.0, ge=1)
     # Requests a minute of one token, unless it has a limit of its own; 0 is no limit.
     requests_per_minute: int = Field(default=30_000, ge=0)
     # Where requests are counted; the broker's Valkey by default.

@@ -31,6 +31,8 @@ ONLY_ADD = {
     "POST /projects/{project}/subscriptions",
     "POST /projects/{project}/subscriptions/{subscription}/replay",
     "POST /projects/{project}/subscriptions/{subscription}/test",
+    "POST /projects/{project}/watches",
+    "POST /projects/{project}/watches/{watch}/look",
     "POST /storage/collections",
     "POST /tokens",
     "POST /users",

@@ -50,7 +50,7 @@ def test_the_command_line_loads_neither_tables_nor_torch() -> None:
     assert not loaded & {*HEAVY, "celery", "ringi_workers"}
 
 
-@pytest.mark.parametrize("module", ["ringi_workers.relay", "ringi_workers.sequencer", "ringi_workers.notifier"])
+@pytest.mark.parametrize("module", ["ringi_workers.relay", "ringi_workers.sequencer", "ringi_workers.notifier", "ringi_workers.watching"])
 def test_the_processes_around_the_queues_load_no_torch(module: str) -> None:
     assert not loaded_after(module) & set(HEAVY)
 

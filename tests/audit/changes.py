@@ -92,7 +92,7 @@ class Steps:
 def make_every_change(ground: Ground) -> Steps:
     """All of them, one after another."""
     steps = Steps(ground)
-    people, parts = (_people, _uploads, _workers_and_jobs, _data, _versions, _gates), (_approvals, _releases, _subscriptions)
+    people, parts = (_people, _uploads, _workers_and_jobs, _data, _versions, _gates), (_approvals, _releases, _watches, _subscriptions)
     for part in (*people, *parts):
         part(steps)
     return steps
@@ -277,6 +277,19 @@ def _releases(steps: Steps) -> None:
         do("deployer", f"POST {place}/releases", "release.publish", json={"version": version, **REASON}, channel=environment)
     do("deployer", f"POST {place}/rollback", "release.roll_back", json=REASON, channel=environment)
     do("auditor", "POST /audit/export", "audit.export")
+
+
+def _watches(steps: Steps) -> None:
+    do, name, channel = steps.do, f"w{uuid4().hex[:8]}", environment_name()
+    do("deployer", f"POST {IN_PROJECT}/channels", "channel.create", json={"name": channel, "environment": channel})
+    suite = steps.ground.platform.call("viewer", "GET", f"/projects/{PROJECT}/suites?limit=1").json()["items"][0]["name"]
+    one = f"{IN_PROJECT}/watches/{{watch}}"
+    place: dict[str, Any] = {"watch": name}
+    body = {"name": name, "channels": [channel], "suite": suite, "schedule": "0 3 1 1 *", "timezone": "Asia/Tokyo", "description": "年次"}
+    do("contributor", f"POST {IN_PROJECT}/watches", "evaluation.watch.create", json=body)
+    do("contributor", f"PATCH {one}", "evaluation.watch.change", json={"paused": True}, **place)
+    do("contributor", f"POST {one}/look", "evaluation.watch.look", **place)
+    do("contributor", f"DELETE {one}", "evaluation.watch.delete", **place)
 
 
 def _subscriptions(steps: Steps) -> None:

@@ -14,7 +14,7 @@ DEPLOY = ROOT / "deploy"
 TEXT = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-OURS = {"migrate", "api", "relay", "sequencer", "notifier", "worker-gpu", "worker-cpu"}
+OURS = {"migrate", "api", "relay", "sequencer", "notifier", "watcher", "worker-gpu", "worker-cpu"}
 HEAVY = ("torch", "transformers", "peft", "mlflow")
 
 
@@ -90,7 +90,7 @@ def test_the_ports_are_published_on_loopback_only() -> None:
 def test_the_api_image_and_the_relay_extra_carry_nothing_heavy() -> None:
     text = (DEPLOY / "api.Dockerfile").read_text(encoding="utf-8")
     assert "[worker" not in text
-    assert {SERVICES[name]["build"]["args"]["EXTRA"] for name in ("relay", "sequencer")} == {"[relay]"}
+    assert {SERVICES[name]["build"]["args"]["EXTRA"] for name in ("relay", "sequencer", "watcher")} == {"[relay]"}
     assert "args" not in SERVICES["api"]["build"]
     base = {re.split(r"[\[<>=~ ]", line)[0].lower() for line in PYPROJECT["project"]["dependencies"]}
     assert not (base | requirements("relay")) & set(HEAVY)

@@ -140,7 +140,7 @@ def test_a_step_that_fails_keeps_the_platform_down_and_says_why(folder: Path) ->
 def test_the_command_table_has_a_worker_per_queue_and_number(tmp_path: Path) -> None:
     plan = platform_plan(8400, {"gpu": 1, "cpu": 2})
     assert [service.name for service in plan.services] == [
-        "api", "relay", "sequencer", "notifier", "worker-gpu-1", "worker-cpu-1", "worker-cpu-2",
+        "api", "relay", "sequencer", "notifier", "watcher", "worker-gpu-1", "worker-cpu-1", "worker-cpu-2",
     ]  # fmt: skip
     # Nobody's word about where a request came from is believed, unless the operator names a proxy.
     assert plan.services[0].environment == {"FORWARDED_ALLOW_IPS": ""}

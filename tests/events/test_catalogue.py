@@ -20,10 +20,11 @@ NOT_TOLD = {
     "organization", "project", "user", "membership", "token", "session", "authentication", "upload", "hub", "access", "audit", "subscription", "quota", "tag", "storage", "blob", "worker",
     "log", "payload",
 }  # fmt: skip
-# Single actions without an event: who waits behind whom, a note beside a version, and what is told once it is sealed or refused.
+# Single actions without an event: who waits behind whom, a note beside a version, what is told once it is sealed or refused, and a look, whose
+# sweep is told.
 NOT_TOLD_ALONE = {
     AuditAction.JOB_PRIORITIZE, AuditAction.ADAPTER_VERSION_ORIGIN, AuditAction.DATASET_VERSION_ADD, AuditAction.ADAPTER_VERSION_REGISTER,
-    AuditAction.MEASUREMENT_IMPORT,
+    AuditAction.MEASUREMENT_IMPORT, AuditAction.WATCH_LOOK,
 }  # fmt: skip
 TOLD_AS = {
     AuditAction.BASE_MODEL_CREATE: "base.created", AuditAction.BASE_MODEL_REVISION_REGISTER: "base.revision.registered",
@@ -38,6 +39,9 @@ TOLD_AS = {
     AuditAction.SUITE_CREATE: "suite.created", AuditAction.SUITE_VERSION_SEAL: "suite.version.sealed",
     AuditAction.SWEEP_REQUEST: "evaluation.sweep.requested", AuditAction.MEASUREMENT_COMPLETE: "evaluation.measurement.completed",
     AuditAction.MEASUREMENT_CANCEL: "evaluation.measurement.cancelled", AuditAction.GATE_DECIDE: "evaluation.gate.decided",
+    **dict.fromkeys((AuditAction.WATCH_CREATE, AuditAction.WATCH_CHANGE, AuditAction.WATCH_DELETE), "evaluation.watch.changed"),
+    AuditAction.WATCH_TURN: "evaluation.watch.turned", AuditAction.WATCH_DRIFT: "evaluation.watch.drifted",
+    AuditAction.WATCH_FAIL: "evaluation.watch.failed",
     AuditAction.POLICY_CREATE: "approval.policy.set", AuditAction.APPROVAL_REQUEST: "approval.requested", AuditAction.APPROVAL_VOTE: "approval.voted",
     AuditAction.APPROVAL_REFUSE: "approval.refused", AuditAction.APPROVAL_LAPSE: "approval.lapsed", AuditAction.APPROVAL_WITHDRAW: "approval.withdrawn", AuditAction.APPROVAL_GRANT: "approval.granted", AuditAction.CHANNEL_CREATE: "channel.created",
     AuditAction.RELEASE_PUBLISH: "release.published", AuditAction.RELEASE_ROLL_BACK: "release.rolled_back", AuditAction.RELEASE_REFUSE: "release.refused",

@@ -24,7 +24,7 @@ from ringi.audit.ringi_verify import verify_bundle
 from ringi.backup.log import check_log
 from ringi.backup.places import reading
 from ringi.embedded import postgres
-from support.running_platform import PROJECT, start_api
+from support.running_platform import PROJECT, start_api, start_watcher
 from support.seeds import drawn_seed, kept_seed
 from support.waiting import until
 
@@ -105,6 +105,8 @@ def kill(rig: Rig, part: str) -> None:
     for name in ("relay", "sequencer", "notifier"):
         if name not in processes.running:
             processes.start(name, f"ringi_workers.{name}")
+    if "watcher" not in processes.running:
+        start_watcher(processes)
     if "api" not in processes.running:
         start_api(processes)
     rig.with_workers(1)

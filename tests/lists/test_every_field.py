@@ -33,6 +33,7 @@ from ringi.suites.lists import SUITE_VERSIONS, SUITES
 from ringi.sweeps.lists import SWEEPS
 from ringi.training.lists import RUNS
 from ringi.uploads.session_endpoints import UPLOADS
+from ringi.watches.lists import LOOKS, WATCHES
 from ringi.web.listing import Field, Kind, Listing
 
 PROJECT, ADAPTER = "/projects/{project}", "/projects/{project}/adapters/{adapter}"
@@ -70,6 +71,8 @@ LISTS: dict[str, tuple[str, Listing]] = {
     f"{PROJECT}/suites": ("aiko", SUITES),
     f"{PROJECT}/suites/{{suite}}/versions": ("aiko", SUITE_VERSIONS),
     f"{PROJECT}/sweeps": ("aiko", SWEEPS),
+    f"{PROJECT}/watches": ("aiko", WATCHES),
+    f"{PROJECT}/watches/{{watch}}/looks": ("aiko", LOOKS),
     f"{PROJECT}/versions": ("aiko", catalogue_lists.VERSIONS),
     f"{ADAPTER}/runs": ("aiko", RUNS),
     f"{ADAPTER}/trail": ("aiko", audit_lists.TRAIL),
@@ -80,7 +83,7 @@ LISTS: dict[str, tuple[str, Listing]] = {
 }
 NAMES = {
     "project": "risk", "adapter": "bot", "selector": "latest", "base": "tiny", "channel": "production", "dataset": "faq", "subscription": "ops",
-    "suite": "quality",
+    "suite": "quality", "watch": "nightly",
 }  # fmt: skip
 VALUES = {
     Kind.TEXT: "応答", Kind.NUMBER: "-0.5", Kind.INTEGER: "1", Kind.TIME: "2025-10-10", Kind.ID: "00000000-0000-7000-8000-000000000000",
@@ -103,8 +106,8 @@ def peopled(api: Api) -> Iterator[Tenant]:
             made.evaluation(session, version, dataset, improvement=measured)
             measurements.append(made.measurement(session, suite, version, mean=measured))
             made.release(session, channel, version, datetime(2025, 10, version.number, tzinfo=UTC))
-        for _ in range(2):
-            made.gate(session, *measurements)
+        for name in ("nightly", "hourly"):
+            made.watch(session, name, made.gate(session, *measurements))
         made.job(session, JobKind.TRAIN, project_id=made.projects["risk"])
     for size in (1, 2):
         made.as_("aiko").uploads.open(size=size, digest=sha256_bytes(b"x" * size))

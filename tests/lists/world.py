@@ -48,6 +48,8 @@ from ringi.suites.models import Suite, SuiteVersion
 from ringi.suites.schemas import SuiteDocument
 from ringi.training.models import TrainingRun
 from ringi.training.schemas import TrainingPlan
+from ringi.watches.models import Watch, WatchLook
+from ringi.watches.schemas import DriftLimits, LookState
 
 _ADMIN = frozenset({"project:read", "organization:read", "identity:read", "identity:manage"})
 _numbers = count(1)
@@ -296,6 +298,24 @@ class Tenant:
         session.add(gate)
         session.flush()
         return gate
+
+    def watch(self, session: Session, name: str, gate: GateDecision, *, state: LookState = LookState.SEEN) -> WatchLook:
+        """A watch of production with one look that ended with a decision, or waits for ever."""
+        watch = Watch(
+            project_id=gate.project_id, name=name, channels=["production"], suite="quality", schedule="every 6h", timezone="Asia/Tokyo",
+            baseline="release", drift=DriftLimits().model_dump(mode="json"), within_s=60, due_at=datetime(2099, 1, 1, tzinfo=UTC),
+            created_by=self.people["aiko"],
+        )  # fmt: skip
+        session.add(watch)
+        session.flush()
+        look = WatchLook(
+            project_id=gate.project_id, watch_id=watch.id, channel="production", suite_version_id=gate.suite_version_id,
+            due_at=datetime(2026, 11, 1, tzinfo=UTC), by_hand=False, state=state, measurement_id=gate.candidate_id, gate_id=gate.id,
+            verdict=gate.verdict, turned=True, completed_at=datetime.now(UTC),
+        )  # fmt: skip
+        session.add(look)
+        session.flush()
+        return look
 
     def channel(self, session: Session, name: str, *, project: str = "risk", environment: str = "production") -> Channel:
         """A channel that serves nothing yet."""

@@ -23,7 +23,7 @@ from ringi.embedded import postgres, valkey
 from ringi.embedded.postgres import PostgresHandle
 from support.hub_client import free_port
 from support.postgres import empty_database, migrate
-from support.running_platform import PROJECT, Platform, Processes, environment_of, new_organization, start_api
+from support.running_platform import PROJECT, Platform, Processes, environment_of, new_organization, start_api, start_watcher
 from support.waiting import until
 
 METRICS_TOKEN = "metrics-token-of-the-tests"
@@ -132,10 +132,13 @@ def watched() -> Iterator[Watched]:
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }
         processes = Processes(folder / "platform", urls, broker.url, environment)
-        doors = {part: free_port() for part in ("relay", "sequencer", "notifier")}
+        doors = {part: free_port() for part in ("relay", "sequencer", "notifier", "watcher")}
         try:
             for part, port in doors.items():
-                processes.start(part, f"ringi_workers.{part}", RINGI_METRICS_PORT=str(port))
+                if part == "watcher":
+                    start_watcher(processes, RINGI_METRICS_PORT=str(port))
+                else:
+                    processes.start(part, f"ringi_workers.{part}", RINGI_METRICS_PORT=str(port))
             start_api(processes)
             with new_organization(processes) as platform:
                 yield Watched(processes, platform, database, folder / "broker", spans, doors)

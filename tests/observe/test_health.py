@@ -17,7 +17,7 @@ from support.waiting import until
 
 pytestmark = pytest.mark.long
 
-PARTS = {"database", "migrations", "audit_log", "blob_store", "broker", "relay", "sequencer", "notifier"}
+PARTS = {"database", "migrations", "audit_log", "blob_store", "broker", "relay", "sequencer", "notifier", "watcher"}
 NEEDED = {"database", "migrations", "blob_store"}
 
 
@@ -65,7 +65,7 @@ def test_a_relay_that_is_gone_is_named_and_requests_are_served(watched: Watched)
     all_well(watched)
 
 
-@pytest.mark.parametrize("part", ["sequencer", "notifier"])
+@pytest.mark.parametrize("part", ["sequencer", "notifier", "watcher"])
 def test_a_process_that_hangs_is_named_although_it_lives(watched: Watched, part: str) -> None:
     all_well(watched)
     with watched.paused(part):
@@ -82,7 +82,7 @@ def test_without_the_database_the_api_is_unready_and_alive_and_counts_on(watched
         status, said = watched.ready()
         assert (status, said["status"]) == (503, "unavailable")
         assert said["dependencies"]["database"]["state"] == "unavailable"
-        assert {said["dependencies"][name]["state"] for name in ("migrations", "relay", "sequencer", "notifier")} == {"unknown"}
+        assert {said["dependencies"][name]["state"] for name in ("migrations", "relay", "sequencer", "notifier", "watcher")} == {"unknown"}
         assert {said["dependencies"][name]["state"] for name in ("blob_store", "broker")} == {"ok"}
         assert httpx.get(f"{watched.processes.server}/healthz").status_code == 200
         scraped = watched.scrape()

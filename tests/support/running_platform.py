@@ -1,4 +1,4 @@
-"""A running platform for tests: real PostgreSQL, Valkey, API, relay, sequencer, notifier and workers, each its own process.
+"""A running platform for tests: real PostgreSQL, Valkey, API, relay, sequencer, notifier, watcher and workers, each its own process.
 
 `shared_platform` starts one for the session, with a worker for each queue; `platform` gives a test an organisation of its own in it, so
 tests do not see each other. `started()` makes a platform of its own for tests that stop its servers or kill its workers.
@@ -121,6 +121,7 @@ def environment_of(folder: Path, urls: DatabaseUrls, broker_url: str, port: int)
         "RINGI_MONITOR_TOKEN": MONITOR_TOKEN,
         "RINGI_HEARTBEAT_S": "1",
         "RINGI_RENUDGE_S": "5",
+        "RINGI_WATCH_SHORTEST_S": "1",
         "RINGI_AUDIT_KEY_FILE": str(folder / "data" / "audit.key"),
         "RINGI_PERSONAL_KEY_FILE": str(folder / "data" / "personal.key"),
         "RINGI_AUDIT_CHECKPOINT_DIR": str(folder / "data" / "checkpoints"),
@@ -156,13 +157,19 @@ def start_api(processes: Processes, name: str = "api", **extra: str) -> None:
         raise
 
 
+def start_watcher(processes: Processes, name: str = "watcher", **extra: str) -> subprocess.Popen[bytes]:
+    """Celery beat, which looks at what is live."""
+    return processes.start(name, "celery", "-q", "-A", "ringi_workers.app", "beat", "-S", "ringi_workers.watching:Watching", **extra)
+
+
 def started(folder: Path, urls: DatabaseUrls, broker_url: str) -> Processes:
-    """API, relay, sequencer and notifier over a data folder, ready to answer."""
+    """API, relay, sequencer, notifier and watcher over a data folder, ready to answer."""
     (folder / "data").mkdir()
     processes = Processes(folder, urls, broker_url, environment_of(folder, urls, broker_url, free_port()))
     processes.start("relay", "ringi_workers.relay")
     processes.start("sequencer", "ringi_workers.sequencer")
     processes.start("notifier", "ringi_workers.notifier")
+    start_watcher(processes)
     start_api(processes)
     return processes
 

@@ -48,6 +48,7 @@ from ringi.training.endpoints import router as training
 from ringi.uploads.endpoints import router as uploads
 from ringi.uploads.session_endpoints import router as upload_sessions
 from ringi.usage.endpoints import router as limits
+from ringi.watches.endpoints import router as watches
 from ringi.web import errors
 from ringi.web.body_limit import BodyLimit
 from ringi.web.document import describe
@@ -81,6 +82,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     compatibility,
     approvals,
     releases,
+    watches,
     tags,
     events,
     audit,

@@ -74,7 +74,7 @@ BLOB_BYTES = Family("ringi_blob_bytes", "Bytes of all sealed blobs.")
 BLOBS = Family("ringi_blobs", "Sealed blobs.")
 SIGNS = Family(
     "ringi_process_last_sign_seconds",
-    "Time since the newest sign of life. role: relay, sequencer or notifier; missing before the first.",
+    "Time since the newest sign of life. role: relay, sequencer, notifier or watcher; missing before the first.",
     ("role",),
 )
 COMPLETE = Family("ringi_database_gauges_complete", "1 when the database answered every question of this scrape, else 0.")

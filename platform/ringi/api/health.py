@@ -1,7 +1,7 @@
 """Liveness and readiness. `/readyz` says which dependency is missing, and only those without which requests fail make the API unready.
 
-Needed: the database, tables as new as this code, the blob store. Not needed: the broker, the relay, the sequencer and the notifier: without them
-requests succeed, jobs and deliveries wait and the log grows later; taking the API away as well would make it worse. `audit_log` is
+Needed: the database, tables as new as this code, the blob store. Not needed: the broker, the relay, the sequencer, the notifier and the watcher: without
+them requests succeed, jobs, deliveries and looks wait and the log grows later; taking the API away as well would make it worse. `audit_log` is
 unavailable while the platform is read-only: reads go on, so the API stays.
 """
 

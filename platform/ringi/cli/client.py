@@ -22,6 +22,7 @@ from ringi.cli.calls.identity import IdentityCalls
 from ringi.cli.calls.origins import OriginCalls
 from ringi.cli.calls.storage import StorageCalls, UploadCalls
 from ringi.cli.calls.tags import TagCalls
+from ringi.cli.calls.watches import WatchCalls
 from ringi.cli.calls.work import EvaluationCalls, JobCalls, LimitCalls, TrainingCalls
 from ringi.cli.connection import Connection, OnBytes
 from ringi.cli.errors import AnswerNotUnderstood, ApiError, JobFailed, Unreachable
@@ -60,6 +61,7 @@ class RingiClient:
         self.compatibility = CompatibilityCalls(self._http)
         self.approvals = ApprovalCalls(self._http)
         self.releases = ReleaseCalls(self._http)
+        self.watches = WatchCalls(self._http)
         self.tags = TagCalls(self._http)
         self.events = EventCalls(self._http)
         self.subscriptions = SubscriptionCalls(self._http)

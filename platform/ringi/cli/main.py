@@ -58,6 +58,7 @@ COMMANDS: dict[str, Entry] = {
     "sweep": Entry(_JUDGE, "sweep", "app", False, "Measure many versions with a suite."),
     "measurements": Entry(_JUDGE, "measurements", "app", False, "What was measured, and records."),
     "gate": Entry(_JUDGE, "gate", "app", False, "GO, NO-GO or INCONCLUSIVE."),
+    "watches": Entry(_JUDGE, "watches", "app", False, "Look at what is live, again and again."),
     "compat": Entry(_JUDGE, "compatibility", "app", False, "What newer bases mean for adapters."),
     "approvals": Entry(_JUDGE, "approvals", "app", False, "Ask for approval, vote, set the policy."),
     "channels": Entry(_SHIP, "releases", "channels", False, "Channels and what they serve."),

@@ -2,7 +2,7 @@
 
 Who asks              sees and writes
 `ringi_app`           the rows of the organisation whose caller's token the session has shown (callers.py); none without
-`ringi_platform`      everything: the relay, the sequencer, the notifier, the workers, and the few questions of the API that are of all
+`ringi_platform`      everything: the relay, the sequencer, the notifier, the watcher, the workers, and the few questions of the API that are of all
 the owner             everything, by a policy and not by being the owner: migrations
 
 A superuser, and nobody else, passes by all of it.

@@ -43,7 +43,7 @@ class Plan:
 
 
 def platform_plan(api_port: int, workers: Mapping[str, int]) -> Plan:
-    """The platform: migrations, the API, the relay, the sequencer, the notifier and `workers[queue]` worker processes per queue."""
+    """The platform: migrations, the API, the relay, the sequencer, the notifier, the watcher and `workers[queue]` worker processes per queue."""
     api_url = f"http://{LOOPBACK}:{api_port}"
     # uvicorn believes X-Forwarded-For of every caller on this machine unless it is told whom to believe: nobody, but the operator's own proxy.
     believed = {"FORWARDED_ALLOW_IPS": os.environ.get("FORWARDED_ALLOW_IPS", "")}
@@ -53,6 +53,8 @@ def platform_plan(api_port: int, workers: Mapping[str, int]) -> Plan:
         _module("relay", "ringi_workers.relay"),
         _module("sequencer", "ringi_workers.sequencer"),
         _module("notifier", "ringi_workers.notifier"),
+        # -q: Celery's banner is no line of a log. Its own file of a schedule does not exist: the database is the schedule.
+        _module("watcher", "celery", "-q", "-A", "ringi_workers.app", "beat", "-S", "ringi_workers.watching:Watching"),
         *(_worker(queue, number) for queue, count in workers.items() for number in range(1, count + 1)),
     ]
     return Plan(before=(_migrations(),), services=tuple(table), ready_url=f"{api_url}/readyz", api_url=api_url)

@@ -1,4 +1,4 @@
-"""The small door of a process that has none: /metrics, /healthz and /readyz of the relay, the sequencer, the notifier and the workers
+"""The small door of a process that has none: /metrics, /healthz and /readyz of the relay, the sequencer, the notifier, the watcher and the workers
 (RINGI_METRICS_PORT).
 
 /healthz is 503 when the process's loop hangs: start it anew. /readyz says what it misses; nothing routes by it. /metrics asks for the same

@@ -12,9 +12,9 @@ from ringi.db.session import transaction
 from ringi.observe.models import ProcessSign
 from ringi.settings import get_settings
 
-RELAY, SEQUENCER, NOTIFIER = "relay", "sequencer", "notifier"
+RELAY, SEQUENCER, NOTIFIER, WATCHER = "relay", "sequencer", "notifier", "watcher"
 # Processes whose silence the API tells of.
-ROLES = (RELAY, SEQUENCER, NOTIFIER)
+ROLES = (RELAY, SEQUENCER, NOTIFIER, WATCHER)
 _KEPT = timedelta(days=1)
 _SILENT_AFTER_HEARTBEATS = 6
 

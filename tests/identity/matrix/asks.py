@@ -121,6 +121,9 @@ ASKS = {
     f"DELETE {_SUBSCRIPTION}": _STALE,
     f"POST {_SUBSCRIPTION}/enable": _STALE,
     f"POST {_SUBSCRIPTION}/disable": _STALE,
+    f"DELETE {_IN_PROJECT}/watches/{{watch}}": _STALE,
+    # A look is on its way.
+    f"POST {_IN_PROJECT}/watches/{{watch}}/look": _NOTHING,
     # It is disabled.
     f"POST {_SUBSCRIPTION}/test": _NOTHING,
     f"POST {_IN_PROJECT}/deliveries/{{delivery_id}}/replay": _NOTHING,

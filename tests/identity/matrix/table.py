@@ -164,6 +164,13 @@ POST /api/v1/projects/{project}/gates/together                        1111111 3+
 GET /api/v1/projects/{project}/gates                                  1111111 +++++++++ ++++ +4 4444
 GET /api/v1/projects/{project}/gates/{gate_id}                        1111111 +++++++++ ++++ +4 4444
 GET /api/v1/projects/{project}/gates/{gate_id}/report                 1111111 +++++++++ ++++ +4 4444
+POST /api/v1/projects/{project}/watches                               1111111 3++3+3+33 3333 34 4444
+GET /api/v1/projects/{project}/watches                                1111111 +++++++++ ++++ +4 4444
+GET /api/v1/projects/{project}/watches/{watch}                        1111111 +++++++++ ++++ +4 4444
+PATCH /api/v1/projects/{project}/watches/{watch}                      1111111 3++3+3+33 3333 34 4444
+DELETE /api/v1/projects/{project}/watches/{watch}                     1111111 3++3+3+33 3333 34 4444
+POST /api/v1/projects/{project}/watches/{watch}/look                  1111111 3++3+3+33 3333 34 4444
+GET /api/v1/projects/{project}/watches/{watch}/looks                  1111111 +++++++++ ++++ +4 4444
 GET /api/v1/projects/{project}/approvals                              1111111 +++++++++ ++++ +4 4444
 GET /api/v1/projects/{project}/approvals/{request_id}                 1111111 +++++++++ ++++ +4 4444
 POST /api/v1/projects/{project}/approvals/{request_id}/votes          1111111 333++++33 3333 34 4444

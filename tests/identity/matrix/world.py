@@ -30,6 +30,7 @@ from ringi.origins.models import VersionOrigin
 from ringi.storage.models import Blob
 from ringi.uploads.models import Upload, UploadSession
 from ringi.uploads.schemas import UploadState
+from ringi.watches.schemas import LookState
 from support.running_platform import SETUP_KEY
 
 PROJECT_ROLES = (
@@ -155,6 +156,7 @@ class _Maker:
         suite = made.suite(session, "quality")
         measurement, bare = (made.measurement(session, suite, version, bare=bare) for bare in (False, True))
         gate = made.gate(session, measurement, bare)
+        made.watch(session, "nightly", gate, state=LookState.PENDING)
         release = made.release(session, made.channel(session, "production"), version, datetime.now(UTC) - timedelta(minutes=1))
         event = Event(organization_id=made.admin.organization_id, project_id=project, type="adapter.created", data={"adapter": "risk/bot"})
         subscription = Subscription(
@@ -188,7 +190,7 @@ class _Maker:
         self.world.values |= {name: str(value) for name, value in ids.items()}
         self.world.values |= {
             "project": "risk", "user": "viewer", "queue": "cpu", "dataset": "faq", "suite": "quality", "selector": "v1", "base": "tiny", "adapter": "bot",
-            "environment": "production", "channel": "production", "kind": "adapter", "key": "team", "subscription": "told", "worker": worker.name,
+            "environment": "production", "channel": "production", "kind": "adapter", "key": "team", "subscription": "told", "watch": "nightly", "worker": worker.name,
             "namespace": "risk", "name": "bot", "rest:path": "main/README.md", "path:path": "0/000.p/1", "anything:path": "api/telemetry",
             "number": "1",
         }  # fmt: skip

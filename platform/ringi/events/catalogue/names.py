@@ -6,11 +6,11 @@ A field may be added to an event; a name or a field is never renamed or removed,
 
 from types import ModuleType
 
-from ringi.events.catalogue import adapters, approvals, bases, datasets, receivers, releases, suites, work
+from ringi.events.catalogue import adapters, approvals, bases, datasets, receivers, releases, suites, watches, work
 from ringi.events.catalogue.data import EventData
 
 # A page that is not named here would be missing from the catalogue; a test looks.
-PAGES: tuple[ModuleType, ...] = (datasets, bases, adapters, work, suites, approvals, releases, receivers)
+PAGES: tuple[ModuleType, ...] = (datasets, bases, adapters, work, suites, approvals, releases, watches, receivers)
 
 
 def _on(page: ModuleType) -> list[type[EventData]]:
