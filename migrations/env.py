@@ -18,7 +18,7 @@ class NoOwner(RingiError):
 
 
 def run() -> None:
-    """Run the migrations in one transaction."""
+    """Run each migration in a transaction of its own: the locks of one are not held through the next."""
     url = get_settings().owner_database_url
     if url is None:
         raise NoOwner
@@ -26,7 +26,7 @@ def run() -> None:
         # Set on the connection: a migration that cannot get its lock must not queue up the whole application behind it.
         connection.execute(text("SET lock_timeout = '5s'"))
         connection.commit()
-        context.configure(connection=connection, target_metadata=metadata, compare_type=True)
+        context.configure(connection=connection, target_metadata=metadata, compare_type=True, transaction_per_migration=True)
         with context.begin_transaction():
             context.run_migrations()
 

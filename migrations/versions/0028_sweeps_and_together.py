@@ -27,6 +27,17 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Undo."""
     op.execute("SET LOCAL lock_timeout = '5s'")
+    if op.get_bind().scalar(sa.text("SELECT count(*) FROM gate_decisions WHERE together_id IS NOT NULL")):
+        raise RuntimeError(
+            "There are decisions that were made together, which the older release cannot read: restore the backup from before the upgrade."
+        )
+    # States that the older release does not know.
+    op.execute("ALTER TABLE measurements DISABLE TRIGGER measurement_sealed")
+    op.execute(
+        "UPDATE measurements SET problem = coalesce(problem, jsonb_build_object('code', 'job_cancelled', 'message', 'It was cancelled.')), state = 'failed'"
+        " WHERE state IN ('stopped', 'cancelled')"
+    )
+    op.execute("ALTER TABLE measurements ENABLE TRIGGER measurement_sealed")
     op.drop_index("ix_gate_decisions_together_id", table_name="gate_decisions")
     op.drop_column("gate_decisions", "together_id")
     for column in ("stopped", "items_done", "started_at"):

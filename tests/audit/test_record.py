@@ -136,6 +136,11 @@ def test_a_leaf_hash_that_is_not_of_the_body_cannot_be_stored(sessions: sessionm
         session.execute(text(f"INSERT INTO audit_event ({columns}) SELECT {forged} FROM audit_event"))
 
 
+def test_nobody_puts_a_table_of_their_own_before_those_that_the_triggers_read(sessions: sessionmaker[Session]) -> None:
+    with sessions() as session, pytest.raises(DBAPIError, match="permission denied to create temporary tables"):
+        session.execute(text("CREATE TEMPORARY TABLE audit_origin AS SELECT 9::smallint AS generation, 'elsewhere' AS origin"))
+
+
 def test_removing_the_triggers_and_installing_them_again_works(urls: DatabaseUrls) -> None:
     engine = create_engine(urls.owner_url)
     with engine.begin() as connection:

@@ -248,6 +248,7 @@ def test_what_is_shown_to_be_worse_is_not_asked_the_rest_and_is_never_a_go(groun
     assert len({record.item for record in kept}) == turned.items_done
     assert (turned.summary or {})["応答"].metrics["exact"].n == turned.items_done
     assert (turned.evidence, turned.evidence_digest, turned.problem and turned.problem.code) == (None, None, "stopped_early")
+    assert [one.object_id for one in platform.logged("evaluation.measurement.stop", job=str(turned.job_id))] == [str(turned.id)]
     # The order of the items makes no difference to those who were asked all.
     records = [{one.item: one.nll for one in client.measurements.records(PROJECT, each.id)} for each in (baseline, own)]
     assert records[1] == pytest.approx(records[0], abs=1e-4)

@@ -214,7 +214,8 @@ def remove_snapshot(execute: Callable[[str], object]) -> None:
 
 
 # The same rules, looked at once a statement instead of once a row or once a trigger; revision 0026. A sequencer's batch of 5,000 events is two statements, and
-# called the function above 10,000 times.
+# called the function above 10,000 times. (Whoever may create a subscription of logical replication gets past triggers of statements; that takes a superuser, or
+# the right that only one grants.)
 GROWING_BATCH_FUNCTION = """
 CREATE OR REPLACE FUNCTION ringi_audit_growing_batch() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE

@@ -66,6 +66,7 @@ class AuditAction(StrEnum):
     MEASUREMENT_COMPLETE = "evaluation.measurement.complete"
     MEASUREMENT_IMPORT = "evaluation.measurement.import"
     MEASUREMENT_CANCEL = "evaluation.measurement.cancel"
+    MEASUREMENT_STOP = "evaluation.measurement.stop"
     GATE_DECIDE = "evaluation.gate.decide"
     WATCH_CREATE = "evaluation.watch.create"
     WATCH_CHANGE = "evaluation.watch.change"

@@ -69,6 +69,8 @@ def sequence_once(session: Session, batch: int = 5000) -> int:
         return 0
     # The queue first, the events by their ids then: joined, a long queue is merged with the whole log, from its first event on.
     queued = session.scalars(select(AuditPending.event_id).order_by(AuditPending.event_id).limit(batch)).all()
+    if not queued:
+        return 0
     pending = session.execute(
         select(AuditEvent.id, AuditEvent.leaf_hash).where(AuditEvent.id == func.any(queued)).order_by(AuditEvent.id)
     ).all()

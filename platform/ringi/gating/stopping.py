@@ -30,8 +30,11 @@ class Seen(NamedTuple):
 
 
 def watched_of(requirements: Sequence[Requirement], tasks: Sequence[Task]) -> tuple[Watched, ...]:
-    """What can be looked at: required metrics of the catalogue with known bounds, whose harm would block. The level is shared among them."""
-    specs = {(task.name, spec.metric): spec for task in tasks for spec in task.scorers}
+    """What can be looked at: required metrics of the catalogue with known bounds, whose harm would block. The level is shared among them.
+
+    Tasks of lm-evaluation-harness are asked by that library, whole: nothing looks at them meanwhile.
+    """
+    specs = {(task.name, spec.metric): spec for task in tasks if task.harness is None for spec in task.scorers}
     found = []
     for one in requirements:
         spec = specs.get((one.task, one.metric))

@@ -7,6 +7,8 @@ from uuid import UUID
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
+from ringi.audit import service as audit
+from ringi.audit.schemas import AuditAction
 from ringi.events.catalogue import work as work_events
 from ringi.events.emission import emit
 from ringi.gating import stopping
@@ -14,6 +16,7 @@ from ringi.gating.stopping import Seen, Watch
 from ringi.jobs.contracts.suites import Answer
 from ringi.jobs.contracts.sweeps import ArmResult, Record, Stop, StopRule
 from ringi.jobs.holding import hold
+from ringi.kit.actor import system_actor
 from ringi.kit.digests import sha256_json
 from ringi.kit.errors import RingiError
 from ringi.measurements import delivery, records, summaries
@@ -63,9 +66,14 @@ def stop(session: Session, job_id: UUID, *, owner: str, attempt: int, result: Ar
         raise StopNotShown(one.id)
     blobs.register(session, StoredBlob(result.records.digest, result.records.size))
     quotas.note_bytes(session, one.project_id, [(result.records.digest, result.records.size)])
-    text = stopping.told(why)
+    text, said = stopping.told(why), why.model_dump(mode="json")
+    event_id = audit.record(
+        session, system_actor("worker"), AuditAction.MEASUREMENT_STOP, object_type="measurement", object_id=one.id, project_id=one.project_id,
+        organization_id=job.organization_id,
+        details={"stop": sha256_json(said), "records": result.records.digest, "suite": one.suite_version.digest, "job": str(job.id), "on_behalf_of": str(job.created_by)},
+    )  # fmt: skip
     values: dict[str, Any] = {
-        "state": MeasurementState.STOPPED, "stopped": why.model_dump(mode="json"), "problem": {"code": "stopped_early", "message": text},
+        "state": MeasurementState.STOPPED, "stopped": said, "audit_event_id": event_id, "problem": {"code": "stopped_early", "message": text},
         "records_digest": result.records.digest, "items_done": why.items, "runtime": dict(result.runtime), "runtime_digest": sha256_json(dict(result.runtime)),
         "summary": {task: figures.model_dump() for task, figures in summaries.summarised(found).items()},
         "operations": {task: dict(some) for task, some in result.operations.items()}, "completed_at": func.clock_timestamp(),

@@ -91,7 +91,7 @@ class Measured(NamedTuple):
 
 
 class NotMeasured(NamedTuple):
-    """An arm that has no answers, to one task or (`task` is None) to any, and the stable code that says why."""
+    """An arm that has no answers, to one task (and is not asked those behind it) or (`task` is None) to any, and the stable code that says why."""
 
     arm: str
     task: str | None
@@ -139,7 +139,7 @@ def sweep(
                         # What did not fit for one arm is not tried again for the next.
                         sizes[one.task.name] = result.operations.batch_size or batch_size
                     yield result
-                    if isinstance(result, Measured) and result.enough:
+                    if isinstance(result, NotMeasured) or result.enough:
                         break
         except SweepStopped:
             raise

@@ -110,12 +110,14 @@ def _take(
     waiting[result.arm] = _ENDED
     try:
         if stopped and arm.stop is not None:
-            kept.stop(arm.measurement_id, done, runtime, arm.stop)
+            taken = kept.stop(arm.measurement_id, done, runtime, arm.stop)
         else:
-            kept.deliver(arm.measurement_id, done, runtime)
+            taken = kept.deliver(arm.measurement_id, done, runtime)
     except (RecordsForeign, StopNotShown) as refusal:
         kept.refuse(arm.measurement_id, refusal.code, refusal.message)
         return "failed"
+    if not taken:
+        return None
     log.info("%s: %s", arm.name, "stopped early" if stopped else "measured")
     return "stopped" if stopped else "measured"
 
@@ -156,15 +158,15 @@ class _Kept:
         except _DATABASE_AWAY:
             return True
 
-    def deliver(self, measurement_id: UUID, done: list[Measured], runtime: Mapping[str, str]) -> None:
-        """Keep an arm. Raises LeaseLost, RecordsForeign."""
+    def deliver(self, measurement_id: UUID, done: list[Measured], runtime: Mapping[str, str]) -> bool:
+        """Keep an arm; False where it was kept or cancelled already. Raises LeaseLost, RecordsForeign."""
         result, owner, attempt = self._result(measurement_id, done, runtime), self._workspace.owner, self._job.attempt
-        _once(lambda session: delivery.deliver(session, self._job.id, owner=owner, attempt=attempt, result=result))
+        return _once(lambda session: delivery.deliver(session, self._job.id, owner=owner, attempt=attempt, result=result))
 
-    def stop(self, measurement_id: UUID, done: list[Measured], runtime: Mapping[str, str], rule: StopRule) -> None:
+    def stop(self, measurement_id: UUID, done: list[Measured], runtime: Mapping[str, str], rule: StopRule) -> bool:
         """Keep what there is of an arm that was not asked the rest. Raises LeaseLost, RecordsForeign, StopNotShown."""
         result, owner, attempt = self._result(measurement_id, done, runtime), self._workspace.owner, self._job.attempt
-        _once(lambda session: stops.stop(session, self._job.id, owner=owner, attempt=attempt, result=result, rule=rule))
+        return _once(lambda session: stops.stop(session, self._job.id, owner=owner, attempt=attempt, result=result, rule=rule))
 
     def _result(self, measurement_id: UUID, done: list[Measured], runtime: Mapping[str, str]) -> ArmResult:
         lines = (
@@ -186,12 +188,14 @@ class _Kept:
         )
 
 
-def _once(work: Callable[[Session], object]) -> None:
+def _once(work: Callable[[Session], object]) -> bool:
     try:
         _patiently(work)
     except MeasurementDelivered as known:
-        # The answer to the first try was lost with the connection: it was kept.
+        # It was cancelled at this moment, or the answer to the first try was lost with the connection: it was kept.
         log.warning("%s", known)
+        return False
+    return True
 
 
 def _patiently(work: Callable[[Session], Found]) -> Found:
