@@ -68,7 +68,7 @@ def _shown(session: Session, caller: InProject, job: Job) -> SweepOut:
 @router.post(
     "", status_code=202,
     responses=responses(
-        measurements.SweepEmpty, measurements.SweepBaseUnclear, service.NothingToWatch, refusals.MeasurementMissing, refusals.NothingServed,
+        measurements.SweepEmpty, measurements.SweepBaseUnclear, service.NothingToWatch, service.BaselineImported, refusals.MeasurementMissing, refusals.NothingServed,
         refusals.SuitesDiffer, refusals.NotMeasured, RevisionNotSealed, *QUOTAS,
     ),
 )  # fmt: skip
