@@ -66,14 +66,17 @@ class ArmEnded(Conflict):
 
 
 def request(session: Session, actor: Actor, *, project: Project, body: RequestSweep) -> Job:
-    """A job with a measurement for each arm. Raises what `measurements.service.request` raises; NothingToWatch; BaselineImported; the gate's refusals of a baseline."""
+    """A job with a measurement for each arm.
+
+    Raises what `measurements.service.request` raises; NothingToWatch; BaselineImported; and the gate's refusals of a baseline.
+    """
     stops = None if body.stop_early_against is None else _stops(session, actor, project, body.stop_early_against)
     job, _ = measurements.request(session, actor, project=project, body=body, stops=stops)
     return job
 
 
 def _stops(session: Session, actor: Actor, project: Project, against: str) -> StopsOf:
-    # Suite and base are those of the whole sweep. Of the arm, what a channel serves depends on the adapter alone, and nothing else does on anything.
+    # Suite and base are the whole sweep's. Of an arm its adapter alone matters, and that only where a channel is named.
     found: dict[UUID | None, tuple[Measurement, StopRule]] = {}
     watched: list[Watched] = []
 
