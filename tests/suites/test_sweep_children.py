@@ -14,7 +14,8 @@ from ringi.gates.schemas import DecideGate, DecideTogether, Format
 from ringi.gating.schemas import Verdict
 from ringi.jobs.contracts.sweeps import Record
 from ringi.jobs.schemas import OPEN, JobState
-from ringi.measurements.schemas import MeasurementOut, MeasurementState, RequestSweep
+from ringi.kit.digests import sha256_bytes
+from ringi.measurements.schemas import ImportMeasurement, MeasurementOut, MeasurementState, RequestSweep
 from ringi.storage.blobs import store_at
 from ringi.suites.schemas import AddSuiteVersion
 from ringi.sweeps.schemas import SweepOut
@@ -232,10 +233,17 @@ def test_what_is_shown_to_be_worse_is_not_asked_the_rest_and_is_never_a_go(groun
         asked(ground, exacting, f"{family}:v3", stop_early_against=f"{family}:v1")
     (baseline,) = swept(ground, exacting, f"{family}:v1").measurements
     assert ((baseline.summary or {})["応答"].metrics["exact"].mean or 0) > 0.9
+    content = "".join(f"{record.model_dump_json()}\n" for record in client.measurements.records(PROJECT, baseline.id)).encode()
+    assert platform.call("contributor", "POST", "/uploads", content=content).is_success
+    body = ImportMeasurement(suite=exacting, base_revision=BASE, version=f"{family}:v1", records=sha256_bytes(content), source="別の計算機")
+    brought_in = platform.as_("contributor").measurements.bring_in(PROJECT, body)
+    with refused("sweep_baseline_imported", 400):
+        asked(ground, exacting, f"{family}:v3", stop_early_against=str(brought_in.id))
     found = swept(
         ground, exacting, f"{family}:v1", f"{family}:v2", f"{family}:v3", stop_early_against=f"{family}:v1", again=True, batch_size=8
     )
     own, near, turned = found.measurements
+    assert [one.stop_unused for one in (own, near, turned)] == [None] * 3
     assert [one.state for one in (own, near, turned)] == [MeasurementState.MEASURED, MeasurementState.MEASURED, MeasurementState.STOPPED]
     assert turned.stopped is not None
     assert turned.stopped.items == turned.items_done < ITEMS / 2

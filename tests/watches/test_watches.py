@@ -21,7 +21,7 @@ from ringi.gating.schemas import Verdict
 from ringi.jobs.schemas import JobState
 from ringi.kit.digests import sha256_bytes
 from ringi.kit.ids import uuid7
-from ringi.measurements.schemas import MeasurementOut
+from ringi.measurements.schemas import MeasurementOut, MeasurementState
 from ringi.storage.blobs import store_at
 from ringi.suites.schemas import AddSuiteVersion
 from ringi.watches.schemas import ChangeWatch, CreateWatch, DriftLimits, LookOut, LookState
@@ -286,6 +286,80 @@ def test_a_look_that_nobody_measures_in_time_fails_is_told_once_and_leaves_no_jo
     assert scene.look(watch).state is LookState.SEEN
 
 
+def test_looks_that_wait_for_one_sweep_end_alike_and_a_measurement_that_was_taken_out_says_so(scene: Scene, processes: Processes) -> None:
+    channel, other = scene.channel("v1"), scene.channel("v1")
+    processes.send("worker-gpu", signal.SIGSTOP)
+    watch = scene.watch(channel, channels=[channel, other], within_s=1)
+    both = scene.ended(watch, 2)
+    assert len({one.job_id for one in both}) == 1
+    assert [one.problem and one.problem.code for one in both] == ["watch_not_measured_in_time"] * 2
+    alone = scene.watch(channel)
+    (asked,) = until(lambda: scene.looks(alone), timeout_s=LOOK_S)
+    assert asked.job_id is not None
+    assert asked.measurement_id is not None
+    scene.platform.as_("contributor").sweeps.cancel_arm(PROJECT, asked.job_id, asked.measurement_id)
+    (ended,) = scene.ended(alone, 1)
+    assert (ended.state, ended.problem and ended.problem.code) == (LookState.FAILED, "watch_measurement_cancelled")
+
+
+def test_a_look_that_cannot_be_judged_ends_when_its_time_is_over(scene: Scene, processes: Processes) -> None:
+    channel = scene.channel("v1")
+    processes.send("worker-gpu", signal.SIGSTOP)
+    watch = scene.watch(channel, within_s=3600)
+    (asked,) = until(lambda: scene.looks(watch), timeout_s=LOOK_S)
+    engine = create_engine(scene.platform.processes.urls.app_url)
+    where = {"id": watch_id(scene, watch)}
+    with engine.begin() as connection:
+        connection.execute(text("""UPDATE watches SET drift = '{"scores": "少し"}' WHERE id = :id"""), where)
+    try:
+        processes.send("worker-gpu", signal.SIGCONT)
+        until(lambda: f"watch or look {asked.id} failed" in processes.log_of("watcher"), timeout_s=LOOK_S)
+        assert scene.measurement(asked).state is MeasurementState.MEASURED
+        assert [one.state for one in scene.looks(watch)] == [LookState.PENDING]
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE watches SET within_s = 1 WHERE id = :id"), where)
+        (ended,) = scene.ended(watch, 1)
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE watches SET drift = '{}', deleted_at = now() WHERE id = :id"), where)
+        engine.dispose()
+    assert (ended.state, ended.problem and ended.problem.code) == (LookState.FAILED, "watch_not_judged")
+    assert (ended.verdict, ended.drifted, ended.drift) == (None, None, None)
+
+
+def test_what_the_database_refuses_of_one_watch_does_not_stop_the_others(scene: Scene) -> None:
+    channel = scene.channel()
+    poisoned = scene.watch(channel, schedule="every 1s")
+    scene.ended(poisoned, 1)
+    engine, name = create_engine(scene.platform.processes.urls.owner_url), f"poison_{uuid4().hex}"
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN RAISE EXCEPTION 'この監視は記録できない' USING ERRCODE = 'restrict_violation'; END $$"
+            )
+        )
+        connection.execute(
+            text(
+                f"CREATE TRIGGER {name} BEFORE INSERT ON watch_looks FOR EACH ROW WHEN (NEW.watch_id = '{watch_id(scene, poisoned)}')"
+                f" EXECUTE FUNCTION {name}()"
+            )
+        )
+    try:
+        taken = len(scene.looks(poisoned))
+        # Due later than the poisoned one, which is first in every round.
+        other = scene.watch(channel, schedule="every 1s")
+        scene.ended(other, 3)
+        assert len(scene.looks(poisoned)) == taken
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text(f"DROP FUNCTION {name} CASCADE"))
+        engine.dispose()
+    scene.ended(poisoned, taken + 1)
+    for watch in (poisoned, other):
+        scene.platform.as_("contributor").watches.remove(PROJECT, watch)
+
+
 def test_an_empty_channel_and_a_revoked_version_are_looks_with_a_problem(scene: Scene) -> None:
     empty = scene.channel()
     watch = scene.watch(empty)
@@ -351,11 +425,16 @@ def test_what_does_not_exist_or_never_comes_is_refused_when_a_watch_is_made(scen
         "watch_schedule_unreadable": {"schedule": "0 0 30 2 *"},
         "watch_timezone_unknown": {"timezone": "Asia/Edo"},
         "watch_adapter_needed": {"baseline": f"{scene.adapter}:v1"},
+        "watch_metric_unknown": {"drift": {"metrics": {"faq.nll": 0.2, "faq.exat": 0.02}}},
         "not_found": {"channels": ["nowhere"]},
     }
     for code, body in bad.items():
         with refused(code):
             scene.watch(channel, **body)
+    changes = scene.platform.as_("contributor").watches
+    with refused("watch_metric_unknown", 400):
+        changes.change(PROJECT, watch, ChangeWatch(drift=DriftLimits(metrics={"応答.nll": 0.2})))
+    assert changes.change(PROJECT, watch, ChangeWatch(drift=DriftLimits(metrics={"faq.nll": 0.2}))).drift.metrics == {"faq.nll": 0.2}
     missing: list[dict[str, Any]] = [
         {"suite": "nothing"},
         {"adapter": scene.adapter, "baseline": f"{scene.adapter}:v99"},

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from celery.beat import Scheduler
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -25,6 +25,8 @@ from ringi.watches import judging, looking
 
 ROUND_S = 1.0
 _LONGEST_PAUSE_S = 5.0
+# What passes when the database is back. All else that it says is about one watch: what it refuses of that one must not end the round of the others.
+_DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 log = logging.getLogger("ringi.watcher")
 
 
@@ -54,7 +56,7 @@ class Watching(Scheduler):  # type: ignore[misc]  # Celery ships no types
             if not stopped:
                 self._each(judging.ripe, judging.settle)
                 self._each(looking.due, looking.look_if_due)
-        except (DBAPIError, PoolTimeout) as error:
+        except _DATABASE_AWAY as error:
             log.warning("the database is away: %s", " ".join(str(error).split())[:300])
             get_engine().dispose()
             self.pause_s = min(2 * self.pause_s, _LONGEST_PAUSE_S)
@@ -70,7 +72,7 @@ class Watching(Scheduler):  # type: ignore[misc]  # Celery ships no types
             try:
                 with transaction() as session:
                     handle(session, one)
-            except (DBAPIError, PoolTimeout):
+            except _DATABASE_AWAY:
                 raise
             except RingiError as refusal:
                 log.warning("%s: %s", one, refusal.message)

@@ -11,7 +11,7 @@ from ringi.identity.permissions import Permission
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.sweeps import Record, Stop
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
-from ringi.measurements import imports, records, service
+from ringi.measurements import imports, records, service, stops
 from ringi.measurements.lists import MEASUREMENTS
 from ringi.measurements.models import Measurement
 from ringi.measurements.reading import RecordUnreadable
@@ -44,7 +44,7 @@ def measurement_out(one: Measurement) -> MeasurementOut:
         suite_digest=suite.digest, state=state, job_id=one.job_id,
         job_state=job.state if job else None, progress=Progress.model_validate(job.progress) if job and job.progress else None,
         problem=ProblemOut(code=str(problem["code"]), message=str(problem["message"])) if problem else None,
-        stopped=Stop.model_validate(one.stopped) if one.stopped else None, items=suite.items, items_done=one.items_done,
+        stopped=Stop.model_validate(one.stopped) if one.stopped else None, stop_unused=stops.unused(one), items=suite.items, items_done=one.items_done,
         summary={task: TaskSummary.model_validate(found) for task, found in one.summary.items()} if one.summary is not None else None,
         operations=one.operations, runtime=one.runtime, runtime_digest=one.runtime_digest, records_digest=one.records_digest,
         evidence=one.evidence, evidence_digest=one.evidence_digest, imported_from=one.imported_from, reused_from=one.reused_from,

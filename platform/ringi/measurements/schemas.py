@@ -90,6 +90,7 @@ class MeasurementOut(Schema):
     """One arm of a sweep. `version` is null for the bare base. `evidence_digest` names all that it is bound to, see `evidence`.
 
     `items_done` of `items` have an answer so far. `stopped` says why it was not asked the rest: such a measurement is no evidence.
+    `stop_unused` says why early stopping was asked for and not looked at.
     """
 
     id: UUID
@@ -103,6 +104,7 @@ class MeasurementOut(Schema):
     progress: Progress | None
     problem: ProblemOut | None
     stopped: Stop | None
+    stop_unused: str | None
     items: int
     items_done: int
     summary: dict[str, TaskSummary] | None

@@ -20,6 +20,7 @@ from ringi.kit.actor import system_actor
 from ringi.kit.digests import sha256_json
 from ringi.kit.errors import RingiError
 from ringi.measurements import delivery, records, summaries
+from ringi.measurements.models import Measurement
 from ringi.measurements.schemas import MeasurementState
 from ringi.quotas import service as quotas
 from ringi.storage import blobs
@@ -35,7 +36,8 @@ class StopNotShown(RingiError):
 
     def __init__(self, measurement_id: UUID) -> None:
         super().__init__(
-            f"The records of measurement {measurement_id} do not show harm beyond the margin.", next_step="Measure it whole: ringi sweep."
+            f"The records of measurement {measurement_id} do not show harm beyond the margin.",
+            next_step="Measure it whole: ringi sweep … without --stop-early-against.",
         )
 
 
@@ -54,6 +56,17 @@ def shown(rule: StopRule, suite: SuiteVersion, found: Mapping[str, Sequence[Reco
         if watch.see(seen(found.get(watched.task, []), watched.metric)):
             return watch.stop(rule, items=sum(map(len, found.values())), of=suite.items)
     return None
+
+
+def unused(one: Measurement) -> str | None:
+    """Why a measurement that could have been stopped early was not looked at on the way; None where it was, or nobody asked for it."""
+    if one.state != MeasurementState.MEASURED or one.reused_from is not None or one.job is None:
+        return None
+    # One rule of a document with the files of every arm: it is not read whole for that. Arms stand in their measurements' order.
+    rule = one.job.payload["arms"][one.place].get("stop")
+    if rule is None or rule["runtime"] == one.runtime_digest:
+        return None
+    return f"{rule['name']} was measured under another runtime, so all items were asked."
 
 
 def stop(session: Session, job_id: UUID, *, owner: str, attempt: int, result: ArmResult, rule: StopRule) -> Stop:

@@ -68,8 +68,8 @@ def _shown(session: Session, caller: InProject, job: Job) -> SweepOut:
 @router.post(
     "", status_code=202,
     responses=responses(
-        measurements.SweepEmpty, measurements.SweepBaseUnclear, service.NothingToWatch, refusals.MeasurementMissing, refusals.NothingServed,
-        refusals.SuitesDiffer, refusals.NotMeasured, RevisionNotSealed, *QUOTAS,
+        measurements.SweepEmpty, measurements.SweepBaseUnclear, service.NothingToWatch, service.BaselineImported,
+        refusals.MeasurementMissing, refusals.NothingServed, refusals.SuitesDiffer, refusals.NotMeasured, RevisionNotSealed, *QUOTAS,
     ),
 )  # fmt: skip
 def request_sweep(session: SessionDep, caller: Requester, body: RequestSweep) -> SweepOut:

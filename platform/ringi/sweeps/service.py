@@ -18,7 +18,7 @@ from ringi.gating import stopping
 from ringi.identity.models import Project
 from ringi.jobs import service as jobs
 from ringi.jobs.contracts.kinds import JobKind
-from ringi.jobs.contracts.sweeps import StopRule
+from ringi.jobs.contracts.sweeps import StopRule, Watched
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import OPEN
 from ringi.kit.actor import Actor
@@ -44,6 +44,18 @@ class NothingToWatch(InvalidInput):
         )
 
 
+class BaselineImported(InvalidInput):
+    """Early stopping was asked for against answers that were measured elsewhere."""
+
+    code: ClassVar[str] = "sweep_baseline_imported"
+
+    def __init__(self, baseline: str, source: str) -> None:
+        super().__init__(
+            f"{baseline} was brought in from {source}: no worker here has its runtime, so nothing would ever be stopped against it.",
+            next_step="Measure the baseline here, and name that measurement; or ask without stop_early_against.",
+        )
+
+
 class ArmEnded(Conflict):
     """The arm is measured, stopped, failed or cancelled already."""
 
@@ -54,29 +66,50 @@ class ArmEnded(Conflict):
 
 
 def request(session: Session, actor: Actor, *, project: Project, body: RequestSweep) -> Job:
-    """A job with a measurement for each arm. Raises what `measurements.service.request` raises; NothingToWatch; and the gate's refusals of a baseline."""
+    """A job with a measurement for each arm.
+
+    Raises what `measurements.service.request` raises; NothingToWatch; BaselineImported; and the gate's refusals of a baseline.
+    """
     stops = None if body.stop_early_against is None else _stops(session, actor, project, body.stop_early_against)
     job, _ = measurements.request(session, actor, project=project, body=body, stops=stops)
     return job
 
 
 def _stops(session: Session, actor: Actor, project: Project, against: str) -> StopsOf:
+    # Suite and base are the whole sweep's. Of an arm its adapter alone matters, and that only where a channel is named.
+    found: dict[UUID | None, tuple[Measurement, StopRule]] = {}
+    watched: list[Watched] = []
+
     def stop_of(suite: SuiteVersion, version: AdapterVersion, revision: BaseRevision) -> StopRule | None:
-        arms, document = Arms(session, actor, project, suite), suites.document_of(suite)
-        watched = stopping.watched_of(document.requirements, document.tasks)
-        if not watched:
-            raise NothingToWatch(arms.suite_name)
-        baseline = arms.baselines(against, version, revision)[0]
-        if (baseline.version_id, baseline.base_revision_id) == (version.id, revision.id):
-            return None
-        return StopRule.model_validate(
-            {
-                "baseline": baseline.id, "name": name_of(baseline), "records": baseline.records_digest, "runtime": baseline.runtime_digest,
-                "seed": suite.digest, "watched": watched,
-            }
-        )  # fmt: skip
+        line = version.adapter_id if against.startswith("channel:") else None
+        if line not in found:
+            arms = Arms(session, actor, project, suite)
+            watched[:] = watched or _watched(suite, arms.suite_name)
+            baseline = arms.baselines(against, version, revision)[0]
+            found[line] = (baseline, _rule(baseline, suite, watched))
+        baseline, rule = found[line]
+        return None if (baseline.version_id, baseline.base_revision_id) == (version.id, revision.id) else rule
 
     return stop_of
+
+
+def _watched(suite: SuiteVersion, name: str) -> Sequence[Watched]:
+    document = suites.document_of(suite)
+    watched = stopping.watched_of(document.requirements, document.tasks)
+    if not watched:
+        raise NothingToWatch(name)
+    return watched
+
+
+def _rule(baseline: Measurement, suite: SuiteVersion, watched: Sequence[Watched]) -> StopRule:
+    if baseline.imported_from is not None:
+        raise BaselineImported(name_of(baseline), baseline.imported_from)
+    return StopRule.model_validate(
+        {
+            "baseline": baseline.id, "name": name_of(baseline), "records": baseline.records_digest, "runtime": baseline.runtime_digest,
+            "seed": suite.digest, "watched": tuple(watched),
+        }
+    )  # fmt: skip
 
 
 def listed(actor: Actor, *, project: Project) -> Select[Job]:
@@ -93,7 +126,7 @@ def find(session: Session, actor: Actor, *, project: Project, job_id: UUID) -> J
 
 
 def arms_of(session: Session, found: Sequence[Job]) -> dict[UUID, list[Measurement]]:
-    """The children of these sweeps in their order, without their figures' names."""
+    """The children of these sweeps in their order, with what counting them needs; versions and bases are not loaded, so they cannot be named."""
     # unscoped: the caller holds the jobs already.
     query = select(Measurement).where(Measurement.job_id.in_([job.id for job in found]))
     arms: dict[UUID, list[Measurement]] = {job.id: [] for job in found}
@@ -125,4 +158,5 @@ def cancel_arm(session: Session, actor: Actor, *, project: Project, job_id: UUID
         details={"job": str(job.id)},
     )  # fmt: skip
     emit(session, work_events.MeasurementCancelled(measurement_id=one.id, job_id=job.id, version=name_of(one)), project_id=project.id)
+    # The row was changed in the database, past what this session holds of it: the answer shows the arm as it is stored, with its time.
     session.expire_all()

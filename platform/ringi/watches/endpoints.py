@@ -27,7 +27,7 @@ router = APIRouter(
 )
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Requester = Annotated[InProject, allowed_in_project(Permission.EVALUATION_REQUEST)]
-_NAMED = (schedule.ScheduleUnreadable, schedule.ZoneUnknown, refusals.AdapterNeeded)
+_NAMED = (schedule.ScheduleUnreadable, schedule.ZoneUnknown, refusals.AdapterNeeded, refusals.MetricUnknown)
 
 
 def look_out(look: WatchLook) -> LookOut:

@@ -4,11 +4,13 @@ Facts are what the sweep kept; everything here is read from the database and dec
 row, which ends once, says who came first.
 """
 
+import logging
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, or_, select
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session, aliased
 
 from ringi.audit import service as audit
@@ -32,6 +34,8 @@ from ringi.suites.models import SuiteVersion
 from ringi.watches import drift, refusals, service
 from ringi.watches.models import Watch, WatchLook
 from ringi.watches.schemas import Drift, DriftLimits, LookState
+
+log = logging.getLogger("ringi.watcher")
 
 
 def ripe(session: Session) -> list[UUID]:
@@ -57,24 +61,51 @@ def ripe(session: Session) -> list[UUID]:
 
 
 def settle(session: Session, look_id: UUID) -> WatchLook | None:
-    """End a look; None when another process is at it, or it waits after all."""
-    # unscoped: the platform settles what was asked for.
-    query = select(WatchLook).where(WatchLook.id == look_id, WatchLook.state == LookState.PENDING)
-    look = session.scalars(query.with_for_update(of=WatchLook, skip_locked=True).options(*service.loads())).one_or_none()
+    """End a look; None when another process is at it, or it waits after all. Past its time it ends, whatever is raised."""
+    look = _held(session, look_id)
     if look is None or look.measurement_id is None:
         return None
     actor = service.actor_of(look.watch)
+    try:
+        with session.begin_nested():
+            return _settled(session, actor, look, look.measurement_id)
+    except (OperationalError, InterfaceError):
+        # The database is away, or too busy: it could not keep the end either.
+        raise
+    except Exception as error:
+        # Read again: what was changed before the error is taken back, in the database and here.
+        look = _held(session, look_id)
+        if look is None or not _overdue(session, look):
+            raise
+        log.exception("look %s could not be judged in its time", look_id)
+        # What an error that nobody foresaw says may be of the inside of the platform.
+        why = error.message if isinstance(error, RingiError) else f"{type(error).__name__}."
+        fail(session, actor, look, refusals.NotJudged(look.watch.within_s, why))
+        session.flush()  # the caller reads what was decided
+        return look
+
+
+def _held(session: Session, look_id: UUID) -> WatchLook | None:
+    # unscoped: the platform settles what was asked for.
+    query = select(WatchLook).where(WatchLook.id == look_id, WatchLook.state == LookState.PENDING)
+    query = query.with_for_update(of=WatchLook, skip_locked=True).options(*service.loads()).execution_options(populate_existing=True)
+    return session.scalars(query).one_or_none()
+
+
+def _settled(session: Session, actor: Actor, look: WatchLook, measurement_id: UUID) -> WatchLook | None:
     found = {one.id: one for one in session.scalars(_measured_with(look))}
-    mine, other = found[look.measurement_id], found.get(look.baseline_id) if look.baseline_id else None
+    mine, other = found[measurement_id], found.get(look.baseline_id) if look.baseline_id else None
     waits = [one for one in (mine, other) if one is not None and one.state == MeasurementState.PENDING]
     if waits and (refusal := _given_up(session, actor, look)) is None:
         return None
     if waits and refusal is not None:
         fail(session, actor, look, refusal)
+    elif mine.state == MeasurementState.CANCELLED:
+        fail(session, actor, look, refusals.MeasurementCancelled(mine.id))
     elif mine.state != MeasurementState.MEASURED:
         fail(session, actor, look, None, mine.problem)
     elif other is not None and other.state != MeasurementState.MEASURED:
-        why = str((other.problem or {}).get("message", "it failed."))
+        why = str((other.problem or {}).get("message", f"it is '{other.state}'."))
         fail(session, actor, look, refusals.BaselineNotMeasured(look.watch.baseline, why))
     else:
         try:
@@ -99,14 +130,23 @@ def _given_up(session: Session, actor: Actor, look: WatchLook) -> RingiError | N
     """Why nothing more is waited for; a job that nobody took in time is cancelled, so that no queue fills with looks that nobody needs."""
     # unscoped: the look is held already.
     job = session.scalars(select(Job).where(Job.id == look.job_id).execution_options(populate_existing=True)).one()
-    if job.state not in OPEN:
-        return refusals.JobCancelled(job.id)
-    if service.moment(session) < look.created_at + timedelta(seconds=look.watch.within_s):
-        return None
     state = JobState(job.state)
-    if job.cancel_requested_at is None:
-        jobs.cancel(session, actor, job_id=job.id)
+    if state is JobState.FAILED:
+        return refusals.JobFailed(str((job.error or {}).get("message", "nobody knows why.")))
+    # The time before the state: of a sweep that several looks wait for, the first one that is over has cancelled the job.
+    if not _overdue(session, look):
+        return refusals.JobCancelled(job.id) if state is JobState.CANCELLED else None
+    if state in OPEN and job.cancel_requested_at is None:
+        try:
+            jobs.cancel(session, actor, job_id=job.id)
+        except jobs.JobEnded:
+            # At this moment; the next round sees with what.
+            return None
     return refusals.NotInTime(look.watch.within_s, state)
+
+
+def _overdue(session: Session, look: WatchLook) -> bool:
+    return service.moment(session) >= look.created_at + timedelta(seconds=look.watch.within_s)
 
 
 def _judge(session: Session, actor: Actor, look: WatchLook, mine: Measurement, other: Measurement | None) -> None:

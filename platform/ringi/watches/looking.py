@@ -6,6 +6,7 @@ counts from now, so that a schedule that nobody kept for a week is kept once.
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain
 from typing import NamedTuple
 from uuid import UUID
 
@@ -22,12 +23,15 @@ from ringi.kit.actor import Actor
 from ringi.kit.errors import NotFound, RingiError
 from ringi.measurements import service as measurements
 from ringi.measurements.models import Measurement
-from ringi.measurements.schemas import RequestSweep
+from ringi.measurements.schemas import MAX_ARMS, RequestSweep
 from ringi.suites import service as suites
 from ringi.suites.models import SuiteVersion
 from ringi.watches import judging, refusals, schedule, service
 from ringi.watches.models import Watch, WatchLook
 from ringi.watches.schemas import LookState
+
+# Versions of one sweep, which may have the baseline's beside them.
+VERSIONS_AT_ONCE = MAX_ARMS - 1
 
 
 class Served(NamedTuple):
@@ -119,7 +123,7 @@ def _served(session: Session, watch: Watch) -> list[Served]:
 
 
 def _ask(session: Session, actor: Actor, watch: Watch, looks: Sequence[WatchLook]) -> None:
-    """One sweep for each base revision; a look that cannot be asked for has failed with the refusal's code."""
+    """Sweeps of one base revision each; a look that cannot be asked for has failed with the refusal's code."""
     try:
         suite = suites.named(session, actor, project=watch.project, reference=watch.suite)
         baseline = _baseline(session, actor, watch)
@@ -127,15 +131,15 @@ def _ask(session: Session, actor: Actor, watch: Watch, looks: Sequence[WatchLook
         for one in looks:
             judging.fail(session, actor, one, refusal)
         return
-    groups: dict[UUID, list[WatchLook]] = {}
+    able: list[WatchLook] = []
     for one in looks:
         one.suite_version = suite
         version = one.version
         if version is not None and version.state == VersionState.REVOKED:
             judging.fail(session, actor, one, refusals.VersionStopped(one.channel, f"{version.adapter.reference}:v{version.number}"))
         elif version is not None:
-            groups.setdefault(version.base_revision_id, []).append(one)
-    for group in groups.values():
+            able.append(one)
+    for group in grouped(able):
         try:
             # What a refused sweep has written is taken back, and nothing else.
             with session.begin_nested():
@@ -143,6 +147,19 @@ def _ask(session: Session, actor: Actor, watch: Watch, looks: Sequence[WatchLook
         except RingiError as refusal:
             for one in group:
                 judging.fail(session, actor, one, refusal)
+
+
+def grouped(looks: Sequence[WatchLook]) -> list[list[WatchLook]]:
+    """Looks at versions, by the sweep that they are asked for in: of one base revision, and of no more versions than a sweep takes."""
+    by_base: dict[UUID, dict[UUID, list[WatchLook]]] = {}
+    for one in looks:
+        if one.version is not None:
+            by_base.setdefault(one.version.base_revision_id, {}).setdefault(one.version.id, []).append(one)
+    return [
+        list(chain.from_iterable(list(versions.values())[start : start + VERSIONS_AT_ONCE]))
+        for versions in by_base.values()
+        for start in range(0, len(versions), VERSIONS_AT_ONCE)
+    ]
 
 
 def _baseline(session: Session, actor: Actor, watch: Watch) -> AdapterVersion | None:

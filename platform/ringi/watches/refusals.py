@@ -72,8 +72,10 @@ class NotInTime(Conflict):
     code: ClassVar[str] = "watch_not_measured_in_time"
 
     def __init__(self, within_s: int, job_state: str) -> None:
+        # One that has ended was cancelled by another look of the same sweep a moment ago, as a rule.
+        found = f"was '{job_state}', and was cancelled" if job_state in {"queued", "running"} else f"is '{job_state}'"
         super().__init__(
-            f"There is no measurement after {within_s} s; its job is '{job_state}', and was cancelled.",
+            f"There is no measurement after {within_s} s; its job {found}.",
             next_step="See whether a worker can take it: ringi workers list. Or give the watch more time.",
         )
 
@@ -85,6 +87,48 @@ class JobCancelled(Conflict):
 
     def __init__(self, job_id: object) -> None:
         super().__init__(f"Job {job_id} was cancelled, so nothing was measured.", next_step="Nothing: the next look asks again.")
+
+
+class JobFailed(Conflict):
+    """The sweep failed for good, and took its measurements with it."""
+
+    code: ClassVar[str] = "watch_job_failed"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The sweep failed: {why}", next_step="Look at the worker's log; the next look asks again.")
+
+
+class MeasurementCancelled(Conflict):
+    """Somebody took this measurement out of its sweep."""
+
+    code: ClassVar[str] = "watch_measurement_cancelled"
+
+    def __init__(self, measurement_id: object) -> None:
+        super().__init__(f"Measurement {measurement_id} was cancelled.", next_step="Nothing: the next look asks again.")
+
+
+class NotJudged(Conflict):
+    """Nothing could be made of what was measured within the watch's time."""
+
+    code: ClassVar[str] = "watch_not_judged"
+
+    def __init__(self, within_s: int, why: str) -> None:
+        super().__init__(
+            f"The look could not be ended within {within_s} s: {why}", next_step="See the watcher's log; the next look measures again."
+        )
+
+
+class MetricUnknown(InvalidInput):
+    """A limit of a metric that the suite does not measure would never be crossed."""
+
+    code: ClassVar[str] = "watch_metric_unknown"
+
+    def __init__(self, unknown: list[str], suite: str, known: list[str]) -> None:
+        super().__init__(
+            f"{suite} does not measure {', '.join(unknown)}.",
+            next_step=f"Its metrics are: {', '.join(known)}.",
+            details={"unknown": unknown},
+        )
 
 
 class BaselineNotMeasured(Conflict):

@@ -27,7 +27,7 @@ from ringi.suites import service as suites
 from ringi.suites.models import Suite, SuiteVersion
 from ringi.watches import refusals, schedule
 from ringi.watches.models import Watch, WatchLook
-from ringi.watches.schemas import ChangeWatch, CreateWatch, LookState
+from ringi.watches.schemas import ChangeWatch, CreateWatch, DriftLimits, LookState
 
 MAX_PER_PROJECT = 100
 
@@ -52,6 +52,7 @@ def create(session: Session, actor: Actor, *, project: Project, body: CreateWatc
         due_at=schedule.first(body.schedule, body.timezone, now=now),
     )  # fmt: skip
     _require_there(session, actor, project, made, adapter)
+    _require_measured(session, actor, project, made)
     session.add(made)
     session.flush()  # its id goes into the audit event
     _told(session, actor, AuditAction.WATCH_CREATE, made, "created")
@@ -72,6 +73,8 @@ def change(session: Session, actor: Actor, watch: Watch, body: ChangeWatch) -> W
     now = moment(session)
     schedule.check(watch.schedule, watch.timezone, now=now, shortest_s=get_settings().watch_shortest_s)
     _require_there(session, actor, watch.project, watch, watch.adapter)
+    if body.drift is not None or body.suite is not None:
+        _require_measured(session, actor, watch.project, watch)
     resumed = body.paused is False and watch.paused_at is not None
     if body.schedule is not None or body.timezone is not None or resumed:
         watch.due_at = schedule.first(watch.schedule, watch.timezone, now=now)
@@ -100,6 +103,17 @@ def _require_there(session: Session, actor: Actor, project: Project, watch: Watc
         if adapter is None or adapter.name != watch.baseline.partition(":")[0]:
             raise refusals.AdapterNeeded(watch.baseline)
         measurements.version_named(session, actor, project=project, name=watch.baseline)
+
+
+def _require_measured(session: Session, actor: Actor, project: Project, watch: Watch) -> None:
+    """Every metric with a limit is one of the suite's. A later version may do without it: it is looked at all the same."""
+    limits = DriftLimits.model_validate(watch.drift).metrics
+    if not limits:
+        return
+    suite = suites.named(session, actor, project=project, reference=watch.suite)
+    known = {f"{task.name}.{spec.metric}" for task in suites.document_of(suite).tasks for spec in task.scorers}
+    if unknown := sorted(limits.keys() - known):
+        raise refusals.MetricUnknown(unknown, f"{suite.suite.name}:v{suite.number}", sorted(known))
 
 
 def _told(session: Session, actor: Actor, action: AuditAction, watch: Watch, what: str, **details: str) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 from uuid import UUID
 
 from ringi.gating import stopping
-from ringi.gating.stopping import Watch
+from ringi.gating.stopping import Seen, Watch
 from ringi.jobs.contracts.suites import Answer, Item, ScorerSpec, Task
 from ringi.jobs.contracts.sweeps import Record, StopRule, SweepArm
 from ringi.jobs.service import LeaseLost
@@ -100,7 +100,8 @@ class TaskLook:
 
     def __init__(self, task: Task, blocks: Sequence[stopping.Block], watches: Sequence[Watch], graded: "Graded") -> None:
         self._task, self._blocks, self._watches, self._graded = task, blocks, watches, graded
-        self._answers: list[Answer] = []
+        # Of each watch, all that it has seen so far.
+        self._seen: list[dict[str, Seen]] = [{} for _ in watches]
 
     def portions(self, size: int) -> list[list[str]]:
         """Whole blocks, in the drawn order."""
@@ -113,8 +114,10 @@ class TaskLook:
 
     def enough(self, answers: Sequence[Answer]) -> bool:
         """Whether any watch has seen enough."""
-        self._answers += self._graded.some(self._task.name, answers, {one.watched.metric for one in self._watches})
-        return any(watch.see(seen(self._answers, watch.watched.metric)) for watch in self._watches)
+        portion = self._graded.some(self._task.name, answers, {one.watched.metric for one in self._watches})
+        for watch, found in zip(self._watches, self._seen, strict=True):
+            found.update(seen(portion, watch.watched.metric))
+        return any(watch.see(found) for watch, found in zip(self._watches, self._seen, strict=True))
 
 
 class Graded:

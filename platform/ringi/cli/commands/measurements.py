@@ -100,6 +100,8 @@ def _drawn(one: MeasurementOut) -> RenderableType:
         ("measurement", one.id), ("of", one.version or "bare base"), ("on", one.base), ("suite", f"{one.suite}  {one.suite_digest}"),
         ("state", one.state), ("items", f"{one.items_done} of {one.items}"),
     ]  # fmt: skip
+    if one.stop_unused is not None:
+        pairs.append(("early stopping", one.stop_unused))
     if one.problem is not None:
         pairs.append(("problem", f"{one.problem.message} [{one.problem.code}]"))
     pairs += [
