@@ -126,11 +126,17 @@ def copied(platform: Platform, folder: Path, factor: float) -> None:
     save_file({name: tensor * factor for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
 
 
+def to_gpu_workers(processes: Processes, number: int) -> None:
+    """A signal to each; tests that kill workers leave some of other names behind."""
+    for name in [name for name in processes.running if name.startswith("worker-gpu")]:
+        processes.send(name, number)
+
+
 @pytest.fixture
 def processes(shared_platform: Processes) -> Iterator[Processes]:
     """The platform's processes; beat and worker are there again afterwards."""
     yield shared_platform
-    shared_platform.send("worker-gpu", signal.SIGCONT)
+    to_gpu_workers(shared_platform, signal.SIGCONT)
     if "watcher" not in shared_platform.running:
         start_watcher(shared_platform)
 
@@ -252,13 +258,13 @@ def watch_id(scene: Scene, name: str) -> UUID:
 
 def test_a_look_belongs_to_what_it_measured_when_the_channel_moves_meanwhile(scene: Scene, processes: Processes) -> None:
     channel = scene.channel("v1", "v2")
-    processes.send("worker-gpu", signal.SIGSTOP)
+    to_gpu_workers(processes, signal.SIGSTOP)
     watch = scene.watch(channel, baseline="base")
     (asked,) = until(lambda: scene.looks(watch), timeout_s=LOOK_S)
     published(scene.platform, "v2", scene.adapter, channel=channel)
     with refused("watch_look_pending", 409):
         scene.platform.as_("contributor").watches.look(PROJECT, watch)
-    processes.send("worker-gpu", signal.SIGCONT)
+    to_gpu_workers(processes, signal.SIGCONT)
     (seen,) = scene.ended(watch, 1)
     assert (seen.id, seen.state, seen.version) == (asked.id, LookState.SEEN, f"{PROJECT}/{scene.adapter}:v1")
     assert scene.measurement(seen).version == seen.version
@@ -271,7 +277,7 @@ def test_a_look_belongs_to_what_it_measured_when_the_channel_moves_meanwhile(sce
 
 def test_a_look_that_nobody_measures_in_time_fails_is_told_once_and_leaves_no_job_in_the_queue(scene: Scene, processes: Processes) -> None:
     channel = scene.channel("v1")
-    processes.send("worker-gpu", signal.SIGSTOP)
+    to_gpu_workers(processes, signal.SIGSTOP)
     watch = scene.watch(channel, within_s=1)
     (first,) = scene.ended(watch, 1)
     second = scene.look(watch)
@@ -280,7 +286,7 @@ def test_a_look_that_nobody_measures_in_time_fails_is_told_once_and_leaves_no_jo
         assert (one.verdict, one.drifted, one.drift) == (None, None, None)
         assert one.job_id is not None
         assert scene.platform.as_("viewer").jobs.get(one.job_id).state is JobState.CANCELLED
-    processes.send("worker-gpu", signal.SIGCONT)
+    to_gpu_workers(processes, signal.SIGCONT)
     assert [one.data["code"] for one in scene.told("failed", watch)] == ["watch_not_measured_in_time"]
     scene.platform.as_("contributor").watches.change(PROJECT, watch, ChangeWatch(within_s=600))
     assert scene.look(watch).state is LookState.SEEN
@@ -288,7 +294,7 @@ def test_a_look_that_nobody_measures_in_time_fails_is_told_once_and_leaves_no_jo
 
 def test_looks_that_wait_for_one_sweep_end_alike_and_a_measurement_that_was_taken_out_says_so(scene: Scene, processes: Processes) -> None:
     channel, other = scene.channel("v1"), scene.channel("v1")
-    processes.send("worker-gpu", signal.SIGSTOP)
+    to_gpu_workers(processes, signal.SIGSTOP)
     watch = scene.watch(channel, channels=[channel, other], within_s=1)
     both = scene.ended(watch, 2)
     assert len({one.job_id for one in both}) == 1
@@ -304,7 +310,7 @@ def test_looks_that_wait_for_one_sweep_end_alike_and_a_measurement_that_was_take
 
 def test_a_look_that_cannot_be_judged_ends_when_its_time_is_over(scene: Scene, processes: Processes) -> None:
     channel = scene.channel("v1")
-    processes.send("worker-gpu", signal.SIGSTOP)
+    to_gpu_workers(processes, signal.SIGSTOP)
     watch = scene.watch(channel, within_s=3600)
     (asked,) = until(lambda: scene.looks(watch), timeout_s=LOOK_S)
     engine = create_engine(scene.platform.processes.urls.app_url)
@@ -312,7 +318,7 @@ def test_a_look_that_cannot_be_judged_ends_when_its_time_is_over(scene: Scene, p
     with engine.begin() as connection:
         connection.execute(text("""UPDATE watches SET drift = '{"scores": "少し"}' WHERE id = :id"""), where)
     try:
-        processes.send("worker-gpu", signal.SIGCONT)
+        to_gpu_workers(processes, signal.SIGCONT)
         until(lambda: f"watch or look {asked.id} failed" in processes.log_of("watcher"), timeout_s=LOOK_S)
         assert scene.measurement(asked).state is MeasurementState.MEASURED
         assert [one.state for one in scene.looks(watch)] == [LookState.PENDING]
