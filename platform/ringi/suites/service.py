@@ -94,7 +94,12 @@ def add_version(session: Session, actor: Actor, *, suite: Suite, body: AddSuiteV
 
 
 def seal_drafts(
-    session: Session, actor: Actor, *, suite: Suite, drafts: Sequence[Drafted], wanted: Sequence[Requirement],
+    session: Session,
+    actor: Actor,
+    *,
+    suite: Suite,
+    drafts: Sequence[Drafted],
+    wanted: Sequence[Requirement],
     details: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[SuiteVersion, bool]:
     """As `add_version`, of tasks whose items are at hand. `details` go into the audit event of a new version."""

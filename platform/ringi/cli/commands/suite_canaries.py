@@ -38,7 +38,8 @@ def plant(
     count: Annotated[int, typer.Option(min=1, max=10_000, help="Secrets of each language.")] = 10,
     language: Languages = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="The same one gives the same secrets: keep it to yourself. Drawn, and said once, unless given.")
+        int | None,
+        typer.Option(min=0, help="The same one gives the same secrets: keep it to yourself. Drawn, and said once, unless given."),
     ] = None,
 ) -> None:
     """Write secrets that stand nowhere else, with their questions. Each stands twice: rows that are repeated are always trained on."""
