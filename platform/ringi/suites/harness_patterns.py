@@ -63,7 +63,7 @@ def compiled(pattern: str, *, memory: int = _MEMORY_OF_THE_LIBRARY) -> Any:
 
 
 def translated(pattern: str) -> str:
-    """The pattern in RE2's words. `$` is the very end of a text, and `\\b` knows words of ASCII. Raises WordsRefused."""
+    r"""The pattern in RE2's words. `$` is the very end of a text, and `\b` knows words of ASCII. Raises WordsRefused."""
     steps = list(_steps(pattern))
     escapes = {step for step, _ in steps}
     if escapes & {r"\b", r"\B"} and (escapes & {r"\w", r"\W"} or not pattern.isascii()):

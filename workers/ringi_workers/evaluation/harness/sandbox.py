@@ -40,7 +40,7 @@ class _Bounded(Template):
 class _Joined(NodeTransformer):
     """`a ~ b` as `[a, b]|join`, which is bounded."""
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802  # the name that Jinja calls
         """Inner ones first."""
         self.generic_visit(node)
         parts = nodes.List(node.nodes, lineno=node.lineno)
