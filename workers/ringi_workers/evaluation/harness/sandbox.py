@@ -9,9 +9,10 @@ from itertools import islice
 from typing import Any
 
 from jinja2 import BaseLoader, StrictUndefined, Template, nodes, pass_eval_context
+from jinja2.exceptions import SecurityError
 from jinja2.filters import FILTERS as JINJAS
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from ringi.suites.harness_patterns import MAX_TEXT, check_pattern, replaced
@@ -56,8 +57,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def __init__(self) -> None:
         super().__init__(loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True, finalize=self._printed)
         self.spent = 0
-        own = {"join": _join, "replace": _replace, "round": _round, "regex_replace": _regex_replace, "tojson": _as_json}
-        self.filters = {name: self._counted(own.get(name) or JINJAS[name]) for name in FILTERS}
+        own: dict[str, Any] = {"join": _join, "replace": _replace, "round": _round, "regex_replace": _regex_replace, "tojson": _as_json}
+        self.filters = {name: self._counted(own[name] if name in own else JINJAS[name]) for name in FILTERS}
         self.globals = {**self.globals, "range": _range}
         for name in ("namespace", "lipsum"):
             del self.globals[name]
@@ -89,7 +90,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise _too_much()
         return super().call_binop(context, operator, left, right)
 
-    def _counted(self, made_by: Callable[..., Any]) -> Callable[..., Any]:
+    def _counted(self, made_by: Any) -> Callable[..., Any]:
         @wraps(made_by)  # with what Jinja notes on it
         def counted(*args: Any, **kwargs: Any) -> Any:
             self.spend(*args, *kwargs.values())
