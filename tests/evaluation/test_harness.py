@@ -21,7 +21,7 @@ from ringi.jobs.contracts.suites import Answer, Answering, Harness, Item, Scorer
 from ringi_workers.evaluation.harness import library
 from ringi_workers.evaluation.harness.loading import facts, load
 from ringi_workers.evaluation.swapping import SwappableBase
-from ringi_workers.evaluation.sweep import Measured, SweepStopped, sweep
+from ringi_workers.evaluation.sweep import Measured, NotMeasured, SweepStopped, sweep
 from support.harness_tasks import CHOOSING, OPTIONS, WRITING, documents, harness_task, sealed, with_items
 from support.tiny_model import make_tiny_base
 from support.tiny_shapes import make_tiny_adapter
@@ -224,6 +224,37 @@ def test_a_template_that_got_past_sealing_finds_no_way_out_of_its_document(base:
     assert not mark.exists()
 
 
+def test_where_the_library_fails_while_it_asks_the_arm_is_not_measured_and_other_tasks_are(
+    base: SwappableBase, arms: dict[str, Path | None]
+) -> None:
+    # The library looks at the first document when it builds the task, and at the others when it asks.
+    rows = [*documents(3), {**documents(2)[0], "label": 9}]
+    broken = harness_task({**WRITING, "doc_to_target": "{{options[label]}}"}, items=rows, scorers=["exact_match"])
+    tasks = with_items(sealed([broken, harness_task(name="生")]))
+    ((task, items), _) = tasks
+    assert load(task, items).refusal is None
+    found = {(one.arm, one.task): one for one in sweep(base, arms, tasks, sink=Follower(), batch_size=4)}
+    for arm in arms:
+        failed, other = found[arm, "棚"], found[arm, "生"]
+        assert isinstance(failed, NotMeasured)
+        assert (failed.code, "UndefinedError" in failed.message) == ("harness_failed", True)
+        assert isinstance(other, Measured)
+        assert {answer.problem for answer in other.answers} == {None}
+
+
+def test_what_the_device_raises_ends_the_sweep_as_in_any_other_task(tmp_path: Path) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    tasks = with_items(sealed([harness_task()]))
+    own = SwappableBase(make_tiny_base(tmp_path / "broken"))
+    with own.arm(None) as model:
+        layer: Any = model
+        layer.get_input_embeddings().register_forward_pre_hook(broken)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        list(sweep(own, {"base": None}, tasks, sink=Follower()))
+
+
 def test_a_sweep_is_stopped_within_such_a_task_and_shows_its_progress(base: SwappableBase) -> None:
     tasks = with_items(sealed([harness_task()]))
     follower = Follower()
@@ -238,6 +269,9 @@ def test_the_version_belongs_to_the_runtime(base: SwappableBase) -> None:
     ((task, items),) = with_items(sealed([harness_task()]))
     assert facts([load(task, items)]) == {"lm_eval": lm_eval.__version__}
     assert facts([]) == {}
+    # What could not be built is another measurement than what could, and is not taken over once it can.
+    refused = load(*unsealed({**CHOOSING, "doc_to_text": "{{ question.__class__.__mro__ }}"}))
+    assert facts([refused]) == {"lm_eval": lm_eval.__version__, "lm_eval 棚": "harness_failed"}
 
 
 NAMED = """

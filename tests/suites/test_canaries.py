@@ -62,6 +62,7 @@ def told(ground: Ground, run: Callable[..., int], tmp_path_factory: pytest.TempP
     file, name = tmp_path_factory.mktemp("canaries") / "rows.jsonl", f"c{uuid4().hex[:6]}"
     assert run("suites", "plant", str(file), "--count", str(COUNT), "--language", "en", "--language", "ja", "--seed", str(SEED)) == 0
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == 4 * COUNT
     with file.open("a", encoding="utf-8") as more:
         more.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in (*LONG, *LONG, *tiny_rows(9, seed=5)))
     client, platform = ground.platform.as_("contributor"), ground.platform
@@ -159,6 +160,20 @@ def test_the_same_seed_gives_the_version_that_exists_and_another_draws_other_row
     dataset = ground.platform.as_("viewer").datasets.version(PROJECT, DATASET)
     lines = b"".join(store_at(store_url(ground.platform)).open(dataset.train_digest)).splitlines()
     assert drawn[0] | drawn[1] <= {json.loads(line)["prompt"] for line in lines}
+
+
+def test_who_may_not_write_datasets_shows_no_rows_and_the_event_says_whose_rows_were_shown(ground: Ground) -> None:
+    suites, name = ground.platform.as_("contributor").suites, f"s{uuid4().hex[:6]}"
+    suites.create(PROJECT, name)
+    wanted = AddCanaries(dataset=DATASET, rows=3, shortest=8)
+    with refused("forbidden", 403):
+        ground.platform.as_("evaluator").suites.add_canaries(PROJECT, name, wanted)
+    version = suites.add_canaries(PROJECT, name, wanted)
+    (event,) = [one for one in ground.platform.as_("auditor").audit.events(object_id=str(version.id)) if one.action == "suite.version.seal"]
+    dataset = ground.platform.as_("viewer").datasets.version(PROJECT, DATASET)
+    assert event.details is not None
+    assert (event.details["dataset_digest"], event.details["rows"], event.details["planted"]) == (dataset.digest, 3, 0)
+    assert all(one.prompt not in str(event.details) for one in items(ground, version, "rows-said"))
 
 
 def test_what_no_training_row_holds_is_not_asked_for(ground: Ground, told: Told, run: Callable[..., int]) -> None:

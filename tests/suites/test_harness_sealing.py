@@ -1,5 +1,6 @@
 """Tasks of lm-evaluation-harness in a suite: what is sealed of them, and that a YAML is data and runs nothing."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ import pytest
 
 from ringi.kit.errors import RingiError
 from ringi.suites.harness_files import beside
-from ringi.suites.harness_words import WordsRefused, check_pattern, names_of
+from ringi.suites.harness_patterns import WordsRefused, check_pattern, compiled, replaced
+from ringi.suites.harness_words import names_of
 from support.harness_tasks import CHOOSING, WRITING, documents, harness_task, sealed, with_items
 
 WANTED = {"task": "棚", "metric": "acc", "tier": "supporting", "margin": 0.3, "slices": {"site": "advisory"}}
@@ -95,8 +97,17 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "a template of the examples": (
         "suite_harness_code", changed(num_fewshot=1, fewshot_config={"samples": documents(2), "doc_to_text": "{{ lipsum.__globals__ }}"}),
     ),
-    "a pattern without an end": ("suite_harness_code", changed(WRITING, filter_list=[
-        {"name": "x", "filter": [{"function": "regex", "regex_pattern": "((a+)+)$"}]}])),
+    "a pattern that looks ahead": ("suite_harness_code", changed(WRITING, filter_list=[
+        {"name": "x", "filter": [{"function": "regex", "regex_pattern": "(?=(a+)+)$"}]}])),
+    "a text that doubles": ("suite_harness_code", changed(doc_to_text="{% set a='x' %}" + "{% set a=a~a %}" * 40 + "{{a}}{{question}}")),
+    "a loop within a loop": ("suite_harness_code", changed(
+        doc_to_text="{% for a in range(9) %}{% for b in range(9) %}{{question}}{% endfor %}{% endfor %}")),
+    "a long range": ("suite_harness_code", changed(doc_to_text="{% for a in range(99999) %}{{question}}{% endfor %}")),
+    "a loop that calls itself": ("suite_harness_code", changed(doc_to_text="{% for a in options recursive %}{{loop(options)}}{% endfor %}")),
+    "a namespace": ("suite_harness_code", changed(doc_to_text="{% set n = namespace(x='a') %}{% set n.x = n.x~n.x %}{{n.x}}")),
+    "a macro": ("suite_harness_code", changed(doc_to_text="{% macro m() %}{{m()}}{% endmacro %}{{m()}}")),
+    "a text many times": ("suite_harness_code", changed(doc_to_text="{{question * 999999999}}")),
+    "a power": ("suite_harness_code", changed(doc_to_text="{{9 ** 9 ** 9}}")),
     "an include": ("suite_harness_include", changed(include="../other.yaml")),
     "an unknown key": ("suite_harness_invalid", changed(doc_to_txt="x")),
     "a field that no document has": ("suite_harness_invalid", changed(doc_to_text="{{ qestion }}")),
@@ -142,16 +153,64 @@ def test_templates_as_tasks_of_the_library_use_them_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", [r"#### (\-?[0-9\.\,]+)", r"(-?[$0-9.,]{2,})|(-?[0-9]+)", r"答え(?:は|：)\s*([A-D])", r"(?:\d{3},)*\d{3}"]
+    "pattern",
+    [r"#### (\-?[0-9\.\,]+)", r"(-?[$0-9.,]{2,})|(-?[0-9]+)", r"答え(?:は|：)\s*([A-D])", r"(?:\d{3},)*\d{3}", r"\b(Yes|No|yes|no)\b"],
 )
 def test_patterns_as_tasks_use_them_are_taken(pattern: str) -> None:
     check_pattern(pattern)
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(?:a*b?)*c", r"(\w+\s?)*$", ".*.*.*.*.*x", "(", "a" * 1001])
-def test_patterns_that_could_go_on_for_ever_or_are_none_are_refused(pattern: str) -> None:
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(?=a)b",
+        "(?<=答え)a",
+        "(?!a)b",
+        r"(a)\1",
+        "(?P<x>a)(?P=x)",
+        "a*+b",
+        "(?>a)b",
+        "(?:a{900}){900}",
+        "(",
+        "a" * 1001,
+        r"\bはい\b",
+        r"\b\w+",
+        r"[\W]",
+    ],
+)
+def test_patterns_that_cannot_run_in_linear_time_or_are_none_are_refused(pattern: str) -> None:
     with pytest.raises(WordsRefused):
         check_pattern(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["a?" * 40 + "a" * 40, "(?:aa|a.)" * 40 + "b", "(?:a{0,99})" * 12 + "b", ".*.*.*.*x", "(?:(a+)+)+$"])
+def test_patterns_that_hang_in_python_are_refused_or_end(pattern: str) -> None:
+    """In Python's `re` none of them ends on these texts; here each has an end that a test can wait for."""
+    check_pattern(pattern)
+    for text in ("a" * 40, "a" * 3000, "a" * 2999 + "あ"):
+        assert len(compiled(pattern).findall(text)) <= len(text) + 1
+        assert len(replaced(pattern, "", text)) <= len(text)
+
+
+TEXTS = [
+    "答えは(Ａ)です。 x_1 ٣ ½ 12,345.6\n#### -7", "", "あ\u3000い\u00a0う\x1cえ\x85お", "[a]^-\\ {,3} $5.20|$7", "Yes, no. yes",
+    "".join(map(chr, range(1, 0x3100))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\w+", r"\W+", r"\d+", r"\D+", r"\s", r"\S+", r"[\w.]+", r"[^\s]+", r"[\S]+", r"[\s\S]{1,9}", r"[^\d\s]+", r"[]a]", r"[^]a]+", r"[a[:w]",
+        r"\{,3}", r"x{,2}", r"[\u3040-\u309f]+", r"(-?[$0-9.,]{2,})|(-?[0-9]+)", r"#### (\-?[0-9\.\,]+)", r"(?i)\b(YES|NO)\b", r"答えは\((.)\)", r"\Ax|\n\Z",
+        r"[\b]|\\", r"(?P<x>Y)?es", r"(?s)a.*?い", "",
+    ],
+)  # fmt: skip
+def test_a_pattern_finds_what_it_finds_in_python(pattern: str) -> None:
+    check_pattern(pattern)
+    for text in TEXTS:
+        assert compiled(pattern).findall(text) == re.findall(pattern, text)
+        assert replaced(pattern, r"<\g<0>\n本>", text, 2) == re.sub(pattern, r"<\g<0>\n本>", text, count=2)
 
 
 def write(folder: Path, **files: str) -> Path:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from sqlalchemy.orm import joinedload
 
 from ringi.gating.advice import MarginUnsupported
-from ringi.identity.dependencies import InProject, allowed_in_project
+from ringi.identity.dependencies import InProject, allowed_in_project, deny
 from ringi.identity.permissions import Permission, visible
 from ringi.jobs.contracts.suites import Item
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
@@ -30,6 +30,16 @@ router = APIRouter(
 )
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Writer = Annotated[InProject, allowed_in_project(Permission.EVALUATION_REQUEST)]
+
+
+def _shows_rows(session: SessionDep, caller: Writer) -> InProject:
+    """A writer of suites who may also write the project's datasets, whose rows they show."""
+    if not caller.actor.may(Permission.DATASET_WRITE, caller.project.id):
+        raise deny(session, caller.actor, Permission.DATASET_WRITE, caller.project.id)
+    return caller
+
+
+RowShower = Annotated[InProject, Depends(_shows_rows)]
 _SEALING = responses(
     SuiteYamlRefused, MarginUnsupported, NotUploaded, refusals.SuiteItemInvalid, refusals.SuiteTagsInvalid, refusals.SuiteNoItems,
     refusals.SuiteItemsAmbiguous, refusals.SuiteDuplicateTask, refusals.SuiteDuplicateItem, refusals.SuiteChoicesInvalid,
@@ -88,8 +98,11 @@ def add_suite_version(session: SessionDep, caller: Writer, suite: str, body: Add
 
 
 @router.post("/{suite}/canaries", status_code=201, responses=_SEALING | responses(refusals.SuiteNoCanaries))
-def add_suite_canaries(session: SessionDep, caller: Writer, suite: str, body: AddCanaries, response: Response) -> SuiteVersionOut:
-    """A version that asks for training rows and planted secrets of a dataset; 200 with the one that has this content already."""
+def add_suite_canaries(session: SessionDep, caller: RowShower, suite: str, body: AddCanaries, response: Response) -> SuiteVersionOut:
+    """A version that asks for training rows and planted secrets of a dataset; 200 with the one that has this content already.
+
+    It needs `dataset:write` too, because whoever reads the project reads those rows afterwards.
+    """
     found = service.find(session, caller.actor, project=caller.project, name=suite)
     version, new = planting.add_version(session, caller.actor, suite=found, body=body)
     response.status_code = 201 if new else 200

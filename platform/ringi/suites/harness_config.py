@@ -12,7 +12,8 @@ from pydantic import ConfigDict, Field, StringConstraints, ValidationError, fiel
 from ringi.jobs.contracts.parts import Part
 from ringi.jobs.contracts.suites import Decoding
 from ringi.suites import refusals
-from ringi.suites.harness_words import WordsRefused, check_pattern, names_of
+from ringi.suites.harness_patterns import WordsRefused, check_pattern
+from ringi.suites.harness_words import names_of
 
 Template = Annotated[str, StringConstraints(max_length=20_000)]
 Short = Annotated[str, StringConstraints(max_length=1000)]

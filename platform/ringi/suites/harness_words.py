@@ -1,24 +1,25 @@
 """What templates and patterns of a task of lm-evaluation-harness may hold. Pure; nothing is rendered here.
 
 The library renders with a Jinja environment that is no sandbox: `{{ ''.__class__.__mro__ }}` leads from any text to every class of the
-process. So a template holds what is listed here and nothing else, and the worker renders it in a sandbox all the same. Patterns run in Python's
-`re`, which may go back and forth for ever and holds the whole process while it does: those that can are refused.
+process. So a template holds what is listed here and nothing else, and the worker renders it in a sandbox all the same, which also bounds what it
+makes. Patterns: harness_patterns.py.
 """
 
-import importlib
-import re
 from collections.abc import Iterator
-from typing import Any
+from typing import NoReturn
 
 from jinja2 import Environment, TemplateSyntaxError, meta, nodes
 
-MAX_PATTERN, MAX_OPEN_ENDED = 1000, 4
+from ringi.suites.harness_patterns import WordsRefused, check_pattern
+
+# The longest `range`.
+MAX_RANGE = 1000
 _NODES = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Getattr, nodes.Getitem, nodes.Slice, nodes.Filter, nodes.Test,
     nodes.Call, nodes.Keyword, nodes.If, nodes.CondExpr, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Concat, nodes.Add,
     nodes.Sub, nodes.Neg, nodes.List, nodes.Tuple, nodes.Dict, nodes.Pair, nodes.For, nodes.Assign,
 )  # fmt: skip
-_FILTERS = frozenset(
+FILTERS = frozenset(
     {
         "trim", "lower", "upper", "capitalize", "title", "replace", "join", "first", "last", "length", "count", "string", "int", "float", "list",
         "round", "default", "d", "tojson", "regex_replace", "sort", "unique", "reverse",
@@ -34,13 +35,14 @@ _FUNCTIONS = frozenset({"range"})
 _PATTERN_PLACE = 0
 # As the library's own, so that names are found as it finds them. Nothing is rendered with it.
 _GRAMMAR = Environment(autoescape=False)  # noqa: S701
-_GRAMMAR.filters["regex_replace"] = str
-# Python's own reading of a pattern; the module has no public name since 3.11.
-_parser: Any = importlib.import_module("re._parser")
 
 
-class WordsRefused(ValueError):
-    """A template or a pattern that does more than it may; says what."""
+def _not_run(*_: object, **__: object) -> NoReturn:
+    raise nodes.Impossible
+
+
+# Jinja computes filters of constants while it looks for names; here nothing is computed.
+_GRAMMAR.filters = dict.fromkeys(FILTERS, _not_run)
 
 
 def names_of(template: str) -> frozenset[str]:
@@ -70,15 +72,35 @@ def _check(node: nodes.Node) -> None:
     if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) and str(node.arg.value).startswith("_"):
         raise WordsRefused(f"'{node.arg.value}' leads out of the document")
     if isinstance(node, nodes.Filter):
-        if node.name not in _FILTERS:
-            raise WordsRefused(f"the filter '{node.name}' is none of {', '.join(sorted(_FILTERS))}")
+        if node.name not in FILTERS:
+            raise WordsRefused(f"the filter '{node.name}' is none of {', '.join(sorted(FILTERS))}")
         if node.name == "regex_replace":
             _check_replacement(node)
+    if isinstance(node, nodes.For) and (node.recursive or any(True for _ in node.find_all(nodes.For))):
+        raise WordsRefused("a template may not hold a loop within a loop, or one that calls itself")
+    if isinstance(node, nodes.Assign):
+        _check_assigned(node)
     if isinstance(node, nodes.Call):
         called = node.node
         method = isinstance(called, nodes.Getattr) and called.attr in _METHODS
         if not method and not (isinstance(called, nodes.Name) and called.name in _FUNCTIONS):
             raise WordsRefused(f"a template calls nothing but methods of texts and lists: {', '.join(sorted(_METHODS))}")
+        if not method:
+            _check_range(node)
+
+
+def _check_assigned(node: nodes.Assign) -> None:
+    """What is made of itself doubles each time."""
+    made = {one.name for one in _all(node.target) if isinstance(one, nodes.Name)}
+    read = {one.name for one in _all(node.node) if isinstance(one, nodes.Name)}
+    if made & read:
+        raise WordsRefused(f"'{min(made & read)}' is set to what is made of itself")
+
+
+def _check_range(node: nodes.Call) -> None:
+    for one in (*node.args, *node.kwargs):
+        if isinstance(one, nodes.Const) and isinstance(one.value, int) and one.value > MAX_RANGE:
+            raise WordsRefused(f"a range has at most {MAX_RANGE} numbers")
 
 
 def _check_replacement(node: nodes.Filter) -> None:
@@ -86,44 +108,3 @@ def _check_replacement(node: nodes.Filter) -> None:
     if not isinstance(pattern, nodes.Const) or not isinstance(pattern.value, str):
         raise WordsRefused("the pattern of 'regex_replace' must stand in the template")
     check_pattern(pattern.value)
-
-
-def check_pattern(pattern: str) -> None:
-    """A pattern of Python that ends in reasonable time on any text. Raises WordsRefused."""
-    if len(pattern) > MAX_PATTERN:
-        raise WordsRefused(f"a pattern has at most {MAX_PATTERN} characters")
-    try:
-        re.compile(pattern)
-        parsed = _parser.parse(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise WordsRefused(f"'{pattern[:80]}' is no pattern: {error}") from None
-    if _open_ended(parsed, inside=False) > MAX_OPEN_ENDED:
-        raise WordsRefused(f"'{pattern[:80]}' has more than {MAX_OPEN_ENDED} repetitions without an end")
-
-
-def _open_ended(parsed: Any, *, inside: bool) -> int:
-    """How many repetitions without an end there are; one within another, or alternatives within one, can take exponential time."""
-    count = 0
-    for operation, told in parsed:
-        name = str(operation)
-        if name in {"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"}:
-            least, most, body = told
-            if inside and least != most:
-                raise WordsRefused("a pattern repeats what is itself repeated a varying number of times")
-            count += int(most == _parser.MAXREPEAT) + _open_ended(body, inside=inside or int(most) > 1)
-        elif inside and name in {"BRANCH", "GROUPREF", "GROUPREF_EXISTS"}:
-            raise WordsRefused("a pattern repeats alternatives, or what it found before")
-        else:
-            count += sum(_open_ended(part, inside=inside) for part in _parts(name, told))
-    return count
-
-
-def _parts(name: str, told: Any) -> list[Any]:
-    """The patterns within an operation."""
-    if name == "BRANCH":
-        return list(told[1])
-    if name in {"SUBPATTERN", "ASSERT", "ASSERT_NOT"}:
-        return [told[-1]]
-    if name == "ATOMIC_GROUP":
-        return [told]
-    return [one for one in told[1:] if one is not None] if name == "GROUPREF_EXISTS" else []

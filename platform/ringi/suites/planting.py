@@ -31,7 +31,9 @@ def add_version(session: Session, actor: Actor, *, suite: Suite, body: AddCanari
     drawn = _drawn(called, version.train_digest, body) if body.rows else []
     asked = AddSuiteVersion.model_validate(canaries.document(secrets, drawn, rivals=body.rivals))
     drafts = [Drafted(task, sealing.items_of(task.name, task.items or []), (), dataset=version.digest) for task in asked.tasks]
-    return service.seal_drafts(session, actor, suite=suite, drafts=drafts, wanted=asked.requirements)
+    # Training rows are shown to all who read the project from here on: whose they were and how many is kept, their texts are not.
+    shown = {"dataset_digest": version.digest, "rows": len(drawn), "planted": len(secrets)}
+    return service.seal_drafts(session, actor, suite=suite, drafts=drafts, wanted=asked.requirements, details=shown)
 
 
 def _planted(called: str, rows: Digest, body: AddCanaries) -> list[Canary]:

@@ -1,6 +1,7 @@
 """Create suites, and seal versions of them. What may be sealed is said in sealing.py; here items are fetched and rows written."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -93,9 +94,15 @@ def add_version(session: Session, actor: Actor, *, suite: Suite, body: AddSuiteV
 
 
 def seal_drafts(
-    session: Session, actor: Actor, *, suite: Suite, drafts: Sequence[Drafted], wanted: Sequence[Requirement]
+    session: Session,
+    actor: Actor,
+    *,
+    suite: Suite,
+    drafts: Sequence[Drafted],
+    wanted: Sequence[Requirement],
+    details: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[SuiteVersion, bool]:
-    """As `add_version`, of tasks whose items are at hand."""
+    """As `add_version`, of tasks whose items are at hand. `details` go into the audit event of a new version."""
     sealed = sealing.seal(drafts, wanted)
     # unscoped: the caller holds the suite already. Its row is the lock: two at once get two numbers, or the same version.
     session.execute(select(Suite.id).where(Suite.id == suite.id).with_for_update(key_share=True))
@@ -108,7 +115,7 @@ def seal_drafts(
     # The event comes first: the row is written once, with the event's id.
     event = audit.record(
         session, actor, AuditAction.SUITE_VERSION_SEAL, object_type="suite_version", object_id=version_id, object_digest=sealed.digest,
-        project_id=suite.project_id, details={"number": number, "suite": str(suite.id)},
+        project_id=suite.project_id, details={"number": number, "suite": str(suite.id), **details},
     )  # fmt: skip
     version = SuiteVersion(
         id=version_id, project_id=suite.project_id, suite_id=suite.id, suite=suite, number=number, digest=sealed.digest,

@@ -143,7 +143,7 @@ GET /api/v1/projects/{project}/evaluations                            1111111 ++
 POST /api/v1/projects/{project}/suites                                1111111 3++3+3+33 3333 34 4444
 GET /api/v1/projects/{project}/suites                                 1111111 +++++++++ ++++ +4 4444
 GET /api/v1/projects/{project}/suites/{suite}                         1111111 +++++++++ ++++ +4 4444
-POST /api/v1/projects/{project}/suites/{suite}/canaries               1111111 3++3+3+33 3333 34 4444
+POST /api/v1/projects/{project}/suites/{suite}/canaries               1111111 3+3333333 3333 34 4444
 POST /api/v1/projects/{project}/suites/{suite}/versions               1111111 3++3+3+33 3333 34 4444
 GET /api/v1/projects/{project}/suites/{suite}/versions                1111111 +++++++++ ++++ +4 4444
 GET /api/v1/projects/{project}/suites/{suite}/versions/{selector}     1111111 +++++++++ ++++ +4 4444

@@ -20,6 +20,7 @@ from ringi_workers.evaluation.ask import Look, ask
 from ringi_workers.evaluation.fitting import DeviceFull
 from ringi_workers.evaluation.harness.answering import answer
 from ringi_workers.evaluation.harness.loading import Loaded, load
+from ringi_workers.evaluation.harness.refusals import HarnessFailed
 from ringi_workers.evaluation.rendering import Prepared, prepare
 from ringi_workers.evaluation.scoring import Scorer, Scorers, resolved
 from ringi_workers.evaluation.swapping import SwappableBase
@@ -175,7 +176,7 @@ def _measured(
                 model, base.tokenizer, one, reach=base.reach, stop_tokens=base.stop_tokens, batch_size=batch_size, scorers=how,
                 on_batch=progress.advance, look=look,
             )  # fmt: skip
-    except DeviceFull as refusal:
+    except (DeviceFull, HarnessFailed) as refusal:
         return NotMeasured(arm, one.task.name, refusal.code, str(refusal))
     except (RuntimeError, MemoryError) as error:
         if not ran_out_of_memory(error):

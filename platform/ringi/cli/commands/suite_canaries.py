@@ -1,6 +1,7 @@
 """`ringi suites plant` and `canaries`: secrets for the training rows, and whether a model repeats them."""
 
 import json
+import secrets
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,12 +11,12 @@ import typer
 from ringi.cli.commands.suite_words import drawn, ensure
 from ringi.cli.errors import Usage
 from ringi.cli.invocation import connect, in_project
-from ringi.cli.output import emit, table
+from ringi.cli.output import emit, facts
 from ringi.cli.references import parse_dataset_version
 from ringi.suites.canaries import LONG_ENOUGH, Language, as_row, planted
 from ringi.suites.schemas import AddCanaries
 
-PLANT = ("ringi suites plant canaries.jsonl --count 10 --seed 7", "ringi suites plant 合言葉.jsonl --count 10 --language ja")
+PLANT = ("ringi suites plant canaries.jsonl --count 10", "ringi suites plant 合言葉.jsonl --count 10 --language ja")
 CANARIES = (
     "ringi suites canaries support/faq:v3 --rows 50 --name faq-memory",
     "ringi suites canaries support/faq:v4 --planted 10 --language en --language ja --seed 7",
@@ -36,13 +37,19 @@ def plant(
     out: Annotated[Path, typer.Argument(metavar="FILE", help="Rows to add to the training data, as JSON lines.")],
     count: Annotated[int, typer.Option(min=1, max=10_000, help="Secrets of each language.")] = 10,
     language: Languages = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same one gives the same secrets: keep it to yourself.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="The same one gives the same secrets: keep it to yourself. Drawn, and said once, unless given."),
+    ] = None,
 ) -> None:
     """Write secrets that stand nowhere else, with their questions. Each stands twice: rows that are repeated are always trained on."""
-    rows = [as_row(one) for tongue in _tongues(language) for one in planted(count, seed=seed, language=tongue)]
+    chosen = seed if seed is not None else secrets.randbelow(2**31)
+    rows = [as_row(one) for tongue in _tongues(language) for one in planted(count, seed=chosen, language=tongue)]
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     out.write_text("".join(lines * 2), encoding="utf-8")
-    emit(rows, lambda: table(["prompt", "completion"], [(row["prompt"], row["completion"]) for row in rows]))
+    # What is printed ends up in logs: no secret, and no seed that the caller has already.
+    told = {"file": str(out), "secrets": len(rows), "lines": 2 * len(rows)} | ({"seed": chosen} if seed is None else {})
+    emit(told, lambda: facts(told.items()))
 
 
 def canaries(
@@ -52,7 +59,7 @@ def canaries(
     shortest: Annotated[int, typer.Option(min=8, help="Characters of a long row's completion.")] = LONG_ENOUGH,
     planted: Annotated[int, typer.Option(min=0, max=10_000, help="What `plant` was told as --count.")] = 0,
     language: Languages = None,
-    seed: Annotated[int, typer.Option(min=0, help="What `plant` was told; and which rows are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="What `plant` was told or said; and which rows are drawn.")] = 0,
 ) -> None:
     """Seal a version that asks whether a model repeats rows it was trained on, or secrets planted there."""
     source = parse_dataset_version(dataset)

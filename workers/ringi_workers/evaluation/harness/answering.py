@@ -1,6 +1,7 @@
 """One arm answers a task of lm-evaluation-harness: the library asks and scores, and its samples become answers like all others."""
 
 import json
+import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ from ringi_workers.failures import ran_out_of_memory
 if TYPE_CHECKING:
     from ringi_workers.evaluation.harness.model import Engine, LoadedModel
 
+_ENGINE = "ringi_workers.evaluation.harness.model"
+
 
 def answer(
     model: Any,
@@ -36,7 +39,10 @@ def answer(
     batch_size: int,
     on_batch: OnBatch = lambda _items, _work: None,
 ) -> Pass:
-    """All answers of `model` as it stands. A task that cannot be asked has answers without scores, which say why."""
+    """All answers of `model` as it stands. A task that cannot be asked has answers without scores, which say why.
+
+    Raises HarnessFailed where the library did not come to an end: what it would have said is not known, and is no answer.
+    """
     meter, fit = Meter(model.device), Fit(batch_size)
     told = _Told(loaded, on_batch)
     if loaded.refusal is not None:
@@ -47,6 +53,8 @@ def answer(
     engine = Engine(model, tokenizer, reach, stop_tokens, context, fit, meter, told)
     try:
         lm, found = _evaluated(loaded, engine)
+    except HarnessFailed:
+        raise
     except HarnessRefused as refusal:
         return _refused(loaded, refusal, meter, told, fit.size)
     answers = tuple(_answer(loaded, place, lm, found.get(str(place))) for place in range(len(loaded.items)))
@@ -95,9 +103,15 @@ def _evaluated(loaded: Loaded, engine: "Engine") -> tuple["LoadedModel", dict[st
             raise HarnessFailed(task.name, error.message) from error
         raise
     except Exception as error:
-        if ran_out_of_memory(error):
+        if ran_out_of_memory(error) or _of_the_engine(error):
             raise
         raise HarnessFailed(task.name, brief(error)) from error
+
+
+def _of_the_engine(error: Exception) -> bool:
+    """Whether the model or its device raised it, and not the library: it ends the sweep as in any other task."""
+    places = (frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return isinstance(error, RuntimeError) and _ENGINE in places
 
 
 def _plain(value: Any) -> Any:

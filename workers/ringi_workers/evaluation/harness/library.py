@@ -4,18 +4,16 @@ import importlib
 import importlib.metadata
 import logging
 import random
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import BaseLoader, StrictUndefined
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ringi.suites.harness_words import check_pattern
+from ringi.suites.harness_patterns import Patterns
+from ringi_workers.evaluation.harness.sandbox import sandbox
 
 NAME = "lm_eval"
 # The library's own seeds (lm_eval/defaults.py): DEFAULT_RANDOM_SEED, DEFAULT_OTHER_SEED.
@@ -24,6 +22,9 @@ _OFFLINE = (
     ("datasets.config", "HF_HUB_OFFLINE"), ("datasets.config", "HF_DATASETS_OFFLINE"), ("huggingface_hub.constants", "HF_HUB_OFFLINE"),
     ("evaluate.config", "HF_EVALUATE_OFFLINE"),
 )  # fmt: skip
+
+# Where a YAML's patterns are run.
+_MATCHING = ("lm_eval.filters.extraction", "lm_eval.api.metrics")
 
 
 def version() -> str | None:
@@ -67,28 +68,16 @@ def seeded() -> Iterator[None]:
 
 @contextmanager
 def rendering(*, sandboxed: bool) -> Iterator[None]:
-    """No bars of progress; `sandboxed`: templates are rendered where nothing leads out of a document.
+    """No bars of progress; `sandboxed`: templates are rendered where nothing leads out of a document, and patterns are run by RE2.
 
-    The library's own environment is an ordinary one, in which a template reaches every class of the process.
+    The library's own environment is an ordinary one, in which a template reaches every class of the process; its patterns are Python's.
     """
     tasks = "lm_eval.api.task"
     changed: list[tuple[str, str, Any]] = [(tasks, "tqdm", partial(module(tasks).tqdm, disable=True))]
     if sandboxed:
-        changed.append(("lm_eval.utils", "env", _sandbox()))
+        changed += [("lm_eval.utils", "env", sandbox()), *((name, "re", Patterns) for name in _MATCHING)]
     with _replaced(changed):
         yield
-
-
-@cache
-def _sandbox() -> ImmutableSandboxedEnvironment:
-    found = ImmutableSandboxedEnvironment(loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True)
-    found.filters["regex_replace"] = _regex_replace
-    return found
-
-
-def _regex_replace(text: str, pattern: str, replacement: str, count: int = 0) -> str:
-    check_pattern(pattern)
-    return re.sub(pattern, replacement, text, count=count)
 
 
 @contextmanager

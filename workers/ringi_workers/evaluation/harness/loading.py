@@ -77,12 +77,14 @@ def load(task: Task, items: Sequence[Item], *, downloads: bool = False) -> Loade
 
 
 def facts(loaded: Iterable[Loaded]) -> dict[str, str]:
-    """What of the library a measurement depends on: its version, and the documents of each task that it knows by name."""
+    """What of the library a measurement depends on: its version, the documents of each task that it knows by name, and what it could not build."""
     found: dict[str, str] = {}
     for one in loaded:
         found["lm_eval"] = library.version() or "none"
-        if one.named is not None:
-            found[f"lm_eval {one.task.name}"] = one.refusal.code if one.refusal is not None else sha256_json(list(one.asked))
+        if one.refusal is not None:
+            found[f"lm_eval {one.task.name}"] = one.refusal.code
+        elif one.named is not None:
+            found[f"lm_eval {one.task.name}"] = sha256_json(list(one.asked))
     return found
 
 
