@@ -333,6 +333,7 @@ def cached_dataset(home: Path, *, name: str, config: str, rows: Sequence[dict[st
         shutil.copyfile(arrow, place / arrow.name.replace("json-", f"{short}-"))
 
 
+@pytest.mark.proof
 def test_a_named_task_is_asked_of_what_is_on_this_machine_and_nothing_is_fetched(base: SwappableBase, tmp_path: Path) -> None:
     """In one process, because the library reads its 14,000 YAMLs first."""
     rows = [

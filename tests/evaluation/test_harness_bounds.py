@@ -4,7 +4,7 @@ import time
 
 import lm_eval.utils
 import pytest
-from jinja2.sandbox import SecurityError
+from jinja2.exceptions import SecurityError
 
 from ringi.suites.harness_patterns import MAX_TEXT, WordsRefused
 from ringi.suites.harness_words import names_of

@@ -44,6 +44,7 @@ def rows(corpus: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.smollm
+@pytest.mark.proof
 @pytest.mark.timeout(600)
 def test_smollm_learns_to_chat_and_is_released(platform: Platform, model: Path, rows: Path) -> None:
     revision = registered_base(platform, model, name="smollm2")

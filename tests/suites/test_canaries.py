@@ -173,7 +173,7 @@ def test_who_may_not_write_datasets_shows_no_rows_and_the_event_says_whose_rows_
     dataset = ground.platform.as_("viewer").datasets.version(PROJECT, DATASET)
     assert event.details is not None
     assert (event.details["dataset_digest"], event.details["rows"], event.details["planted"]) == (dataset.digest, 3, 0)
-    assert all(one.prompt not in str(event.details) for one in items(ground, version, "rows-said"))
+    assert all(str(one.prompt) not in str(event.details) for one in items(ground, version, "rows-said"))
 
 
 def test_what_no_training_row_holds_is_not_asked_for(ground: Ground, told: Told, run: Callable[..., int]) -> None:

@@ -226,6 +226,18 @@ def exacting(ground: Ground, family: str) -> str:
     return sealed(ground, {"tasks": [task], "requirements": [wanted]})
 
 
+def no_rule_against_what_was_measured_elsewhere(ground: Ground, baseline: MeasurementOut, family: str, exacting: str) -> None:
+    platform = ground.platform
+    content = "".join(
+        f"{record.model_dump_json()}\n" for record in platform.as_("viewer").measurements.records(PROJECT, baseline.id)
+    ).encode()
+    assert platform.call("contributor", "POST", "/uploads", content=content).is_success
+    body = ImportMeasurement(suite=exacting, base_revision=BASE, version=f"{family}:v1", records=sha256_bytes(content), source="別の計算機")
+    brought_in = platform.as_("contributor").measurements.bring_in(PROJECT, body)
+    with refused("sweep_baseline_imported", 400):
+        asked(ground, exacting, f"{family}:v3", stop_early_against=str(brought_in.id))
+
+
 def test_what_is_shown_to_be_worse_is_not_asked_the_rest_and_is_never_a_go(ground: Ground, family: str, exacting: str) -> None:
     platform = ground.platform
     client, gates = platform.as_("viewer"), platform.as_("contributor").gates
@@ -233,12 +245,7 @@ def test_what_is_shown_to_be_worse_is_not_asked_the_rest_and_is_never_a_go(groun
         asked(ground, exacting, f"{family}:v3", stop_early_against=f"{family}:v1")
     (baseline,) = swept(ground, exacting, f"{family}:v1").measurements
     assert ((baseline.summary or {})["応答"].metrics["exact"].mean or 0) > 0.9
-    content = "".join(f"{record.model_dump_json()}\n" for record in client.measurements.records(PROJECT, baseline.id)).encode()
-    assert platform.call("contributor", "POST", "/uploads", content=content).is_success
-    body = ImportMeasurement(suite=exacting, base_revision=BASE, version=f"{family}:v1", records=sha256_bytes(content), source="別の計算機")
-    brought_in = platform.as_("contributor").measurements.bring_in(PROJECT, body)
-    with refused("sweep_baseline_imported", 400):
-        asked(ground, exacting, f"{family}:v3", stop_early_against=str(brought_in.id))
+    no_rule_against_what_was_measured_elsewhere(ground, baseline, family, exacting)
     found = swept(
         ground, exacting, f"{family}:v1", f"{family}:v2", f"{family}:v3", stop_early_against=f"{family}:v1", again=True, batch_size=8
     )
