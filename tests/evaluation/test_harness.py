@@ -230,8 +230,8 @@ def test_where_the_library_fails_while_it_asks_the_arm_is_not_measured_and_other
     # The library looks at the first document when it builds the task, and at the others when it asks.
     rows = [*documents(3), {**documents(2)[0], "label": 9}]
     broken = harness_task({**WRITING, "doc_to_target": "{{options[label]}}"}, items=rows, scorers=["exact_match"])
-    tasks = with_items(sealed([broken, harness_task(name="生")]))
-    ((task, items), _) = tasks
+    tasks = with_items(sealed([harness_task(name="生"), broken]))
+    (_, (task, items)) = tasks
     assert load(task, items).refusal is None
     found = {(one.arm, one.task): one for one in sweep(base, arms, tasks, sink=Follower(), batch_size=4)}
     for arm in arms:

@@ -10,6 +10,7 @@ import pytest
 from ringi.cli.main import run as ringi
 from ringi.gates.schemas import DecideGate
 from ringi.gating.schemas import Verdict
+from ringi.identity.schemas import Role
 from ringi.jobs.contracts.suites import Item
 from ringi.measurements.schemas import MeasurementOut, RequestSweep
 from ringi.storage.blobs import store_at
@@ -165,9 +166,10 @@ def test_the_same_seed_gives_the_version_that_exists_and_another_draws_other_row
 def test_who_may_not_write_datasets_shows_no_rows_and_the_event_says_whose_rows_were_shown(ground: Ground) -> None:
     suites, name = ground.platform.as_("contributor").suites, f"s{uuid4().hex[:6]}"
     suites.create(PROJECT, name)
-    wanted = AddCanaries(dataset=DATASET, rows=3, shortest=8)
+    wanted, evaluator = AddCanaries(dataset=DATASET, rows=3, shortest=8), f"e{uuid4().hex[:6]}"
+    ground.platform.add_user(evaluator, Role.EVALUATOR)
     with refused("forbidden", 403):
-        ground.platform.as_("evaluator").suites.add_canaries(PROJECT, name, wanted)
+        ground.platform.as_(evaluator).suites.add_canaries(PROJECT, name, wanted)
     version = suites.add_canaries(PROJECT, name, wanted)
     (event,) = [one for one in ground.platform.as_("auditor").audit.events(object_id=str(version.id)) if one.action == "suite.version.seal"]
     dataset = ground.platform.as_("viewer").datasets.version(PROJECT, DATASET)

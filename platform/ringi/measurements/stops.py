@@ -63,7 +63,8 @@ def unused(one: Measurement) -> str | None:
     if one.state != MeasurementState.MEASURED or one.reused_from is not None or one.job is None:
         return None
     # One rule of a document with the files of every arm: it is not read whole for that. Arms stand in their measurements' order.
-    rule = one.job.payload["arms"][one.place].get("stop")
+    arms = one.job.payload.get("arms", [])
+    rule = arms[one.place].get("stop") if one.place < len(arms) else None
     if rule is None or rule["runtime"] == one.runtime_digest:
         return None
     return f"{rule['name']} was measured under another runtime, so all items were asked."
