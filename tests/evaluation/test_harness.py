@@ -16,12 +16,12 @@ from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from tokenizers.processors import TemplateProcessing
 
-from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.suites import Answer, Answering, Harness, Item, ScorerSpec, Task
 from ringi_workers.evaluation.harness import library
 from ringi_workers.evaluation.harness.loading import facts, load
 from ringi_workers.evaluation.swapping import SwappableBase
 from ringi_workers.evaluation.sweep import Measured, NotMeasured, SweepStopped, sweep
+from support.following import Follower
 from support.harness_tasks import CHOOSING, OPTIONS, WRITING, documents, harness_task, sealed, with_items
 from support.tiny_model import make_tiny_base
 from support.tiny_shapes import make_tiny_adapter
@@ -29,20 +29,6 @@ from support.tiny_shapes import make_tiny_adapter
 Tasks = Sequence[tuple[Task, Sequence[Item]]]
 # Twice the same question, and two that stand in the examples.
 SHOTS = {"num_fewshot": 2, "fewshot_config": {"samples": documents(5), "sampler": "default"}}
-
-
-class Follower:
-    """Keeps what is reported, and asks to stop after `reports`."""
-
-    def __init__(self, *, reports: int | None = None) -> None:
-        self.seen: list[Progress] = []
-        self.reports = reports
-
-    def report(self, progress: Progress) -> None:
-        self.seen.append(progress)
-
-    def should_stop(self) -> bool:
-        return self.reports is not None and len(self.seen) >= self.reports
 
 
 @pytest.fixture(scope="module")

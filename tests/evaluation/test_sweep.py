@@ -12,29 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.suites import Answer, Answering, Decoding, Item, ScorerSpec, Task
 from ringi_workers.evaluation.scoring import UnknownScorer
 from ringi_workers.evaluation.swapping import SwappableBase
 from ringi_workers.evaluation.sweep import Measured, NotMeasured, SweepStopped, sweep
+from support.following import Follower
 from support.tiny_model import make_tiny_base, tiny_rows
 from support.tiny_shapes import make_tiny_adapter
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-
-
-class Follower:
-    """Keeps what is reported, and asks to stop after `reports`."""
-
-    def __init__(self, *, reports: int | None = None) -> None:
-        self.seen: list[Progress] = []
-        self.reports = reports
-
-    def report(self, progress: Progress) -> None:
-        self.seen.append(progress)
-
-    def should_stop(self) -> bool:
-        return self.reports is not None and len(self.seen) >= self.reports
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from ringi.cli.main import run as ringi
 from ringi.kit.digests import sha256_bytes
 from ringi.kit.errors import RingiError
 from ringi.measurements import lm_eval
+from support.shell import entry_point
 
 Run = Callable[..., tuple[int, str, str]]
 SUITE = """
@@ -28,16 +28,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("RINGI_SERVER", "http://127.0.0.1:9")
     monkeypatch.delenv("RINGI_TOKEN", raising=False)
 
-    def called(*arguments: str) -> tuple[int, str, str]:
-        code: Any = 0
-        try:
-            ringi(arguments)
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return called
+    return entry_point(capsys)
 
 
 def write(folder: Path, name: str, wrong: Callable[[int], bool], *, items: int = 400) -> None:

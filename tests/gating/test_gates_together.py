@@ -9,7 +9,6 @@ from uuid import uuid4
 import pytest
 
 from gating.test_gates_over_http import ITEMS, brought_in, document, records
-from ringi.cli.main import run as ringi
 from ringi.gates.schemas import DecideTogether, Format, TogetherOut
 from ringi.gating.schemas import Verdict
 from ringi.kit.digests import canonical_json, sha256_bytes
@@ -17,6 +16,7 @@ from ringi.measurements.schemas import MeasurementOut
 from ringi.suites.schemas import AddSuiteVersion
 from support.refusals import refused
 from support.running_platform import PROJECT
+from support.shell import entry_point
 from support.story import Ground
 
 SOUND, LUCKY = 3, 9
@@ -162,16 +162,7 @@ def run(ground: Ground, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     monkeypatch.setenv("RINGI_TOKEN", ground.platform.tokens["contributor"])
     monkeypatch.setenv("COLUMNS", "400")
 
-    def called(*arguments: str) -> tuple[int, str, str]:
-        code: Any = 0
-        try:
-            ringi(arguments)
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return called
+    return entry_point(capsys)
 
 
 def test_the_command_ends_with_the_worst_of_them(run: Callable[..., tuple[int, str, str]], suite: str, sides: Sides) -> None:

@@ -9,7 +9,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from ringi.cli.client import RingiClient
-from ringi.cli.main import run as ringi
 from ringi.gates.schemas import DecideGate, DecideTogether, Format
 from ringi.gating.schemas import Verdict
 from ringi.jobs.contracts.sweeps import Record
@@ -22,6 +21,7 @@ from ringi.sweeps.schemas import SweepOut
 from support.own_api import store_url
 from support.refusals import refused
 from support.running_platform import PROJECT
+from support.shell import entry_point
 from support.story import ADAPTER, BASE, Ground, registered
 from support.tiny_model import tiny_rows
 from support.waiting import until
@@ -152,16 +152,7 @@ def run(ground: Ground, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     monkeypatch.setenv("RINGI_TOKEN", ground.platform.tokens["contributor"])
     monkeypatch.setenv("COLUMNS", "400")
 
-    def called(*arguments: str) -> tuple[int, str, str]:
-        code: Any = 0
-        try:
-            ringi(arguments)
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return called
+    return entry_point(capsys)
 
 
 def test_the_command_follows_arm_by_arm_and_shows_lists_and_cancels(ground: Ground, run: Callable[..., tuple[int, str, str]]) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,21 @@ from support.postgres import DatabaseUrls, fresh_database
 from support.running_platform import Platform, Processes, started
 
 PROGRAM = (sys.executable, "-c", "from ringi.cli.main import run; run()")
+
+
+def entry_point(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """`ringi` in this process and environment: exit code, output and errors of one command."""
+
+    def called(*arguments: str) -> tuple[int, str, str]:
+        code: Any = 0
+        try:
+            ringi(arguments)
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return called
 
 
 @dataclass
