@@ -2,7 +2,7 @@
 
 1. A bundle of ENTRIES (1,000,000) events as `audit.service` writes them, made without a database: building the tree, writing the file, verifying it
    with `ringi-verify` and, where the program built from tests/audit/independent is named, with Go; inclusion and consistency proofs made and verified.
-2. The same small update by 8 and 32 clients, SECONDS (10) each: without an event, with an event and its queue row (two-phase, what the platform does;
+2. The same small update by 8 and 32 clients, SECONDS (3) each, five rounds: without an event, with an event and its queue row (two-phase, what the platform does;
    one sequencer process runs beside), and with the index taken inside the transaction under the head's lock (what it does not do).
 3. How long an event waits for its place while 500 a second are written, and how fast a sequencer works off 100,000 that wait.
 Prints what it measured and what machine it is on; compare only within one run. Ends with one line of figures, ratios first.
@@ -112,7 +112,7 @@ def verify(path: Path, count: int, vkey: str, go: str) -> dict[str, float]:
 
 def main() -> None:
     """Both parts."""
-    count, seconds, go = [*sys.argv[1:], *("1000000", "10", "")[len(sys.argv) - 1 :]]
+    count, seconds, go = [*sys.argv[1:], *("1000000", "3", "")[len(sys.argv) - 1 :]]
     print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}")
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="ringi-bench-") as folder:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import rfc8785
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ringi.audit.ringi_verify import BundleInvalid, canonical_json, canonical_object, claim_of
@@ -56,3 +56,84 @@ def test_an_event_is_read_in_its_one_spelling_only() -> None:
     for other in (reordered, repeated, escaped, more, fewer, whole + b" ", b" " + whole, event(details={"n": 0.5}), b"", b"[]", b"1"):
         assert other != whole
         assert claim_of(3, other)[1:] == (None,) * 8
+
+
+tricky = st.text(st.sampled_from('ab"\\{}[]:,\n\x7f\u2028稟議\U0001f600'), max_size=6)
+some = st.none() | tricky
+events = st.fixed_dictionaries(
+    {
+        "v": st.sampled_from([1, 1, 1, 2]), "origin": tricky, "id": tricky, "ts": tricky, "action": tricky, "outcome": tricky, "organization": some, "project": some,
+        "before": some, "after": some, "policy": some, "request_id": some, "payload_commit": some,
+        "object": st.fixed_dictionaries({"type": tricky, "id": tricky, "digest": some}),
+        "actor": st.fixed_dictionaries(
+            {"type": tricky, "id": tricky, "on_behalf_of": some,
+             "auth": st.none() | st.fixed_dictionaries(
+                 {"token_id": some, "iss": some, "acr": some, "amr": st.none() | st.lists(tricky, max_size=3), "auth_time": some})}
+        ),
+        "details": st.none() | st.dictionaries(tricky, some | st.booleans() | st.integers(0, 99) | st.lists(tricky, max_size=2), max_size=3),
+    }
+)  # fmt: skip
+pieces = st.sampled_from(
+    [
+        "",
+        '"',
+        "\\",
+        "{",
+        "}",
+        ",",
+        ":",
+        "null",
+        "1",
+        "1.0",
+        " ",
+        "\n",
+        '"a":1',
+        "\\u0061",
+        "稟",
+        ',"details":{"a":"}',
+        '},"id":"x"',
+        '"":null,',
+        "[",
+        "]",
+    ]
+)
+
+
+def as_the_library_reads(entry: bytes) -> tuple[str | None, ...]:
+    """The first fields of `claim_of`, told by the library that writes events."""
+
+    def refuse(number: str) -> None:
+        raise ValueError(number)
+
+    try:
+        document = json.loads(entry, parse_float=refuse, parse_constant=refuse)
+        if rfc8785.dumps(document) != entry or document.keys() != json.loads(event()).keys():
+            return (None,) * 8
+        named = document["object"]
+        texts = [
+            document["id"],
+            document["action"],
+            named["type"],
+            named["id"],
+            document["after"],
+            document["origin"],
+            document["organization"],
+            document["ts"],
+        ]
+        return tuple(text if text is None else str(text) for text in texts)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return (None,) * 8
+
+
+@settings(max_examples=400)
+@given(events, st.none() | st.tuples(st.integers(0, 900), st.integers(0, 3), pieces))
+@example({"details": {"a": "}"}}, None)
+@example({"details": {"a": 1}}, (220, 0, '"a":1,'))
+def test_an_event_changed_anywhere_is_read_as_the_library_reads_it(changed: dict[str, Any], edit: tuple[int, int, str] | None) -> None:
+    text = event(**changed).decode()
+    if edit is not None:
+        at, gone, put = edit
+        text = text[: at % len(text)] + put + text[at % len(text) + gone :]
+    # The claim keeps an `after` that is no text as it is; nobody takes it for a digest.
+    claim = claim_of(0, text.encode())
+    assert tuple(value if value is None else str(value) for value in claim[1:]) == as_the_library_reads(text.encode())

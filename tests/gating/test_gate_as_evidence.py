@@ -71,7 +71,7 @@ def program(ground: Ground, tmp_path: Path) -> Shell:
 
 def test_a_suite_of_a_dataset_is_swept_and_gated_by_the_program(ground: Ground, program: Shell) -> None:
     name, mine = f"c{uuid4().hex[:8]}", ("--profile", "contributor")
-    given = ("--name", name, "--answering", "likelihood", "--margin", "0.3", *mine)
+    given = ("--name", name, "--answering", "likelihood", "--no-off-task", "--margin", "0.3", *mine)
     made = program.json("suites", "from-dataset", f"{PROJECT}/{DATASET}", *given)
     assert (made["reference"], made["document"]["tasks"][0]["scorers"][0]["name"]) == (f"{PROJECT}/{name}:v1", "nll")
     dataset = ground.platform.as_("viewer").datasets.version(PROJECT, DATASET)
@@ -105,7 +105,7 @@ def test_a_suite_is_written_in_yaml_and_its_versions_are_compared(program: Shell
     lines = [f'{{"id": "q{number}", "prompt": "{number}は?", "answer": {number % 2}, "tags": {{"site": "大阪"}}}}' for number in range(80)]
     (program.home / "items.jsonl").write_text("\n".join(lines), encoding="utf-8")
     text = "tasks:\n- {name: 道, answering: choice, choices: [yes, no], scorers: [accuracy], items_file: items.jsonl}\n"
-    text += "requirements:\n- {task: 道, metric: accuracy, margin: 0.05, slices: {site: critical}, slice_margin: 0.05}\n"
+    text += "requirements:\n- {task: 道, metric: accuracy, margin: 0.05, slices: {site: critical}, slice_margin: 0.05}\noff_task: false\n"
     (program.home / "suite.yaml").write_text(text, encoding="utf-8")
     program.ok("suites", "create", name, "--description", "道案内の品質", *mine)
     made = program.json("suites", "add", name, "suite.yaml", *mine)
@@ -136,7 +136,7 @@ def _suite(ground: Ground, name: str, margin: float) -> str:
         "name": "faq", "answering": "likelihood", "scorers": ["nll"], "dataset": FromDataset(version=DATASET), "decoding": Decoding(max_new_tokens=8),
     })  # fmt: skip
     wanted = {"task": "faq", "metric": "nll", "lower_is_better": True, "margin": margin, "tier": Tier.CRITICAL}
-    body = AddSuiteVersion.model_validate({"tasks": [task], "requirements": [wanted]})
+    body = AddSuiteVersion.model_validate({"tasks": [task], "requirements": [wanted], "off_task": False})
     return ground.platform.as_("contributor").suites.add_version(PROJECT, name, body).reference.partition("/")[2]
 
 

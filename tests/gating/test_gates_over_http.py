@@ -39,7 +39,11 @@ def document(**requirement: object) -> dict[str, object]:
         for number in range(ITEMS)
     ]
     wanted = {"task": "faq", "metric": "exact", "margin": 0.05, "slice_margin": 0.1, "slices": {"site": "supporting"}} | requirement
-    return {"tasks": [{"name": "faq", "answering": "exact", "scorers": ["exact"], "items": items}], "requirements": [wanted]}
+    return {
+        "tasks": [{"name": "faq", "answering": "exact", "scorers": ["exact"], "items": items}],
+        "requirements": [wanted],
+        "off_task": False,
+    }
 
 
 def records(wrong: Mapping[int, bool] = {}, *, asked: str = "") -> bytes:  # only read

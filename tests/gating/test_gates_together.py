@@ -25,7 +25,7 @@ SOUND, LUCKY = 3, 9
 def sealed(ground: Ground, body: Mapping[str, object]) -> str:
     suites, name = ground.platform.as_("contributor").suites, f"t{uuid4().hex[:8]}"
     suites.create(PROJECT, name)
-    suites.add_version(PROJECT, name, AddSuiteVersion.model_validate(body))
+    suites.add_version(PROJECT, name, AddSuiteVersion.model_validate({"off_task": False} | dict(body)))
     return f"{name}:v1"
 
 

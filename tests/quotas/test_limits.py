@@ -113,7 +113,8 @@ def test_a_suite_is_sealed_while_there_is_room_for_its_items_and_equal_content_n
 
     def body(word: str) -> AddSuiteVersion:
         items = [{"id": f"q{number}", "prompt": f"{word}の{number}番", "references": ["はい"]} for number in range(50)]
-        return AddSuiteVersion.model_validate({"tasks": [{"name": "品質", "answering": "exact", "scorers": ["exact"], "items": items}]})
+        task = {"name": "品質", "answering": "exact", "scorers": ["exact"], "items": items}
+        return AddSuiteVersion.model_validate({"tasks": [task], "off_task": False})
 
     first = mine.suites.add_version(PROJECT, "quality", body("棚"))
     used = mine.limits.usage(PROJECT).stored_bytes.used

@@ -79,7 +79,9 @@ def asked(ground: Ground, run: Callable[..., int], told: Told) -> SuiteVersionOu
     """The suite, by the command."""
     source = f"{PROJECT}/{told.dataset}"
     words = ("--planted", str(COUNT), "--language", "en", "--language", "ja", "--seed", str(SEED))
-    assert run("suites", "canaries", source, "--rows", "5", *words, "--name", told.dataset) == 0
+    assert run("suites", "canaries", source, "--rows", "5", *words, "--name", told.dataset, "--no-off-task") == 0
+    # Without the seed of the planted ones nothing could be found.
+    assert run("suites", "canaries", source, "--planted", "3") == 2
     return ground.platform.as_("viewer").suites.version(PROJECT, told.dataset)
 
 
@@ -152,7 +154,8 @@ def test_the_same_seed_gives_the_version_that_exists_and_another_draws_other_row
     suites, name = ground.platform.as_("contributor").suites, f"r{uuid4().hex[:6]}"
     suites.create(PROJECT, name)
     first, again, other = (
-        suites.add_canaries(PROJECT, name, AddCanaries(dataset=DATASET, rows=20, shortest=20, seed=seed)) for seed in (1, 1, 2)
+        suites.add_canaries(PROJECT, name, AddCanaries(dataset=DATASET, rows=20, shortest=20, seed=seed, off_task=False))
+        for seed in (1, 1, 2)
     )
     assert (again.reference, again.digest) == (first.reference, first.digest)
     assert (other.number, other.items) == (2, 20)
@@ -166,7 +169,7 @@ def test_the_same_seed_gives_the_version_that_exists_and_another_draws_other_row
 def test_who_may_not_write_datasets_shows_no_rows_and_the_event_says_whose_rows_were_shown(ground: Ground) -> None:
     suites, name = ground.platform.as_("contributor").suites, f"s{uuid4().hex[:6]}"
     suites.create(PROJECT, name)
-    wanted, evaluator = AddCanaries(dataset=DATASET, rows=3, shortest=8), f"e{uuid4().hex[:6]}"
+    wanted, evaluator = AddCanaries(dataset=DATASET, rows=3, shortest=8, off_task=False), f"e{uuid4().hex[:6]}"
     ground.platform.add_user(evaluator, Role.EVALUATOR)
     with refused("forbidden", 403):
         ground.platform.as_(evaluator).suites.add_canaries(PROJECT, name, wanted)

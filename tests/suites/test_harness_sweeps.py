@@ -20,6 +20,7 @@ tasks:
 - {name: 選択, answering: choice, choices: [はい, いいえ], scorers: [accuracy], items: [{id: q1, prompt: 猫ですか。, answer: 0}, {id: q2, prompt: 橋ですか。, answer: 1}]}
 requirements:
 - {task: 棚, metric: acc, tier: supporting, margin: 0.3, slices: {site: advisory}}
+off_task: false
 """
 SHELF = """
 include: common.yaml

@@ -34,7 +34,7 @@ NOWHERE = {"memory_bytes": 2**50}
 def sealed(ground: Ground, document: dict[str, Any]) -> str:
     suites, name = ground.platform.as_("contributor").suites, f"c{uuid4().hex[:8]}"
     suites.create(PROJECT, name, description="親と子の測定")
-    return suites.add_version(PROJECT, name, AddSuiteVersion.model_validate(document)).reference.partition("/")[2]
+    return suites.add_version(PROJECT, name, AddSuiteVersion.model_validate({"off_task": False} | document)).reference.partition("/")[2]
 
 
 def asked(ground: Ground, suite: str, *versions: str, **body: Any) -> SweepOut:

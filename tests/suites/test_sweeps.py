@@ -34,7 +34,7 @@ SEED, KILLS = "RINGI_KILL_SEED", 5
 def sealed(platform: Platform, document: dict[str, object]) -> SuiteVersionOut:
     suites, name = platform.as_("contributor").suites, f"s{uuid4().hex[:8]}"
     suites.create(PROJECT, name, description="棚の質問")
-    return suites.add_version(PROJECT, name, AddSuiteVersion.model_validate(document))
+    return suites.add_version(PROJECT, name, AddSuiteVersion.model_validate({"off_task": False} | document))
 
 
 def named(suite: SuiteVersionOut) -> str:

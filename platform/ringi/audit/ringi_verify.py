@@ -1139,21 +1139,45 @@ _decode_event = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float
 _encode_event = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, check_circular=False).encode
 
 
+# The same spelling as one pattern, five times faster than to write an event again: its keys in their order, and strings without an escape. What does not match
+# is not wrong: it is read and written again, as the details of every event are. Possessive, so that no entry is tried twice.
+_CHARS = r'[^"\\\x00-\x1f]*+'
+_TEXT, _NULLABLE, _NAMED, _NULLABLE_NAMED = f'"{_CHARS}"', f'(?:null|"{_CHARS}")', f'"({_CHARS})"', f'(?:null|"({_CHARS})")'
+_TEXTS = rf"(?:null|\[(?:{_TEXT}(?:,{_TEXT})*+)?+\])"
+_AUTH = rf'(?:null|\{{"acr":{_NULLABLE},"amr":{_TEXTS},"auth_time":{_NULLABLE},"iss":{_NULLABLE},"token_id":{_NULLABLE}\}})'
+_PLAIN_EVENT = re.compile(
+    rf'\{{"action":{_NAMED},"actor":\{{"auth":{_AUTH},"id":{_TEXT},"on_behalf_of":{_NULLABLE},"type":{_TEXT}\}},"after":{_NULLABLE_NAMED},'
+    rf'"before":{_NULLABLE},"details":(null|\{{[^{{}}]*+\}}),"id":{_NAMED},"object":\{{"digest":{_NULLABLE},"id":{_NAMED},"type":{_NAMED}\}},'
+    rf'"organization":{_NULLABLE_NAMED},"origin":{_NAMED},"outcome":{_TEXT},"payload_commit":{_NULLABLE},"policy":{_NULLABLE},'
+    rf'"project":{_NULLABLE},"request_id":{_NULLABLE},"ts":{_NAMED},"v":1\}}'
+).fullmatch
+
+
 def claim_of(index: int, entry: bytes) -> Claim:
     """What entry `index` says of itself; every field None where its bytes are not an event in its one canonical spelling."""
     try:
         text = entry.decode()
-        event: dict[str, Any] = _decode_event(text)[0]
+        plain = _PLAIN_EVENT(text)
+        if plain is None:
+            return _claim_of_any(index, text)
+        action, after, details, event_id, identity, kind, organization, origin, ts = plain.groups()
         # What follows the first document differs here too.
-        if _encode_event(event) != text or event.keys() != _EVENT_KEYS:
+        if details != "null" and _encode_event(_decode_event(details)[0]) != details:
             return Claim(index, None, None, None, None, None)
-        named = event["object"]
-        kind, identity = str(named["type"]), str(named["id"])
-        origin = str(event["origin"])
-        organization = None if event["organization"] is None else str(event["organization"])
-        return Claim(index, str(event["id"]), str(event["action"]), kind, identity, event["after"], origin, organization, str(event["ts"]))
+        return Claim(index, event_id, action, kind, identity, after, origin, organization, ts)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Claim(index, None, None, None, None, None)
+
+
+def _claim_of_any(index: int, text: str) -> Claim:
+    event: dict[str, Any] = _decode_event(text)[0]
+    if _encode_event(event) != text or event.keys() != _EVENT_KEYS:
+        return Claim(index, None, None, None, None, None)
+    named = event["object"]
+    kind, identity = str(named["type"]), str(named["id"])
+    origin = str(event["origin"])
+    organization = None if event["organization"] is None else str(event["organization"])
+    return Claim(index, str(event["id"]), str(event["action"]), kind, identity, event["after"], origin, organization, str(event["ts"]))
 
 
 def framed_entries(stream: MemberReader) -> Iterator[bytes]:
@@ -1187,7 +1211,7 @@ class _Tree:
     """Checks stored hashes against each other: what `peaks` holds are stored values, each once compared with its children."""
 
     def __init__(self, nodes: MemberReader, report: VerifyReport) -> None:
-        self._nodes, self._report = nodes, report
+        self._nodes, self._report = _hashes(nodes), report
         self.frontier = Frontier()
 
     def append(self, stored: bytes, claim: Claim, previous: Claim | None) -> None:
@@ -1195,7 +1219,7 @@ class _Tree:
         while index & 1:
             index >>= 1
             level += 1
-            computed, current = node_hash(self.frontier.peaks.pop(), current), self._nodes.take(HASH_BYTES)
+            computed, current = node_hash(self.frontier.peaks.pop(), current), next(self._nodes, b"")
             if computed != current:
                 self._differs(level, index, claim, previous)
         self.frontier.peaks.append(current)

@@ -22,6 +22,9 @@ SuiteName = Annotated[str, typer.Argument(metavar="[PROJECT/]SUITE", help="The s
 SuiteVersion = Annotated[
     str, typer.Argument(metavar="[PROJECT/]SUITE[:vN]", help="A version of a suite; the latest without a number.", callback=in_project)
 ]
+OffTask = Annotated[
+    bool, typer.Option("--off-task/--no-off-task", help="Whether the off-task probe is sealed with it: general prompts for every sweep.")
+]
 AdapterOrProject = Annotated[str, typer.Argument(metavar="PROJECT[/ADAPTER]", help="The adapter, or the project for all of its adapters.")]
 AsOf = Annotated[
     str | None, typer.Option("--as-of", metavar="TIME", help="What it meant then: 2026-11-01 or 2026-11-01T09:30Z.", show_default=False)

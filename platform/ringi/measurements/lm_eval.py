@@ -171,4 +171,5 @@ def suite_of(tasks: Mapping[str, Sequence[Sample]], slices: Sequence[str]) -> di
         made.append({**task, "items": [item.model_dump(mode="json", exclude_defaults=True) for item in items]})
         wanted = dict.fromkeys(slices, "supporting")
         requirements.append({"task": name, "metric": metrics[0], "tier": "supporting", "margin": 0.05, "slices": wanted})
-    return {"tasks": made, "requirements": requirements}
+    # Samples of the harness hold no answers to the off-task probe.
+    return {"tasks": made, "requirements": requirements, "off_task": False}

@@ -33,7 +33,7 @@ def add_version(session: Session, actor: Actor, *, suite: Suite, body: AddCanari
     drafts = [Drafted(task, sealing.items_of(task.name, task.items or []), (), dataset=version.digest) for task in asked.tasks]
     # Training rows are shown to all who read the project from here on: whose they were and how many is kept, their texts are not.
     shown = {"dataset_digest": version.digest, "rows": len(drawn), "planted": len(secrets)}
-    return service.seal_drafts(session, actor, suite=suite, drafts=drafts, wanted=asked.requirements, details=shown)
+    return service.seal_drafts(session, actor, suite=suite, drafts=drafts, wanted=asked.requirements, off_task=body.off_task, details=shown)
 
 
 def _planted(called: str, rows: Digest, body: AddCanaries) -> list[Canary]:

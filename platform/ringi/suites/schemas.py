@@ -84,10 +84,15 @@ class AddTask(Schema):
 
 
 class AddSuiteVersion(Schema):
-    """The next version of a suite. A body that is not said to be JSON is read as YAML."""
+    """The next version of a suite. A body that is not said to be JSON is read as YAML.
+
+    `off_task`: the tasks and requirements of the shipped probe are sealed with it, so that every sweep asks general prompts too; a suite that has tasks of
+    the probe itself is taken as it is. False leaves them out.
+    """
 
     tasks: Annotated[list[AddTask], Field(min_length=1, max_length=MAX_TASKS)]
     requirements: Annotated[list[Requirement], Field(max_length=MAX_REQUIREMENTS)] = []  # noqa: RUF012  # as above
+    off_task: bool = True
 
     @model_validator(mode="before")
     @classmethod
@@ -100,7 +105,7 @@ class AddCanaries(Schema):
     """A version that asks whether a model repeats what it was trained on; made of a sealed dataset version of the same project.
 
     `rows`: so many training rows with a completion of at least `shortest` characters, drawn with `seed`. `planted`: the canaries that
-    `ringi suites plant` makes of the same number, seed and languages; asked for are those that stand in the training rows.
+    `ringi suites plant` makes of the same number, seed and languages; asked for are those that stand in the training rows. `off_task` as for every suite.
     """
 
     dataset: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[a-z0-9:]{1,80})?$")]
@@ -110,6 +115,7 @@ class AddCanaries(Schema):
     languages: Annotated[list[Language], Field(min_length=1, max_length=2)] = ["en"]  # noqa: RUF012  # as above
     rivals: Annotated[Integer, Field(ge=1, le=MAX_CHOICES - 1)] = 63
     seed: Annotated[Integer, Field(ge=0, le=2**31)] = 0
+    off_task: bool = True
 
     @model_validator(mode="after")
     def _something(self) -> Self:

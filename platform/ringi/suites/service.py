@@ -26,7 +26,7 @@ from ringi.kit.ids import uuid7
 from ringi.quotas import service as quotas
 from ringi.storage import blobs
 from ringi.storage.blobs import UploadTooLarge
-from ringi.suites import harness, refusals, sealing
+from ringi.suites import harness, off_task_probe, refusals, sealing
 from ringi.suites.mapping import mapped, rows_of
 from ringi.suites.models import Suite, SuiteVersion
 from ringi.suites.schemas import AddSuiteVersion, AddTask, SuiteDocument, TaskFacts
@@ -88,9 +88,8 @@ def named(session: Session, actor: Actor, *, project: Project, reference: str) -
 
 def add_version(session: Session, actor: Actor, *, suite: Suite, body: AddSuiteVersion) -> tuple[SuiteVersion, bool]:
     """The version of this content, and whether it is new. Raises the refusals of `refusals.py`, MarginUnsupported, NotUploaded, BytesUsedUp."""
-    return seal_drafts(
-        session, actor, suite=suite, drafts=[_drafted(session, actor, suite, task) for task in body.tasks], wanted=body.requirements
-    )
+    drafts = [_drafted(session, actor, suite, task) for task in body.tasks]
+    return seal_drafts(session, actor, suite=suite, drafts=drafts, wanted=body.requirements, off_task=body.off_task)
 
 
 def seal_drafts(
@@ -100,10 +99,12 @@ def seal_drafts(
     suite: Suite,
     drafts: Sequence[Drafted],
     wanted: Sequence[Requirement],
+    off_task: bool,
     details: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[SuiteVersion, bool]:
     """As `add_version`, of tasks whose items are at hand. `details` go into the audit event of a new version."""
-    sealed = sealing.seal(drafts, wanted)
+    probe = off_task_probe.beside([draft.task.name for draft in drafts]) if off_task else off_task_probe.NOTHING
+    sealed = sealing.seal([*drafts, *probe.drafts], [*wanted, *probe.requirements])
     # unscoped: the caller holds the suite already. Its row is the lock: two at once get two numbers, or the same version.
     session.execute(select(Suite.id).where(Suite.id == suite.id).with_for_update(key_share=True))
     same = visible(actor, SuiteVersion).where(SuiteVersion.suite_id == suite.id, SuiteVersion.digest == sealed.digest)

@@ -11,6 +11,7 @@ import typer
 from ringi.cli.commands.suite_words import drawn, ensure
 from ringi.cli.errors import Usage
 from ringi.cli.invocation import connect, in_project
+from ringi.cli.options import OffTask
 from ringi.cli.output import emit, facts
 from ringi.cli.references import parse_dataset_version
 from ringi.suites.canaries import LONG_ENOUGH, Language, as_row, planted
@@ -59,16 +60,26 @@ def canaries(
     shortest: Annotated[int, typer.Option(min=8, help="Characters of a long row's completion.")] = LONG_ENOUGH,
     planted: Annotated[int, typer.Option(min=0, max=10_000, help="What `plant` was told as --count.")] = 0,
     language: Languages = None,
-    seed: Annotated[int, typer.Option(min=0, help="What `plant` was told or said; and which rows are drawn.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="What `plant` was told or said; and which rows are drawn (0 unless given).", show_default=False),
+    ] = None,
+    off_task: OffTask = True,
 ) -> None:
     """Seal a version that asks whether a model repeats rows it was trained on, or secrets planted there."""
     source = parse_dataset_version(dataset)
     suite, selector = name or f"{source.name}-canaries", source.selector or "latest"
     if not rows and not planted:
         raise Usage("Nothing is asked for.", next_step="Add --rows N, or --planted N with the seed of `ringi suites plant`.")
+    if planted and seed is None:
+        raise Usage(
+            "Planted secrets are found by their seed, and none was given.",
+            next_step="Add --seed, as `ringi suites plant` was told or said.",
+        )
     wanted = AddCanaries(
-        dataset=f"{source.name}:{selector}", rows=rows, shortest=shortest, planted=planted, languages=_tongues(language), seed=seed
-    )
+        dataset=f"{source.name}:{selector}", rows=rows, shortest=shortest, planted=planted, languages=_tongues(language), seed=seed or 0,
+        off_task=off_task,
+    )  # fmt: skip
     with connect() as client:
         ensure(client, source.project, suite)
         version = client.suites.add_canaries(source.project, suite, wanted)

@@ -14,7 +14,7 @@ from ringi.cli.commands.suite_canaries import CANARIES, PLANT, canaries, plant
 from ringi.cli.commands.suite_words import drawn, ensure
 from ringi.cli.errors import Usage
 from ringi.cli.invocation import Commands, connect, in_project
-from ringi.cli.options import Description, Limit, SuiteName, SuiteVersion
+from ringi.cli.options import Description, Limit, OffTask, SuiteName, SuiteVersion
 from ringi.cli.output import emit, emit_list, facts, note, short, table
 from ringi.cli.references import parse_dataset_version, parse_suite, parse_suite_version
 from ringi.gating.schemas import Requirement, Tier
@@ -82,19 +82,22 @@ def show(reference: SuiteVersion) -> None:
     emit(version, lambda: drawn(version))
 
 
-@app.verb("add", "ringi suites add support/quality suite.yaml", "ringi suites add support/safety --shipped safety")
+@app.verb("add", "ringi suites add support/quality suite.yaml", "ringi suites add support/safety --shipped safety --no-off-task")
 def add(
     name: SuiteName,
     file: Annotated[
         Path | None, typer.Argument(help="YAML or JSON; items_file names JSON lines beside it (docs/evaluation.md).", show_default=False)
     ] = None,
     shipped: Annotated[ShippedSuite | None, typer.Option(help="In place of a file: one that comes with Ringi.", show_default=False)] = None,
+    off_task: OffTask = True,
 ) -> None:
     """Seal the next version of a suite. Equal content gives the version that exists."""
     wanted = parse_suite(name)
     if (file is None) == (shipped is None):
         raise Usage("A file or --shipped is needed, and not both.", next_step="See: ringi suites add --help.")
     document = _read(file) if file is not None else read_document(document_of(shipped.value if shipped is not None else "safety"))
+    if not off_task:
+        document["off_task"] = False
     with connect() as client:
         for task in document.get("tasks") or []:
             if isinstance(task, dict):
@@ -144,6 +147,7 @@ def from_dataset(
     ] = None,
     margin: Annotated[float, typer.Option(help="A loss so large, and larger, is worse; in units of the metric.")] = 0.05,
     tier: Annotated[Tier, typer.Option(help="critical: that it is not worse must be shown.")] = Tier.CRITICAL,
+    off_task: OffTask = True,
 ) -> None:
     """Make a suite of a dataset's validation split, and seal its first version, or the next."""
     source = parse_dataset_version(dataset)
@@ -167,7 +171,7 @@ def from_dataset(
     )
     with connect() as client:
         ensure(client, source.project, suite)
-        version = client.suites.add_version(source.project, suite, AddSuiteVersion(tasks=[task], requirements=[wanted]))
+        version = client.suites.add_version(source.project, suite, AddSuiteVersion(tasks=[task], requirements=[wanted], off_task=off_task))
     emit(version, lambda: drawn(version))
 
 

@@ -1,0 +1,78 @@
+"""General prompts that every sweep asks: they are sealed with a suite, and the gate sees text that is corrupted while the task is kept."""
+
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from ringi.gates.schemas import DecideGate
+from ringi.gating.schemas import Verdict
+from ringi.measurements.schemas import RequestSweep
+from ringi.storage.blobs import store_at
+from ringi.suites import off_task_probe
+from ringi.suites.schemas import AddSuiteVersion
+from support.own_api import store_url
+from support.running_platform import PROJECT
+from support.story import ADAPTER, DATASET, Ground, registered
+
+
+def body(**more: Any) -> AddSuiteVersion:
+    """A task that any adapter keeps: its margin is wider than what can be lost."""
+    task = {"name": "faq", "answering": "exact", "scorers": ["exact"], "max_length": 256, "dataset": {"version": DATASET}}
+    return AddSuiteVersion.model_validate(
+        {"tasks": [task], "requirements": [{"task": "faq", "metric": "exact", "tier": "supporting", "margin": 0.9}], **more}
+    )
+
+
+def test_the_probe_goes_with_every_suite_but_with_one_that_has_it() -> None:
+    probe = off_task_probe.beside(["faq"])
+    names = [draft.task.name for draft in probe.drafts]
+    assert len(names) == len(set(names)) == 8
+    assert {one.task for one in probe.requirements} == set(names)
+    assert sum(len(draft.items) for draft in probe.drafts) >= 200
+    assert off_task_probe.beside(["faq", names[0]]) == off_task_probe.NOTHING
+
+
+def test_a_suite_says_that_it_asks_general_prompts_or_that_it_does_not(ground: Ground) -> None:
+    suites, name = ground.platform.as_("contributor").suites, f"o{uuid4().hex[:8]}"
+    suites.create(PROJECT, name)
+    whole = suites.add_version(PROJECT, name, body())
+    assert whole.document.tasks[0].name == "faq"
+    assert sum(task.name.startswith(off_task_probe.PREFIX) for task in whole.document.tasks) == 8
+    bare = suites.add_version(PROJECT, name, body(off_task=False))
+    assert [task.name for task in bare.document.tasks] == ["faq"]
+    assert bare.digest != whole.digest
+    assert suites.add_version(PROJECT, name, body()).digest == whole.digest
+
+
+@pytest.fixture(scope="module")
+def corrupted(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """v1 of the adapter, with a hundred times the effect: nothing of the base's language is left."""
+    folder = tmp_path_factory.mktemp("corrupted")
+    store = store_at(store_url(ground.platform))
+    for file in ground.platform.as_("contributor").adapters.version(PROJECT, ADAPTER, "v1").files:
+        (folder / file.path).write_bytes(b"".join(store.open(file.digest)))
+    stronger(folder)
+    return registered(ground.platform, folder).reference.partition("/")[2]
+
+
+def stronger(folder: Path) -> None:
+    weights = folder / "adapter_model.safetensors"
+    save_file({name: tensor * 100 for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
+
+
+def test_the_gate_names_corrupted_general_text_although_the_task_is_within_its_margin(ground: Ground, corrupted: str) -> None:
+    client, name = ground.platform.as_("contributor"), f"o{uuid4().hex[:8]}"
+    client.suites.create(PROJECT, name)
+    client.suites.add_version(PROJECT, name, body())
+    swept = client.sweeps.request(PROJECT, RequestSweep(suite=name, versions=[corrupted], include_base=True))
+    ground.platform.succeeded(swept.job_id)
+    gate = client.gates.decide(PROJECT, DecideGate(candidate=corrupted, baseline="base", suite=name))
+    by_task = {task.task: task.verdict for task in gate.document.decision.tasks}
+    assert by_task["faq"] is Verdict.GO
+    blamed = {task for task, verdict in by_task.items() if verdict is Verdict.NO_GO}
+    assert blamed
+    assert all(task.startswith(off_task_probe.PREFIX) for task in blamed)
+    assert gate.verdict is Verdict.NO_GO
