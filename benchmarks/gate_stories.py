@@ -163,8 +163,7 @@ def tell(name: str, story: Story, stage: Stage, scratch: Path) -> dict[str, floa
         stage.run("bases", "register", "smollm2", str(fetch_base_model(default_cache())), user="mio")
         stage.run("datasets", "create", "desk/rows", user="aiko")
         stage.run("adapters", "create", "desk/bot", "--base", "smollm2", user="aiko")
-        suite = {"tasks": [task | {"items_file": "items.jsonl"} for task in story.tasks], "requirements": story.requirements}
-        (scratch / "items.jsonl").write_text("".join(json.dumps(item, ensure_ascii=False) + "\n" for item in story.items), encoding="utf-8")
+        suite = {"tasks": [_with_items(task, story.items, scratch) for task in story.tasks], "requirements": story.requirements}
         (scratch / "suite.yaml").write_text(json.dumps(suite, ensure_ascii=False), encoding="utf-8")
         stage.run("suites", "create", f"desk/{name}", user="aiko")
         stage.run("suites", "add", f"desk/{name}", str(scratch / "suite.yaml"), user="aiko")
@@ -180,6 +179,14 @@ def tell(name: str, story: Story, stage: Stage, scratch: Path) -> dict[str, floa
         good = _decide(stage, name, "v1", "base")
         damaged = _decide(stage, name, "v2", "bot:v1")
         return _told(stage, name, story, good, damaged)
+
+
+def _with_items(task: dict[str, Any], items: list[dict[str, Any]], scratch: Path) -> dict[str, Any]:
+    """The task with its items in a file beside the suite: choices are for the task that asks for one."""
+    unasked = set() if task["answering"] == "choice" else {"choices", "answer"}
+    lines = [json.dumps({key: value for key, value in item.items() if key not in unasked}, ensure_ascii=False) + "\n" for item in items]
+    (scratch / f"{task['answering']}.jsonl").write_text("".join(lines), encoding="utf-8")
+    return task | {"items_file": f"{task['answering']}.jsonl"}
 
 
 def _decide(stage: Stage, suite: str, candidate: str, against: str) -> GateOut:

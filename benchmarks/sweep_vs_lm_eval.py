@@ -42,6 +42,7 @@ class Given(NamedTuple):
     generation: bool
     dtype: str
     batch_size: int
+    peer_batch_size: int
     folder: Path
 
 
@@ -114,7 +115,7 @@ def run_peer(given: Given, binaries: Path) -> Side:
         out = given.folder / f"peer-{name}"
         command = [
             str(binaries / "lm_eval"), "--model", "hf", "--model_args", f"pretrained={given.base},peft={adapter},dtype={given.dtype}",
-            "--tasks", "ringi_banking", "--include_path", str(tasks), "--batch_size", str(given.batch_size), "--device", "cpu",
+            "--tasks", "ringi_banking", "--include_path", str(tasks), "--batch_size", str(given.peer_batch_size), "--device", "cpu",
             "--output_path", str(out), "--log_samples",
         ]  # fmt: skip
         seconds.append(_timed(command, given.folder / f"peer-{name}.log"))
@@ -196,7 +197,8 @@ def main() -> None:
     parser.add_argument("--adapters", type=int, default=8)
     parser.add_argument("--items", type=int, default=40)
     parser.add_argument("--choices", type=int, default=20)
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=16, help="of ours: Ringi's own default")
+    parser.add_argument("--peer-batch-size", type=int, default=1, help="the harness's own default; its users may choose a larger one")
     parser.add_argument("--dtype", help="of both sides; 'auto' (the base's own) for choice, float32 for generation")
     parser.add_argument("--generation", action="store_true", help="generated answers instead of choices")
     parser.add_argument("--data", type=Path, default=DATA, help="Banking77's test.csv (PolyAI, CC BY 4.0)")
@@ -210,7 +212,7 @@ def main() -> None:
         items, choices = questions(wanted.data, wanted.items, wanted.choices)
         dtype = wanted.dtype or ("float32" if wanted.generation else "auto")
         adapters = make_adapters(base, wanted.adapters, folder)
-        given = Given(base, adapters, items, choices, wanted.generation, dtype, wanted.batch_size, folder)
+        given = Given(base, adapters, items, choices, wanted.generation, dtype, wanted.batch_size, wanted.peer_batch_size, folder)
         before = run_ours(given)
         theirs = run_peer(given, binaries)
         after = run_ours(given)
@@ -222,7 +224,7 @@ def main() -> None:
         kind = "generation" if given.generation else "choice"
         print(
             f"sweep_vs_lm_eval {kind}_speedup={theirs_s / ours_s:.2f} {said} ours_s={ours_s:.1f} lm_eval_s={theirs_s:.1f} "
-            f"adapters={len(adapters)} items={len(items)} choices={len(choices)} dtype={dtype} batch_size={given.batch_size}"
+            f"adapters={len(adapters)} items={len(items)} choices={len(choices)} dtype={dtype} batch_size={given.batch_size} peer_batch_size={given.peer_batch_size}"
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -76,7 +76,17 @@ def main() -> None:
         base = fetch_base_model(default_cache())
         items, choices = questions(wanted.data, wanted.items, wanted.choices)
         adapters = make_adapters(base, wanted.adapters, folder)
-        given = Given(base, adapters, items, choices, generation=False, dtype=wanted.dtype, batch_size=wanted.batch_size, folder=folder)
+        given = Given(
+            base,
+            adapters,
+            items,
+            choices,
+            generation=False,
+            dtype=wanted.dtype,
+            batch_size=wanted.batch_size,
+            peer_batch_size=0,
+            folder=folder,
+        )
         before = run(given)
         alone = {name: run(given._replace(adapters={name: adapter})) for name, adapter in adapters.items()}
         after = run(given)

@@ -4,7 +4,7 @@ import json
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ringi.kit.ids import uuid7
 from ringi.measurements.schemas import MeasurementOut, MeasurementState
 from ringi.storage.blobs import store_at
 from ringi.suites.schemas import AddSuiteVersion
-from ringi.watches.schemas import ChangeWatch, CreateWatch, DriftLimits, LookOut, LookState
+from ringi.watches.schemas import ChangeWatch, CreateWatch, DriftLimits, Figure, LookOut, LookState
 from support.own_api import store_url
 from support.refusals import refused
 from support.running_platform import PROJECT, Platform, Processes, start_watcher
@@ -145,7 +145,7 @@ def test_the_gate_turns_when_a_worse_version_goes_live_and_back_when_it_is_rolle
     channel = scene.channel("v1", "v2")
     watch = scene.watch(channel, adapter=scene.adapter, baseline=f"{scene.adapter}:v1", description="夜間の定期監視")
     (first,) = scene.ended(watch, 1)
-    # Beat took it; v1 is its own baseline, and this is its first measurement: there is nothing to compare it with.
+    # Beat took it; v1 is its own baseline: there is nothing to compare it with.
     assert (first.by_hand, first.state, first.version) == (False, LookState.SEEN, f"{PROJECT}/{scene.adapter}:v1")
     assert (first.verdict, first.reference_id, first.drifted) == (None, None, None)
     published(scene.platform, "v2", scene.adapter, channel=channel)
@@ -199,8 +199,24 @@ def test_figures_that_cross_a_limit_are_told_once_and_once_more_when_they_are_ba
     assert told[1].data["figures"] == []
 
 
-def older(scene: Scene, look: LookOut, lines: list[str]) -> None:
-    """A measurement of the same version as if it had been made before all others, with other records."""
+def test_an_operational_figure_that_crosses_its_limit_is_told_with_what_it_was_and_is(scene: Scene) -> None:
+    limits = DriftLimits(scores=None, operations={Figure.ITEM_P50_S: 1.0})
+    watch = scene.watch(scene.channel("v1"), adapter=scene.adapter, suite=sealed_suite(scene.platform), drift=limits)
+    (first,) = scene.ended(watch, 1)
+    records = [one.model_dump_json() for one in scene.platform.as_("viewer").measurements.records(PROJECT, scene.measurement(first).id)]
+    measured = scene.measurement(first).operations or {}
+    faster = {task: figures | {"item_p50_s": figures["item_p50_s"] / 1000} for task, figures in measured.items()}
+    older(scene, first, records, operations=faster)
+    slower = scene.look(watch)
+    assert slower.drift is not None
+    assert [one.figure for one in slower.drift.operations if one.drifted] == [Figure.ITEM_P50_S]
+    assert not any(one.drifted for one in slower.drift.scores)
+    (told,) = (one.data for one in scene.told("drifted", watch))
+    assert (told["drifted"], [figure.partition(" ")[0] for figure in told["figures"]]) == (True, ["faq.item_p50_s"])
+
+
+def older(scene: Scene, look: LookOut, lines: list[str], *, operations: Mapping[str, Any] | None = None) -> None:
+    """A measurement of the same version as if it had been made before all others, with other records, and other figures where given."""
     content = "".join(f"{line}\n" for line in lines).encode()
     assert scene.platform.call("contributor", "POST", "/uploads", content=content).is_success
     engine = create_engine(scene.platform.processes.urls.app_url)
@@ -210,13 +226,17 @@ def older(scene: Scene, look: LookOut, lines: list[str]) -> None:
             for row in connection.execute(text("SELECT column_name FROM information_schema.columns WHERE table_name = 'measurements'"))
             if row.column_name not in {"id", "records_digest"}
         ]
-        names = ", ".join(columns)
+        names, older_id = ", ".join(columns), UUID(int=uuid7().int - (10**6 << 80))
         connection.execute(
             text(
                 f"INSERT INTO measurements (id, records_digest, {names}) SELECT :id, :digest, {names} FROM measurements WHERE id = :like"  # columns
             ),
-            {"id": UUID(int=uuid7().int - (10**6 << 80)), "digest": sha256_bytes(content), "like": look.measurement_id},
+            {"id": older_id, "digest": sha256_bytes(content), "like": look.measurement_id},
         )
+        if operations is not None:
+            connection.execute(
+                text("UPDATE measurements SET operations = :all WHERE id = :id"), {"id": older_id, "all": json.dumps(operations)}
+            )
     engine.dispose()
 
 

@@ -8,6 +8,7 @@ import contextlib
 import json
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,9 @@ class SwappableBase:
         if name not in self._resident:
             self._add(name, adapter)
         self._resident.move_to_end(name)
-        self._model.set_adapter(name)
-        if self._model.active_adapters != [name]:
+        slot = self._resident[name]
+        self._model.set_adapter(slot)
+        if self._model.active_adapters != [slot]:
             raise AdapterDoesNotFit(f"peft has {self._model.active_adapters} in effect where one was asked for")
         try:
             yield self._model
@@ -104,10 +106,10 @@ class SwappableBase:
     def _add(self, name: str, adapter: Path) -> None:
         if not isinstance(self._model, PeftModel):
             self._resident.clear()
-        while len(self._resident) >= self.resident:
-            self._model.delete_adapter(self._resident.popitem(last=False)[0])
         try:
-            self._read(name, adapter)
+            config = LoraConfig.from_pretrained(str(adapter))
+            config.inference_mode = True
+            self._resident[name] = self._read(self._slot(config), config, adapter)
         except (RuntimeError, MemoryError, ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as refusal:
             # What peft leaves of a half-made adapter is not worth finding out: such adapters are rare, and the base is one file away.
             short = ran_out_of_memory(refusal)
@@ -115,28 +117,47 @@ class SwappableBase:
             if short:
                 raise DeviceFull("The adapter, beside its base,") from refusal
             raise AdapterDoesNotFit(_first_line(refusal)) from refusal
-        self._resident[name] = None
 
-    def _read(self, name: str, adapter: Path) -> None:
-        config = LoraConfig.from_pretrained(str(adapter))
-        config.inference_mode = True
-        if isinstance(self._model, PeftModel):
-            self._model.add_adapter(name, config)
-        else:
-            self._model = PeftModel(self._model, config, adapter_name=name)
-        found = self._model.load_adapter(str(adapter), adapter_name=name, use_safetensors=True, local_files_only=True)
+    def _slot(self, config: LoraConfig) -> str | None:
+        """Make room; the modules of what had to leave where they serve an adapter of this config too, because to build them takes longer than to fill them."""
+        shape, free = _shape(config), None
+        while len(self._resident) >= self.resident:
+            _, slot = self._resident.popitem(last=False)
+            if free is None and self._shapes[slot] == shape:
+                free = slot
+            else:
+                self._model.delete_adapter(slot)
+                del self._shapes[slot]
+        return free
+
+    def _read(self, slot: str | None, config: LoraConfig, adapter: Path) -> str:
+        """Into these modules, or into new ones; returns what they are called, which is never used for others."""
+        if slot is None:
+            self._made += 1
+            slot = f"slot{self._made}"
+            self._shapes[slot] = _shape(config)
+            if isinstance(self._model, PeftModel):
+                self._model.add_adapter(slot, config)
+            else:
+                self._model = PeftModel(self._model, config, adapter_name=slot)
+        found = self._model.load_adapter(str(adapter), adapter_name=slot, use_safetensors=True, local_files_only=True)
         if found.unexpected_keys or found.missing_keys:
             missing, strange = len(found.missing_keys), len(found.unexpected_keys)
             raise ValueError(
                 f"{strange} of its tensors belong to no module of the base, and {missing} that its config promises are not in it"
             )
         self._model.eval()
+        return slot
 
     def _load(self) -> None:
         """The base from its folder; nothing of what stood on it before is left."""
         self._model = None
-        self._resident: OrderedDict[str, None] = OrderedDict()
+        # By content: what peft calls the modules that hold it. And of these, what they are made for.
+        self._resident: OrderedDict[str, str] = OrderedDict()
+        self._shapes: dict[str, dict[str, Any]] = {}
+        self._made = 0
         self._model = load_base(self.folder, dtype=self.dtype, device=self.device)
+        _keep_head_fast(self._model)
         self.loads += 1
         # Held by identity: peft wraps modules and keeps their parameters.
         self._weights = [*self._model.parameters(), *self._model.buffers()]
@@ -144,6 +165,18 @@ class SwappableBase:
 
     def _writes(self) -> list[int]:
         return [weight._version for weight in self._weights]  # noqa: SLF001 - torch's own count of in-place changes
+
+
+def _shape(config: LoraConfig) -> dict[str, Any]:
+    """All that decides which modules an adapter has and how they work; taken before peft fills the config in."""
+    return {key: value for key, value in asdict(config).items() if key not in {"base_model_name_or_path", "revision"}}
+
+
+def _keep_head_fast(model: Any) -> None:
+    """`logits_to_keep` hands the head a part of a tensor, and of such a part torch multiplies row by row with a copy of the whole head for each."""
+    head = model.get_output_embeddings()
+    if head is not None:
+        head.register_forward_pre_hook(lambda _module, given: (given[0].contiguous(), *given[1:]))
 
 
 def _check(adapter: Path) -> None:
