@@ -24,6 +24,8 @@ Part = tuple[int, tuple[int, ...]]
 Something = TypeVar("Something")
 # Between two looks: enough to sort by length, and few enough to stop soon.
 _BATCHES_A_LOOK = 4
+# A pass over a few tokens has to read every weight: it takes as long as so many tokens more in another.
+_TOKENS_OF_A_PASS = 64
 # Told after every batch how many items it answered and how much work that was; may raise to end the pass.
 OnBatch = Callable[[int, int], None]
 
@@ -121,8 +123,13 @@ def grouped(items: Sequence[Rendered]) -> dict[Tokens, list[Rendered]]:
 
 
 def _beginning(model: Any, prompts: Sequence[Tokens], reach: Reach) -> DynamicCache:
-    """A model that cannot go on behind a cache with several tokens begins every prompt at its beginning."""
-    return read_beginning(model, prompts[0][: common_beginning(prompts)] if prompts and reach.pace is Pace.BATCHED else ())
+    """What the prompts share, read once where that saves more than the pass over it costs: a pass over a few tokens takes as long as one over many.
+
+    A model that cannot go on behind a cache with several tokens begins every prompt at its beginning.
+    """
+    shared = common_beginning(prompts)
+    worth_a_pass = shared * (len(prompts) - 1) >= _TOKENS_OF_A_PASS
+    return read_beginning(model, prompts[0][:shared] if worth_a_pass and reach.pace is Pace.BATCHED else ())
 
 
 def _read(
