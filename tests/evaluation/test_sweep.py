@@ -163,6 +163,22 @@ def test_adapters_that_do_not_fit_say_why_and_the_rest_goes_on(
     assert (last.step, last.total) == (36, 36)
 
 
+def test_modules_that_served_one_adapter_hold_nothing_of_it_for_the_next(
+    folder: Path, adapters: dict[str, Path | None], alone: dict[tuple[str, str | None], list[Answer]], tmp_path: Path
+) -> None:
+    first, second = Path(str(adapters["適合器1"])), Path(str(adapters["適合器2"]))
+    # Of the config of the one before, each: its modules are there to be filled.
+    broken = {kind: _broken(first, tmp_path / kind, kind) for kind in ("missing", "strange", "shape")}
+    base = SwappableBase(folder, resident=1)
+    found = _results(base, {"a": first, "b": second, "missing": broken["missing"], "c": second, "d": first})
+    found |= _results(base, {"strange": broken["strange"], "e": second, "shape": broken["shape"], "f": first})
+    assert {one.arm for one in found.values() if isinstance(one, NotMeasured)} == set(broken)
+    for arm, like in {"a": "適合器1", "b": "適合器2", "c": "適合器2", "d": "適合器1", "e": "適合器2", "f": "適合器1"}.items():
+        assert _said(found[arm, "choose"]) == alone[like, "choose"]
+    # Once at first, and once after each that did not fit.
+    assert base.loads == 1 + len(broken)
+
+
 def test_a_stopped_sweep_goes_on_where_it_was_and_measures_nothing_twice(folder: Path, adapters: dict[str, Path | None]) -> None:
     base = SwappableBase(folder)
     whole = {key: _said(one) for key, one in _results(base, adapters).items()}
