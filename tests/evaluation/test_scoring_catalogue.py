@@ -134,7 +134,7 @@ def test_a_shipped_suite_is_in_the_words_of_suites_and_of_the_gate(name: Shipped
     tasks, requirements = shipped(name)
     metrics: dict[str, dict[str, ScorerSpec]] = {}
     for task in tasks:
-        assert set(task) <= {"name", "answering", "decoding", "scorers", "items"}
+        assert set(task) <= {"name", "answering", "render", "decoding", "scorers", "items"}
         answering = Answering(task["answering"])
         Decoding.model_validate(task.get("decoding", {}))
         items = [Item.model_validate(one) for one in task["items"]]

@@ -144,6 +144,9 @@ def test_a_scorer_that_dies_each_time_is_given_up_and_the_rest_says_so(grading: 
     found = graded(grading, "house_scorers:by_output", *["crash"] * GIVEN_UP_AFTER, "よい")
     assert {answer.problem for answer in found} == {ScoreProblem.SCORER_CRASHED}
     assert "not tried" in found[-1].notes["own"]
+    # What one arm's answers did to it is nothing of the next arm's.
+    grading.try_again()
+    assert graded(grading, "house_scorers:by_output", "よい")[0].problem is None
 
 
 @pytest.mark.parametrize(

@@ -193,3 +193,16 @@ def test_the_same_records_give_the_same_bytes_in_any_order() -> None:
 
 def test_each_verdict_has_an_exit_code_of_its_own() -> None:
     assert EXIT_CODES == {GO: 0, NO_GO: 1, INCONCLUSIVE: 3}
+
+
+def test_requirements_of_another_family_take_nothing_from_what_can_be_shown() -> None:
+    """Five of sixty lost: harm by itself, and lost among seven others that are all the same before and now."""
+    candidate, baseline = flipped(60, 5, 0)
+    own = Requirement(task="faq", metric="score", tier=Tier.SUPPORTING, margin=0.03)
+    quiet = [Requirement(task=f"probe{number}", metric="score", tier=Tier.SUPPORTING, margin=0.3) for number in range(7)]
+    arms = [{"faq": measured(scores), **{one.task: measured([1.0] * 30) for one in quiet}} for scores in (candidate, baseline)]
+    assert decide([own], *arms).verdict is NO_GO
+    assert decide([own, *quiet], *arms).verdict is not NO_GO
+    apart = decide([own, *(one.model_copy(update={"family": "probe"}) for one in quiet)], *arms)
+    assert (apart.verdict, apart.tests) == (NO_GO, 8)
+    assert "family" not in own.model_dump(mode="json")

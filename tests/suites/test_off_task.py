@@ -9,13 +9,28 @@ from safetensors.numpy import load_file, save_file
 
 from ringi.gates.schemas import DecideGate
 from ringi.gating.schemas import Verdict
+from ringi.jobs.contracts.parts import Progress
 from ringi.measurements.schemas import RequestSweep
 from ringi.storage.blobs import store_at
-from ringi.suites import off_task_probe
+from ringi.suites import off_task_probe, sealing
 from ringi.suites.schemas import AddSuiteVersion
+from ringi_workers.evaluation.swapping import SwappableBase
+from ringi_workers.evaluation.sweep import Measured, sweep
 from support.own_api import store_url
 from support.running_platform import PROJECT
 from support.story import ADAPTER, DATASET, Ground, registered
+from support.tiny_model import make_tiny_base
+
+
+class Quiet:
+    """Nobody looks, and nobody stops it."""
+
+    def report(self, progress: Progress) -> None:
+        """Nothing."""
+
+    def should_stop(self) -> bool:
+        """Never."""
+        return False
 
 
 def body(**more: Any) -> AddSuiteVersion:
@@ -45,6 +60,26 @@ def test_a_suite_says_that_it_asks_general_prompts_or_that_it_does_not(ground: G
     assert [task.name for task in bare.document.tasks] == ["faq"]
     assert bare.digest != whole.digest
     assert suites.add_version(PROJECT, name, body()).digest == whole.digest
+
+
+def test_a_suite_that_requires_nothing_decides_nothing_with_the_probe_either(ground: Ground) -> None:
+    suites, name = ground.platform.as_("contributor").suites, f"o{uuid4().hex[:8]}"
+    suites.create(PROJECT, name)
+    asked = suites.add_version(PROJECT, name, body(requirements=[]))
+    assert len(asked.document.tasks) == 9
+    assert asked.document.requirements == ()
+
+
+def test_the_probe_is_asked_of_a_base_without_a_chat_template_too(tmp_path: Path) -> None:
+    folder = make_tiny_base(tmp_path / "base")
+    base = SwappableBase(folder)
+    base.tokenizer.chat_template = None
+    draft = next(one for one in off_task_probe.beside([]).drafts if one.task.name == "off-task-knowledge-en")
+    sealed = sealing.seal([draft], [])
+    (result,) = sweep(base, {"base": None}, [(sealed.document.tasks[0], draft.items)], sink=Quiet())
+    assert isinstance(result, Measured)
+    assert [answer.problem for answer in result.answers] == [None] * len(draft.items)
+    assert all(answer.scores["nll"] for answer in result.answers)
 
 
 @pytest.fixture(scope="module")

@@ -98,6 +98,8 @@ REFUSED: dict[str, tuple[str, AddSuiteVersion]] = {
     "no question": ("suite_item_invalid", suite(items=[item(0, prompt=None)])),
     "a field that is none": ("suite_item_invalid", suite(items=[item(0, difficulty="hard")])),
     "an id that is not printed": ("suite_item_invalid", suite(items=[item(0, id="q\x00")])),
+    "a margin that no loss reaches": ("suite_requirement_invalid", suite(margin=1.5)),
+    "a floor that no mean reaches": ("suite_requirement_invalid", suite(floor=5)),
     "greedy and repeated": ("suite_document_invalid", suite(task={"decoding": {"repeats": 3}})),
     "a number that is none": ("suite_document_invalid", suite(task={"scorers": [{"name": "accuracy", "parameters": {"x": float("nan")}}]})),
     "a character that no database holds": ("suite_document_invalid", suite(task={"choices": [*CHOICES, "a\x00b"]})),

@@ -1,6 +1,6 @@
 """GO, NO-GO or INCONCLUSIVE, with one reason for each requirement. Pure: the same records give the same bytes, on any machine.
 
-NO-GO: harm is shown in a task or slice, by the one-sided test after Holm over everything that can block, and by at least its margin; or a floor is
+NO-GO: harm is shown in a task or slice, by the one-sided test after Holm over everything of its family that can block, and by at least its margin; or a floor is
 shown to be missed, an item that must pass fails, a safety item newly fails, or something required was not measured. GO: non-inferiority is shown
 for each critical task and slice, and no harm elsewhere. All else is INCONCLUSIVE, and says how many items would settle it.
 """
@@ -36,15 +36,19 @@ def decide(requirements: Sequence[Requirement], candidate: Arm, baseline: Arm, *
         raise DuplicateTask(f"Task '{twice[0][0]}' has two requirements for '{twice[0][1]}'.", next_step="Keep one of them.")
     tasks = [_task(requirement, candidate, baseline, level) for requirement in requirements]
     blocking = [part for task in tasks for part in task.parts if part.blocks]
-    adjusted = dict(zip(map(id, blocking), many.holm([part.worse_p for part in blocking]), strict=True))
+    adjusted: dict[int, float] = {}
+    tests = Counter(part.requirement.family for part in blocking)
+    for family in tests:
+        parts = [part for part in blocking if part.requirement.family == family]
+        adjusted |= dict(zip(map(id, parts), many.holm([part.worse_p for part in parts]), strict=True))
     found: list[Reason] = []
     decided: list[TaskDecision] = []
     for task in tasks:
         compared, said = [], list(_of_task(task))
         for part in task.parts:
             worse_p = adjusted.get(id(part), part.worse_p)
-            of_part = list(_of_part(part, worse_p, len(blocking)))
-            compared.append(_compared(part, worse_p, len(blocking), _worst(of_part)))
+            of_part = list(_of_part(part, worse_p, tests[part.requirement.family]))
+            compared.append(_compared(part, worse_p, tests[part.requirement.family], _worst(of_part)))
             said += of_part
         found += said
         decided.append(_decided(task, compared, _worst(said)))

@@ -30,7 +30,7 @@ def as_markdown(decision: Decision, *, candidate: str, baseline: str) -> str:
     if decision.together is not None:
         lines += [_together(decision.together), ""]
     lines += [
-        f"Tests at {decision.level:.0%}, one-sided; harm after Holm over {decision.tests} tests. Intervals are of the difference, at 90 %.",
+        f"Tests at {decision.level:.0%}, one-sided; harm after Holm over {decision.tests} tests, each family by itself. Intervals are of the difference, at 90 %.",
         "",
     ]
     return "\n".join(lines)

@@ -48,13 +48,18 @@ class RelativeGuard(_Frozen):
     drop: Share
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class Requirement(_Frozen):
     """What one task must show, in one metric.
 
     `margin`: the mean loss at and above which it is worse, in units of the metric; `slice_margin` the same for a slice. `slices`: tag keys, or
     `key=value` for one slice, with their tiers; tags that are not named are no slices. `pass_at`: the score from which an item passes,
     at most which where less is better; 1 where scores are right or wrong. `safety`: any item that passed and no longer does blocks, whatever
-    the statistics say. `unscored_allowed`: the share of the baseline's items that the candidate may leave without a score.
+    the statistics say. `unscored_allowed`: the share of the baseline's items that the candidate may leave without a score. `family`: harm is
+    corrected for the number of tests of one family; requirements that name none are one.
     """
 
     task: Name
@@ -70,6 +75,8 @@ class Requirement(_Frozen):
     pass_at: FiniteFloat = 1.0
     safety: bool = False
     unscored_allowed: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.0
+    # Left out of the document where there is none, so that suites which were sealed before keep their digest.
+    family: Annotated[Name | None, Field(exclude_if=_is_none)] = None
 
 
 class Measured(_Frozen):
@@ -101,7 +108,7 @@ class Compared(_Frozen):
     """A task, or one slice of it: means over the `n` pairs, the difference with its 90 % interval, and the tests.
 
     `lost` and `won` are the items that passed before and not now, and the reverse. `worse_p`: of "it did not get worse", by Holm over everything
-    that can block. `not_worse_p`: of "the loss is at least the margin". `detectable`: the loss that so many items show in 4 of 5 cases.
+    of its family that can block. `not_worse_p`: of "the loss is at least the margin". `detectable`: the loss that so many items show in 4 of 5 cases.
     """
 
     slice: str | None

@@ -17,6 +17,7 @@ from ringi.audit.schemas import AuditAction
 from ringi.base_models.models import BaseRevision
 from ringi.events.catalogue import work as work_events
 from ringi.events.emission import emit
+from ringi.jobs.contracts.scorers import ScoreProblem
 from ringi.jobs.contracts.sweeps import ArmResult, SweepPayload, SweepResult
 from ringi.jobs.holding import hold
 from ringi.jobs.models import Job
@@ -31,6 +32,13 @@ from ringi.storage import blobs
 from ringi.storage.blobs import StoredBlob
 from ringi.suites import service as suites
 from ringi.suites.models import Suite, SuiteVersion
+
+# Why an answer has no score today and may have one tomorrow.
+_PASSING = {
+    ScoreProblem.SCORER_CRASHED, ScoreProblem.SCORER_TIMED_OUT, ScoreProblem.SCORER_OUT_OF_MEMORY, ScoreProblem.SCORER_NOT_FOUND,
+    ScoreProblem.JUDGE_NOT_CONFIGURED, ScoreProblem.JUDGE_REFUSED, ScoreProblem.JUDGE_TOO_LATE, ScoreProblem.JUDGE_UNREACHABLE,
+    ScoreProblem.JUDGE_UNREADABLE,
+}  # fmt: skip
 
 
 class MeasurementDelivered(RingiError):
@@ -67,13 +75,19 @@ def reuse(session: Session, job_id: UUID, *, owner: str, attempt: int, runtime: 
             Measurement.runtime_digest == sha256_json(dict(runtime)),
         )  # fmt: skip
         known = session.scalars(same.order_by(Measurement.id.desc()).limit(1)).one_or_none()
-        if known is not None:
+        if known is not None and not _may_be_otherwise_now(known):
             taken: dict[str, Any] = {
                 name: getattr(known, name) for name in ("records_digest", "summary", "operations", "runtime", "evidence", "items_done")
             }
             _fill(session, job, one, taken | {"reused_from": known.id})
             settled.add(one.id)
     return settled
+
+
+def _may_be_otherwise_now(known: Measurement) -> bool:
+    """Whether scores are missing for a reason that passes: a scorer that died, a judge that was away."""
+    problems = {problem for task in (known.summary or {}).values() for problem in task.get("problems", {})}
+    return not problems.isdisjoint(_PASSING)
 
 
 def begin(session: Session, job_id: UUID, *, owner: str, attempt: int, measurement_id: UUID) -> bool:

@@ -24,6 +24,7 @@ def bring_in(session: Session, actor: Actor, *, project: Project, body: ImportMe
     admission.admit_bytes(session, project.id, [(file.digest, file.size)])
     document = suites.document_of(suite)
     read = summaries.by_task(records.read(file.digest), document.tasks, complete=False)
+    summaries.check_ranges(read, document.tasks)
     for task in document.tasks:
         known = {item.id for item in suites.items(suite, task.name)}
         foreign = sorted({record.item for record in read.get(task.name, [])} - known)

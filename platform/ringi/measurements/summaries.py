@@ -1,5 +1,6 @@
 """From records to figures: what each metric of each task came to. Pure; nothing is a mean over nothing."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -9,6 +10,7 @@ from ringi.gating import binary
 from ringi.gating.graded import Bootstrap, clustered
 from ringi.gating.pairs import seed_of
 from ringi.gating.schemas import Measured
+from ringi.jobs.contracts.scorers import measure_of
 from ringi.jobs.contracts.suites import Task
 from ringi.jobs.contracts.sweeps import Record
 from ringi.kit.errors import InvalidInput
@@ -43,6 +45,21 @@ def by_task(records: Iterable[Record], tasks: Sequence[Task], *, complete: bool)
         if complete and len(found[task.name]) != task.count:
             raise RecordsForeign(f"task '{task.name}' has {task.count} items, and there are records of {len(found[task.name])}")
     return {name: some for name, some in found.items() if some}
+
+
+def check_ranges(records: Mapping[str, Sequence[Record]], tasks: Sequence[Task]) -> None:
+    """Scores that were made elsewhere must be such as their scorers give. Raises RecordsForeign."""
+    for task in tasks:
+        measures = {spec.metric: measure_of(spec) for spec in task.scorers}
+        for record in records.get(task.name, []):
+            for metric, score in record.scores.items():
+                known = measures.get(metric)
+                if known is None or score is None:
+                    continue
+                low, high = (-math.inf if known.low is None else known.low), (math.inf if known.high is None else known.high)
+                if not low <= score <= high or (known.binary and score not in {0.0, 1.0}):
+                    allowed = "0 or 1" if known.binary else f"between {low} and {high}"
+                    raise RecordsForeign(f"'{metric}' of item '{record.item}' of task '{task.name}' is {score}, which is not {allowed}")
 
 
 def measured(record: Record) -> Measured:

@@ -17,8 +17,10 @@ from ringi.web.schemas import PRINTABLE, Integer, Name, Schema, Text
 
 MAX_TASKS, MAX_REQUIREMENTS, MAX_CHOICES = 64, 256, 1000
 
-Word = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=PRINTABLE)]
-Column = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PRINTABLE)]
+# A name stands in one line of a table.
+_ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"
+Word = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_ONE_LINE)]
+Column = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_ONE_LINE)]
 Prose = Annotated[str, StringConstraints(max_length=20_000, pattern=PRINTABLE)]
 
 
@@ -73,7 +75,7 @@ class AddTask(Schema):
     items: list[dict[str, Any]] | None = None
     items_digest: Digest | None = None
     dataset: FromDataset | None = None
-    render: Literal["chat", "raw"] = "chat"
+    render: Literal["chat", "raw", "auto"] = "chat"
     system: Prose | None = None
     delimiter: Annotated[str, StringConstraints(max_length=64)] = ""
     choices: Annotated[list[str], Field(max_length=MAX_CHOICES)] = []  # noqa: RUF012  # as above

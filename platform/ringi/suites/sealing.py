@@ -13,7 +13,7 @@ from rfc8785 import CanonicalizationError
 
 from ringi.gating.advice import Advice, advise, refuse_unsupported
 from ringi.gating.schemas import Requirement
-from ringi.jobs.contracts.scorers import ScorerMisused, measure_of
+from ringi.jobs.contracts.scorers import Measure, ScorerMisused, measure_of
 from ringi.jobs.contracts.suites import Answering, Harness, Item, ScorerSpec, Task
 from ringi.kit.digests import Digest, canonical_json, sha256_bytes
 from ringi.suites import refusals
@@ -205,6 +205,22 @@ def _check_scorer(draft: Drafted, spec: ScorerSpec) -> None:
         _check_references(task.name, draft.items)
 
 
+def _require_possible(requirement: Requirement, measure: Measure) -> None:
+    """A margin that no loss reaches, or a floor that no mean reaches, is a slip."""
+    if measure.low is None or measure.high is None:
+        return
+    if requirement.margin > measure.high - measure.low:
+        raise refusals.SuiteRequirementInvalid(
+            f"no loss of '{requirement.metric}' is as large as its margin {requirement.margin:g}: scores lie from {measure.low:g} to {measure.high:g}",
+            next_step="Write a margin in units of the metric: 0.03 of accuracy is three points.",
+        )
+    if requirement.floor is not None and not measure.low <= requirement.floor <= measure.high:
+        raise refusals.SuiteRequirementInvalid(
+            f"the floor {requirement.floor:g} lies outside of what '{requirement.metric}' can be, {measure.low:g} to {measure.high:g}",
+            next_step="Write the floor in units of the metric.",
+        )
+
+
 def _require(requirement: Requirement, drafts: Mapping[str, Drafted], facts: Mapping[str, TaskFacts]) -> None:
     draft = drafts.get(requirement.task)
     if draft is None:
@@ -224,6 +240,7 @@ def _require(requirement: Requirement, drafts: Mapping[str, Drafted], facts: Map
         raise refusals.SuiteRequirementInvalid(
             f"of '{requirement.metric}' {better} is better", next_step=f"Write lower_is_better: {str(better == 'less').lower()}."
         )
+    _require_possible(requirement, measure)
     slices = facts[requirement.task].slices
     # The documents of a named task are not known here: what it makes slices of is, and what is in them the gate will see.
     unseen = draft.harness.slices if draft.harness is not None and draft.harness.task is not None else ()

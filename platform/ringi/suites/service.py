@@ -104,7 +104,8 @@ def seal_drafts(
 ) -> tuple[SuiteVersion, bool]:
     """As `add_version`, of tasks whose items are at hand. `details` go into the audit event of a new version."""
     probe = off_task_probe.beside([draft.task.name for draft in drafts]) if off_task else off_task_probe.NOTHING
-    sealed = sealing.seal([*drafts, *probe.drafts], [*wanted, *probe.requirements])
+    # A suite that requires nothing of its own is asked the probe and still decides nothing.
+    sealed = sealing.seal([*drafts, *probe.drafts], [*wanted, *probe.requirements] if wanted else [])
     # unscoped: the caller holds the suite already. Its row is the lock: two at once get two numbers, or the same version.
     session.execute(select(Suite.id).where(Suite.id == suite.id).with_for_update(key_share=True))
     same = visible(actor, SuiteVersion).where(SuiteVersion.suite_id == suite.id, SuiteVersion.digest == sealed.digest)

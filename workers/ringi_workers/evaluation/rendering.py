@@ -88,6 +88,11 @@ def asked_digest(task: Task, item: Item) -> Digest:
     return sha256_json({"item": question, "render": task.render, "system": task.system, "delimiter": task.delimiter})
 
 
+def is_raw(tokenizer: PreTrainedTokenizerBase, task: Task) -> bool:
+    """Whether the base's chat template is left out."""
+    return task.render == "raw" or (task.render == "auto" and not tokenizer.chat_template)
+
+
 def _text(tokenizer: PreTrainedTokenizerBase, task: Task, item: Item) -> _Text | Rendered:
     def refused(problem: Problem) -> Rendered:
         return Rendered(item, asked_digest(task, item), (), (), problem)
@@ -102,7 +107,7 @@ def _text(tokenizer: PreTrainedTokenizerBase, task: Task, item: Item) -> _Text |
     tails = item.choices if task.answering is Answering.CHOICE else item.references[:1]
     if task.answering is Answering.GENERATE:
         tails = ()
-    if task.render == "raw":
+    if is_raw(tokenizer, task):
         said = [task.system] * (task.system is not None) + [turn["content"] for turn in turns]
         return _Text(item, "\n".join(str(text) for text in said), tuple(task.delimiter + tail for tail in tails))
     if not tokenizer.chat_template:
@@ -164,7 +169,7 @@ def _spaces_over(text: _Text) -> tuple[str, tuple[str, ...]]:
 def _encoded(tokenizer: PreTrainedTokenizerBase, task: Task, texts: Sequence[str]) -> list[Tokens]:
     """A chat template writes its own special tokens; a raw text gets the begin token if the base uses one and the text has it not yet."""
     found = [tuple(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
-    begin = tuple(begin_tokens(tokenizer)) if task.render == "raw" else ()
+    begin = tuple(begin_tokens(tokenizer)) if is_raw(tokenizer, task) else ()
     return [ids if ids[: len(begin)] == begin else (*begin, *ids) for ids in found]
 
 

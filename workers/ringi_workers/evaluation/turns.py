@@ -139,6 +139,7 @@ class Graded:
         if isinstance(result, NotMeasured):
             return result
         task, _ = self._tasks[result.task]
+        self._grading.try_again()
         answers = tuple(self._of(result.task, result.answers, task.scorers))
         if self._sink.should_stop():
             # What a judge was not asked is not measured: nothing of it may be kept.

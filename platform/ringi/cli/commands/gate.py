@@ -193,7 +193,14 @@ def _write(found: _Judged, *, junit: Path | None, markdown: Path | None, svg: Pa
     )
     for file, written in made:
         if file is not None:
-            file.write_bytes(written())
+            content = written()
+            try:
+                file.write_bytes(content)
+            except OSError as error:
+                raise Usage(
+                    f"The verdict is {found.decision.verdict}, and '{file}' cannot be written: {error.strerror}.",
+                    next_step="Name a file in a folder that is there; a decision of the server is kept: see `ringi gate report`.",
+                ) from None
     return [file for file, _ in made if file is not None]
 
 

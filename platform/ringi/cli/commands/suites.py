@@ -89,15 +89,22 @@ def add(
         Path | None, typer.Argument(help="YAML or JSON; items_file names JSON lines beside it (docs/evaluation.md).", show_default=False)
     ] = None,
     shipped: Annotated[ShippedSuite | None, typer.Option(help="In place of a file: one that comes with Ringi.", show_default=False)] = None,
-    off_task: OffTask = True,
+    off_task: Annotated[
+        bool | None,
+        typer.Option(
+            "--off-task/--no-off-task",
+            help="Whether the off-task probe is sealed with it; as the file says unless given.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Seal the next version of a suite. Equal content gives the version that exists."""
     wanted = parse_suite(name)
     if (file is None) == (shipped is None):
         raise Usage("A file or --shipped is needed, and not both.", next_step="See: ringi suites add --help.")
     document = _read(file) if file is not None else read_document(document_of(shipped.value if shipped is not None else "safety"))
-    if not off_task:
-        document["off_task"] = False
+    if off_task is not None:
+        document["off_task"] = off_task
     with connect() as client:
         for task in document.get("tasks") or []:
             if isinstance(task, dict):

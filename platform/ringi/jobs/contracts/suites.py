@@ -124,7 +124,7 @@ class Harness(Part):
 class Task(Part):
     """Items of one kind. `items` is the digest of their JSON lines, `count` how many there are.
 
-    `render`: `chat` through the base's chat template (with `system` before it, where it is given), `raw` as the text stands; `delimiter` stands between a
+    `render`: `chat` through the base's chat template (with `system` before it, where it is given), `raw` as the text stands, `auto` by the template where the base has one; `delimiter` stands between a
     raw prompt and what follows it (lm-evaluation-harness has a space there). `choices` are those of every item that has none of its own. At most
     `max_length` tokens are read; an item beyond it gets no score, and says so.
     """
@@ -133,7 +133,7 @@ class Task(Part):
     answering: Answering
     items: Digest
     count: Annotated[int, Field(ge=1)]
-    render: Literal["chat", "raw"] = "chat"
+    render: Literal["chat", "raw", "auto"] = "chat"
     system: str | None = None
     delimiter: str = ""
     choices: tuple[str, ...] = ()

@@ -81,6 +81,12 @@ class CustomScorer:
                     pipe.close()
         self.process, self.read = None, b""
 
+    def try_again(self) -> None:
+        """What died over the answers of one arm is tried again with those of the next."""
+        if self.deaths >= GIVEN_UP_AFTER:
+            self.hopeless = None
+        self.deaths = 0
+
     def _count(self, error: Unscored) -> None:
         self.deaths += error.code in _DEADLY
         if self.deaths >= GIVEN_UP_AFTER:

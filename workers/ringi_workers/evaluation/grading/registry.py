@@ -91,6 +91,11 @@ class Grading:
         for process in self._processes:
             process.close()
 
+    def try_again(self) -> None:
+        """Before another arm: custom scorers that were given up are tried anew."""
+        for process in self._processes:
+            process.try_again()
+
     def scorer(self, spec: ScorerSpec) -> Scorer | None:
         """The scorer of a spec; None for those that answering measures and for names that nobody knows. Raises ScorerMisused."""
         known = CATALOGUE.get(spec.name)

@@ -20,6 +20,7 @@ from ringi_workers.evaluation.harness.loading import Loaded
 from ringi_workers.evaluation.harness.refusals import HarnessFailed, HarnessRefused, brief
 from ringi_workers.evaluation.operations import Meter
 from ringi_workers.evaluation.reach import Reach
+from ringi_workers.evaluation.rendering import is_raw
 from ringi_workers.failures import ran_out_of_memory
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _evaluated(loaded: Loaded, engine: "Engine") -> tuple["LoadedModel", dict[st
     """Every document's record by its number. Raises HarnessRefused, and whatever ends the sweep."""
     from ringi_workers.evaluation.harness.model import LoadedModel  # noqa: PLC0415  # as above
 
-    task, chat = loaded.task, loaded.task.render == "chat"
+    task, chat = loaded.task, not is_raw(engine.tokenizer, loaded.task)
     lm = LoadedModel(task, engine)
     name = loaded.built.config.task
     try:
