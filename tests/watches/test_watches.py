@@ -224,19 +224,19 @@ def older(scene: Scene, look: LookOut, lines: list[str], *, operations: Mapping[
         columns = [
             row.column_name
             for row in connection.execute(text("SELECT column_name FROM information_schema.columns WHERE table_name = 'measurements'"))
-            if row.column_name not in {"id", "records_digest"}
+            if row.column_name not in {"id", "records_digest", "operations"}
         ]
         names, older_id = ", ".join(columns), UUID(int=uuid7().int - (10**6 << 80))
         connection.execute(
             text(
-                f"INSERT INTO measurements (id, records_digest, {names}) SELECT :id, :digest, {names} FROM measurements WHERE id = :like"  # columns
+                f"INSERT INTO measurements (id, records_digest, operations, {names}) SELECT :id, :digest, "  # columns
+                f"coalesce(CAST(:operations AS jsonb), operations), {names} FROM measurements WHERE id = :like"
             ),
-            {"id": older_id, "digest": sha256_bytes(content), "like": look.measurement_id},
-        )
-        if operations is not None:
-            connection.execute(
-                text("UPDATE measurements SET operations = :all WHERE id = :id"), {"id": older_id, "all": json.dumps(operations)}
-            )
+            {
+                "id": older_id, "digest": sha256_bytes(content), "like": look.measurement_id,
+                "operations": json.dumps(operations) if operations is not None else None,
+            },
+        )  # fmt: skip
     engine.dispose()
 
 
