@@ -25,6 +25,7 @@ from ringi.measurements.schemas import MeasurementOut, MeasurementState
 from ringi.storage.blobs import store_at
 from ringi.suites.schemas import AddSuiteVersion
 from ringi.watches.schemas import ChangeWatch, CreateWatch, DriftLimits, Figure, LookOut, LookState
+from support.copied_measurements import forget
 from support.own_api import store_url
 from support.refusals import refused
 from support.running_platform import PROJECT, Platform, Processes, start_watcher
@@ -34,8 +35,8 @@ from support.waiting import until
 
 pytestmark = pytest.mark.long
 LOOK_S = 240.0
-# Speed on a shared machine is nobody's promise.
 NO_FIGURES = DriftLimits(operations={})
+COPIES: list[UUID] = []
 REASON = "利用者からの申告により公開を停止する"
 
 
@@ -95,7 +96,7 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+def scene(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     platform, folder, name = ground.platform, tmp_path_factory.mktemp("watched"), f"w{uuid4().hex[:8]}"
     copied(platform, folder / "v1", 1.0)
     copied(platform, folder / "v2", 0.7)
@@ -103,7 +104,8 @@ def scene(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     for version in ("v1", "v2"):
         registered(platform, folder / version, name)
         evaluated(platform, version, name)
-    return Scene(platform, folder, name, sealed_suite(platform))
+    yield Scene(platform, folder, name, sealed_suite(platform))
+    forget(platform.processes, COPIES)
 
 
 def sealed_suite(platform: Platform) -> str:
@@ -145,7 +147,6 @@ def test_the_gate_turns_when_a_worse_version_goes_live_and_back_when_it_is_rolle
     channel = scene.channel("v1", "v2")
     watch = scene.watch(channel, adapter=scene.adapter, baseline=f"{scene.adapter}:v1", description="夜間の定期監視")
     (first,) = scene.ended(watch, 1)
-    # Beat took it; v1 is its own baseline: there is nothing to compare it with.
     assert (first.by_hand, first.state, first.version) == (False, LookState.SEEN, f"{PROJECT}/{scene.adapter}:v1")
     assert (first.verdict, first.reference_id, first.drifted) == (None, None, None)
     published(scene.platform, "v2", scene.adapter, channel=channel)
@@ -187,7 +188,6 @@ def test_figures_that_cross_a_limit_are_told_once_and_once_more_when_they_are_ba
     assert drifted.drifted is True
     assert drifted.reference_id not in {known.reference_id, known.measurement_id}
     assert {one.metric for one in drifted.drift.scores if one.drifted} >= {"nll"}  # type: ignore[union-attr]  # seen
-    # What the baseline of the gate is follows from the same first measurement.
     assert (drifted.verdict, drifted.turned) == (Verdict.NO_GO, True)
     scene.look(watch)
     limits = DriftLimits(scores=None, metrics={"faq.nll": 100}, operations={})
@@ -227,6 +227,7 @@ def older(scene: Scene, look: LookOut, lines: list[str], *, operations: Mapping[
             if row.column_name not in {"id", "records_digest", "operations"}
         ]
         names, older_id = ", ".join(columns), UUID(int=uuid7().int - (10**6 << 80))
+        COPIES.append(older_id)
         connection.execute(
             text(
                 f"INSERT INTO measurements (id, records_digest, operations, {names}) SELECT :id, :digest, "  # columns
@@ -265,7 +266,6 @@ def test_two_beats_ask_once_for_each_time_that_is_due_and_a_beat_that_was_killed
     ended = scene.ended(watch, len(found) + 2)[: len(found) + 2]
     later = ended[len(found) :]
     scene.platform.as_("contributor").watches.remove(PROJECT, watch)
-    # The time that was missed first was kept once, and what follows is due after it.
     assert later[0].due_at == missed
     assert (later[1].due_at - missed).total_seconds() >= 3
     assert (later[1].due_at - missed).total_seconds() % 1 == 0
