@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from peft import LoraConfig, PeftModel
@@ -78,6 +79,9 @@ class SwappableBase:
 
         Raises AdapterDoesNotFit, DeviceFull, AdapterUndecodable, and what `config_gate.check_config` raises; the base stays usable.
         """
+        # Somebody's reading failed, or something wrote into the base outside of the block below.
+        if self._model is None or self._writes() != self._clean:
+            self._load()
         if adapter is None:
             with self._model.disable_adapter() if isinstance(self._model, PeftModel) else contextlib.nullcontext():
                 yield self._model
@@ -87,6 +91,8 @@ class SwappableBase:
             self._add(name, adapter)
         self._resident.move_to_end(name)
         slot = self._resident[name]
+        # `set_adapter` alone leaves adapters off where they are off.
+        self._model.base_model.enable_adapter_layers()
         self._model.set_adapter(slot)
         if self._model.active_adapters != [slot]:
             raise AdapterDoesNotFit(f"peft has {self._model.active_adapters} in effect where one was asked for")
@@ -133,8 +139,8 @@ class SwappableBase:
     def _read(self, slot: str | None, config: LoraConfig, adapter: Path) -> str:
         """Into these modules, or into new ones; returns what they are called, which is never used for others."""
         if slot is None:
-            self._made += 1
-            slot = f"slot{self._made}"
+            # No part of another's name, because peft looks for it inside of keys, and none that a file of weights could foresee.
+            slot = f"slot{uuid4().hex}"
             self._shapes[slot] = _shape(config)
             if isinstance(self._model, PeftModel):
                 self._model.add_adapter(slot, config)
@@ -151,11 +157,10 @@ class SwappableBase:
 
     def _load(self) -> None:
         """The base from its folder; nothing of what stood on it before is left."""
-        self._model = None
+        self._model, self._weights = None, list[Any]()
         # By content: what peft calls the modules that hold it. And of these, what they are made for.
         self._resident: OrderedDict[str, str] = OrderedDict()
         self._shapes: dict[str, dict[str, Any]] = {}
-        self._made = 0
         self._model = load_base(self.folder, dtype=self.dtype, device=self.device)
         _keep_head_fast(self._model)
         self.loads += 1

@@ -8,7 +8,7 @@ A result is one arm's answers to one task, whole, or the reason why there are no
 """
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -111,7 +111,7 @@ def sweep(
     harness: Mapping[str, Loaded] | None = None,
     done: Collection[tuple[str, str]] = (),
     turns: Turns | None = None,
-) -> Iterator[Measured | NotMeasured]:
+) -> Generator[Measured | NotMeasured, None, None]:
     """Results arm by arm, and task by task within an arm. An arm is a PEFT folder, or None for the bare base.
 
     `done` are pairs (arm, task) that are not to be measured again. `harness` are tasks of lm-evaluation-harness that were loaded already. Answers are the

@@ -3,6 +3,7 @@
 Whatever ends this process, the next attempt asks the platform which arms are left, and begins with those: at most the one in flight is lost.
 """
 
+import contextlib
 import logging
 import shutil
 import threading
@@ -77,10 +78,12 @@ def measure(payload: SweepPayload, workspace: Workspace, sink: JobSink) -> Sweep
                 base, _Folders(workspace, arms), tasks, sink=sink, batch_size=payload.batch_size, scorers=graded.later, harness=harness,
                 turns=turns,
             )  # fmt: skip
-            for result in found:
-                ended = _take(kept, arms.get(result.arm), graded(result), waiting, tasks, runtime)
-                if ended is not None:
-                    counts[ended] += 1
+            # Closed whatever happens here: the base may be kept, and an arm that stays open would be ended in the middle of another.
+            with contextlib.closing(found):
+                for result in found:
+                    ended = _take(kept, arms.get(result.arm), graded(result), waiting, tasks, runtime)
+                    if ended is not None:
+                        counts[ended] += 1
         dropped = turns.dropped
     return SweepResult(**counts, reused=len(reused), cancelled=dropped, seconds=time.monotonic() - begun)
 
