@@ -31,7 +31,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@# Some systems ship venv without ensurepip; pip of the outer interpreter then installs pip into .venv.
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv 2>/dev/null \
 		|| { "$(PYTHON)" -m venv --clear --without-pip .venv && "$(PYTHON)" -m pip --python .venv/bin/python install pip; }
-	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install $(PIP_PROGRESS) --constraint constraints.txt --editable ".[embedded,s3,worker,dev]"
+	@# Compiled when first imported: most of what the packages hold never is, and to compile it all takes as long as to unpack it.
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --no-compile $(PIP_PROGRESS) --constraint constraints.txt --editable ".[embedded,s3,worker,dev]"
 	@touch $@
 
 check: $(INSTALLED)  ## Every check that is not a test: ruff, mypy --strict, import contracts, house rules

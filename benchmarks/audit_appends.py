@@ -13,10 +13,12 @@ from uuid import uuid4
 
 import psycopg
 
+from benchmarks import audit_pgbench
 from benchmarks.audit_events import ORIGIN, events, now, said
 from ringi.audit.ringi_verify import Frontier, leaf_hash
 from ringi.embedded import postgres
 from ringi.embedded.postgres import OWNER, PLATFORM, PostgresHandle
+from ringi.kit.ids import uuid7
 
 ROOT = Path(__file__).parents[1]
 BACKLOG, CLIENTS, ROUNDS = 100_000, (8, 32), 5
@@ -42,7 +44,7 @@ def two_phase(connection: psycopg.Connection, row: int) -> None:
     """The change, its event and its place in the queue."""
     _update(connection, row)
     body = _BODY + uuid4().bytes
-    connection.execute(_QUEUED, {"id": uuid4(), "body": body, "leaf": leaf_hash(body)})
+    connection.execute(_QUEUED, {"id": uuid7(), "body": body, "leaf": leaf_hash(body)})
 
 
 def in_transaction(connection: psycopg.Connection, row: int) -> None:
@@ -52,7 +54,7 @@ def in_transaction(connection: psycopg.Connection, row: int) -> None:
     leaf = leaf_hash(body)
     found = connection.execute("SELECT size, frontier FROM bench_head WHERE id = 1 FOR UPDATE").fetchone()
     frontier = Frontier.from_bytes(*(found or (0, b"")))
-    connection.execute(_INDEXED, {"id": uuid4(), "body": body, "leaf": leaf, "index": frontier.size})
+    connection.execute(_INDEXED, {"id": uuid7(), "body": body, "leaf": leaf, "index": frontier.size})
     frontier.append(leaf)
     connection.execute("UPDATE bench_head SET size = %s, frontier = %s WHERE id = 1", [frontier.size, frontier.to_bytes()])
 
@@ -96,7 +98,7 @@ def waits(owner: psycopg.Connection, app: str, seconds: float) -> list[float]:
     with psycopg.connect(app) as connection:
         ends = time.perf_counter() + seconds
         while time.perf_counter() < ends:
-            event = uuid4()
+            event = uuid7()
             body = _BODY + event.bytes
             connection.execute(_QUEUED, {"id": event, "body": body, "leaf": leaf_hash(body)})
             connection.commit()
@@ -140,12 +142,44 @@ def until_placed(owner: psycopg.Connection) -> None:
         time.sleep(0.02)
 
 
+def _python(url: str, way: str, clients: int, seconds: float) -> float:
+    with ProcessPoolExecutor(clients) as pool:
+        return sum(pool.map(partial(client, url, way, seconds), range(1, clients + 1)))
+
+
+def _pgbench(url: str, way: str, clients: int, seconds: float) -> float:
+    return audit_pgbench.rate(url, {PAIR[0]: audit_pgbench.plain(), PAIR[1]: audit_pgbench.two_phase(_BODY)}[way], clients, seconds)
+
+
+# Half of a Python client's time is Python: pgbench says what the database can do, the other what a client of the platform's kind sees.
+PROGRAMS = {"pgbench": _pgbench, "python": _python}
+
+
+def shares(owner: psycopg.Connection, app: str, seconds: float) -> dict[str, float]:
+    """Rounds of the plain and of the audited writes in turn; of each program and number of clients the median share."""
+    found: dict[str, list[float]] = {}
+    for program, measure in PROGRAMS.items():
+        for clients in CLIENTS:
+            for number in range(ROUNDS):
+                rates = {}
+                for way in WAYS if (number, program) == (0, "python") else PAIR:
+                    rates[way] = measure(app, way, clients, seconds)
+                    waiting = (owner.execute("SELECT count(*) FROM audit_pending").fetchone() or (0,))[0]
+                    print(
+                        f"{program:8} {way:32} {clients:3} clients {rates[way]:9,.0f} per s, {waiting} waiting for their place", flush=True
+                    )
+                    until_placed(owner)
+                found.setdefault(f"{program}_{clients}", []).append(rates[PAIR[1]] / rates[PAIR[0]])
+    for name, each in found.items():
+        print(f"{name}, of each round the audited writes as a share of the plain ones: {' '.join(f'{one:.2f}' for one in sorted(each))}")
+    return {f"audited_to_plain_{name}": median(each) for name, each in found.items()}
+
+
 def appends(handle: PostgresHandle, seconds: float) -> dict[str, float]:
     """Rounds of the plain and of the audited writes in turn, with 8 and with 32 clients, on one durable server; then the sequencer.
 
     The machine is shared, and a round differs from the next by more than what is asked: compared is within a round, and the median counts.
     """
-    rates: dict[tuple[str, int], list[float]] = {}
     postgres.create_database(handle, "audit_bench")
     urls = [handle.url(role, "audit_bench") for role in (OWNER, PLATFORM)]
     environment = os.environ | {
@@ -166,23 +200,8 @@ def appends(handle: PostgresHandle, seconds: float) -> dict[str, float]:
             [sys.executable, "-m", "ringi_workers.sequencer"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            for clients in CLIENTS:
-                for number in range(ROUNDS):
-                    for way in WAYS if number == 0 else PAIR:
-                        with ProcessPoolExecutor(clients) as pool:
-                            rate = sum(pool.map(partial(client, app, way, seconds), range(1, clients + 1)))
-                        waiting = (connection.execute("SELECT count(*) FROM audit_pending").fetchone() or (0,))[0]
-                        rates.setdefault((way, clients), []).append(rate)
-                        print(f"{way:32} {clients:3} clients {rate:9,.0f} per s, {waiting} waiting for their place", flush=True)
-                        until_placed(connection)
-            measured = sequencing(connection, app, seconds)
+            measured = shares(connection, app, seconds)
+            return measured | sequencing(connection, app, seconds)
         finally:
             sequencer.terminate()
             sequencer.wait()
-    plain, audited = ({clients: rates[way, clients] for clients in CLIENTS} for way in PAIR)
-    shares = {clients: [one / two for one, two in zip(audited[clients], plain[clients], strict=True)] for clients in CLIENTS}
-    for clients, found in shares.items():
-        print(
-            f"{clients} clients, of each round the audited writes as a share of the plain ones: {' '.join(f'{one:.2f}' for one in sorted(found))}"
-        )
-    return {f"audited_to_plain_{clients}": median(found) for clients, found in shares.items()} | measured

@@ -1,5 +1,6 @@
 """What every test may ask for: a database of its own, a running platform with real processes, and nothing beyond this machine."""
 
+import gc
 import os
 import socket
 import tempfile
@@ -20,6 +21,16 @@ __all__ = ["broker", "database", "ground", "migrated_template", "object_store", 
 
 # Code of the API that a test calls in its own process finds its key here, and not in the working folder.
 os.environ.setdefault("RINGI_PERSONAL_KEY_FILE", str(Path(tempfile.mkdtemp(prefix="ringi-test-key-")) / "personal.key"))
+
+
+# Thousands of tests are collected in each process, and none of them is garbage.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What is collected stays to the end; what tests make is looked through as ever."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session, sessionmaker
 from audit.new_origin import lost
 from audit.test_anchoring import anchored
 from audit.votes import Votes
-from ringi.audit import ddl
+from ringi.audit import ddl, entry_policy
 from ringi.audit.note import Signer
 from ringi.audit.sequence import sequence_once
 from ringi.audit.signing import CheckpointFile, sign_head
+from ringi.db import tenancy
 from ringi.db.base import Base
 from ringi.embedded.postgres import PostgresHandle
 from ringi.kit.actor import Actor, ActorKind
@@ -41,6 +42,8 @@ def audit_template(postgres_server: PostgresHandle) -> str:
         ddl.install_origins(lambda statement: connection.execute(text(statement)))
         ddl.install_snapshot(lambda statement: connection.execute(text(statement)))
         ddl.install_by_statement(lambda statement: connection.execute(text(statement)))
+        tenancy.protect(lambda statement: connection.execute(text(statement)), "audit_event", "true")
+        entry_policy.install(lambda statement: connection.execute(text(statement)))
     engine.dispose()
     return made.name
 

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from ringi.audit import ddl, personal, service
+from ringi.audit import ddl, entry_policy, personal, service
 from ringi.audit.models import AuditEvent
 from ringi.audit.schemas import AuditAction, Outcome
 from ringi.audit.sequence import sequence_once
@@ -144,8 +144,16 @@ def test_nobody_puts_a_table_of_their_own_before_those_that_the_triggers_read(se
 def test_removing_the_triggers_and_installing_them_again_works(urls: DatabaseUrls) -> None:
     engine = create_engine(urls.owner_url)
     with engine.begin() as connection:
-        steps = (ddl.remove_origins, ddl.remove_anchoring, ddl.remove, ddl.install, ddl.install_anchoring, ddl.install_origins)
-        for step in steps:
+        removed = (entry_policy.remove, ddl.remove_by_statement, ddl.remove_snapshot, ddl.remove_origins, ddl.remove_anchoring, ddl.remove)
+        added = (
+            ddl.install,
+            ddl.install_anchoring,
+            ddl.install_origins,
+            ddl.install_snapshot,
+            ddl.install_by_statement,
+            entry_policy.install,
+        )
+        for step in (*removed, *added):
             step(lambda statement: connection.execute(text(statement)))
     with engine.begin() as connection:
         assert connection.execute(text("SELECT size FROM audit_head")).scalar_one() == 0

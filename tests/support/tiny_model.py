@@ -60,7 +60,7 @@ def make_tiny_tokenizer(*, chat_template: bool = True) -> PreTrainedTokenizerFas
     )
     texts = [text for row in tiny_rows(200, seed=1) for text in row.values()]
     tokenizer.train_from_iterator(["user\n", "assistant\n", *texts], trainer)
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<|pad|>",
         bos_token="<|start|>",

@@ -45,7 +45,7 @@ def tiny_shape(name: str, *, attention: str | None = None, seed: int = 0) -> Any
     config = getattr(transformers, kind)(**settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: Any = AutoModelForCausalLM.from_config(config, **({"attn_implementation": attention} if attention else {}))  # type: ignore[no-untyped-call]
+        model: Any = AutoModelForCausalLM.from_config(config, **({"attn_implementation": attention} if attention else {}))
     return model.eval()
 
 

@@ -1,5 +1,6 @@
 """The application: routers in the order of an adapter's life. The process that serves it loads neither torch nor Celery."""
 
+import gc
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -101,6 +102,9 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         log.warning("RINGI_OIDC_AUDIENCE is the terminals' client: give the API a name of its own; not for production")
     # Without it nobody could vote: better not to start.
     personal.deployment_key()
+    # Routes and models are never garbage, so no later search looks at them.
+    gc.freeze()
+    gc.enable()
     async with ended_by_signals():
         yield
 

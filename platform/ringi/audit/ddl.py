@@ -232,8 +232,8 @@ BEGIN
 END
 $$
 """
-_OWN_SNAPSHOT = "WHEN (current_setting('transaction_isolation') IN ('repeatable read', 'serializable'))"
-_ONE_QUESTION = ORIGIN_FUNCTION.replace(
+OWN_SNAPSHOT = "WHEN (current_setting('transaction_isolation') IN ('repeatable read', 'serializable'))"
+ORIGIN_IN_ONE_QUESTION = ORIGIN_FUNCTION.replace(
     """SELECT origin INTO expected FROM audit_origin ORDER BY generation DESC LIMIT 1;
     IF NOT FOUND THEN
         SELECT split_part(convert_from(note, 'UTF8'), chr(10), 1) INTO expected FROM audit_checkpoint ORDER BY generation DESC, size DESC LIMIT 1;
@@ -255,8 +255,8 @@ def install_by_statement(execute: Callable[[str], object]) -> None:
             " EXECUTE FUNCTION ringi_audit_growing_batch()"
         )
         execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_growing")
-    _replace_snapshot_trigger(execute, _OWN_SNAPSHOT)
-    execute(_ONE_QUESTION)
+    _replace_snapshot_trigger(execute, OWN_SNAPSHOT)
+    execute(ORIGIN_IN_ONE_QUESTION)
 
 
 def remove_by_statement(execute: Callable[[str], object]) -> None:

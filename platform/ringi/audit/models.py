@@ -23,17 +23,17 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ringi.audit.schemas import MAX_ENTRY_BYTES
 from ringi.db.base import Base
 
 
 class AuditEvent(Base):
-    """What happened. `body` is the truth, byte for byte; the plain columns are copies for searching and prove nothing."""
+    """What happened. `body` is the truth, byte for byte; the plain columns are copies for searching and prove nothing.
+
+    What a row must be to be written is in `entry_policy.py`.
+    """
 
     __tablename__ = "audit_event"
     __table_args__ = (
-        CheckConstraint(r"leaf_hash = sha256('\x00'::bytea || body)", name="leaf_hash_is_of_body"),
-        CheckConstraint(f"octet_length(body) BETWEEN 1 AND {MAX_ENTRY_BYTES}", name="body_fits_an_entry"),
         Index("ix_audit_event_object_type_object_id", "object_type", "object_id", "id"),
         Index("ix_audit_event_project_id", "project_id", "id"),
         Index("ix_audit_event_organization_id", "organization_id", "id"),
@@ -102,7 +102,8 @@ class AuditLeaf(Base):
     )
 
     leaf_index: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    event_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("audit_event.id"), unique=True)
+    # No foreign key: the sequencer has read the event in the same transaction, nobody may delete one, and a key would ask for each again.
+    event_id: Mapped[int] = mapped_column(BigInteger, unique=True)
     leaf_hash: Mapped[bytes] = mapped_column(LargeBinary)
     # Which of the logs of this database it belongs to (`AuditOrigin`).
     generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False, server_default="1")
@@ -165,7 +166,7 @@ class AuditCosignature(Base):
 
 
 class AuditStop(Base):
-    """Why nothing may be changed: a row that nobody has ended is the read-only mode. A trigger on `audit_event` looks here (`ddl.py`)."""
+    """Why nothing may be changed: a row that nobody has ended is the read-only mode. The policy of `audit_event` looks here (`entry_policy.py`)."""
 
     __tablename__ = "audit_stop"
     __table_args__ = (Index("uq_audit_stop_origin_open", "origin", unique=True, postgresql_where=text("ended_at IS NULL")),)

@@ -1,6 +1,6 @@
 """The read-only mode (governance B4.3): while a stop is open, the database refuses every event of a change, and so the change.
 
-A trigger does that (`ddl.py`), so no way to change something can forget to ask. Here is what the platform says then, and how it looks.
+A policy of the table does that (`entry_policy.py`), so no way to change something can forget to ask. Here is what the platform says then, and how it looks.
 """
 
 from sqlalchemy import Connection, Exists, exists, select
@@ -28,7 +28,7 @@ class AuditReadOnly(RingiError):
 
 
 def raise_if_refused(error: DBAPIError) -> None:
-    """Raise AuditReadOnly or AuditOriginDiffers when it was one of the triggers that refused; otherwise return."""
+    """Raise AuditReadOnly or AuditOriginDiffers when it was the policy of the table that refused; otherwise return."""
     state, diagnosed = getattr(error.orig, "sqlstate", None), getattr(error.orig, "diag", None)
     detail = getattr(diagnosed, "message_detail", None) or "unknown"
     if state == READ_ONLY_STATE:

@@ -134,7 +134,7 @@ def read_config(folder: Path, *, base_name: str | None, base_commit: str | None)
 def _structure(base: Path, config: Mapping[str, Any]) -> Structure:
     with torch.device("meta"):
         settings = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-        model: Any = AutoModelForCausalLM.from_config(settings, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        model: Any = AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
         own = {_PREFIX + name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         try:
             adapted: PeftModel = get_peft_model(model, LoraConfig(**{**config, "inference_mode": False}))

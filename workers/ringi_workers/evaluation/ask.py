@@ -25,7 +25,7 @@ Something = TypeVar("Something")
 # Between two looks: enough to sort by length, and few enough to stop soon.
 _BATCHES_A_LOOK = 4
 # A pass over a few tokens has to read every weight: it takes as long as so many tokens more in another.
-_TOKENS_OF_A_PASS = 64
+_TOKENS_OF_A_PASS = 192
 # Told after every batch how many items it answered and how much work that was; may raise to end the pass.
 OnBatch = Callable[[int, int], None]
 

@@ -8,6 +8,7 @@ even do that reads every text by itself. `reach.py` finds out which.
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -155,9 +156,8 @@ def _read_trees(model: Any, questions: Sequence[Question], beginning: DynamicCac
         logits_to_keep=nodes + 1,
     )
     return [
-        [_branch(out.logits[row], likeliest, norms, branch, way) for branch, way in zip(question.branches, tree.predictors, strict=True)]
+        _branches(out.logits[row], question.branches, tree.predictors)
         for row, (question, tree) in enumerate(zip(questions, trees, strict=True))
-        for likeliest, norms in [_norms(out.logits[row])]
     ]
 
 
@@ -175,7 +175,7 @@ def _read_cached(model: Any, questions: Sequence[Question], beginning: DynamicCa
     for some in _rows_at_once(lines, state.logits.shape[-1]):
         logits = read_behind(model, [row for row, _ in some], [branch for _, branch in some], state)
         for line, (row, branch) in enumerate(some):
-            found[row].append(_branch(logits[line], *_norms(logits[line]), branch, range(len(branch))))
+            found[row] += _branches(logits[line], [branch], [range(len(branch))])
     return found
 
 
@@ -187,7 +187,7 @@ def _read_plain(model: Any, questions: Sequence[Question]) -> list[list[Branch]]
 def _read_one(model: Any, prompt: Tokens, branch: Tokens) -> Branch:
     ids = torch.tensor([[*prompt, *branch[:-1]]], device=model.device)
     logits = model(input_ids=ids, use_cache=False).logits[0, -len(branch) :]
-    return _branch(logits, *_norms(logits), branch, range(len(branch)))
+    return _branches(logits, [branch], [range(len(branch))])[0]
 
 
 def _rows_at_once(lines: Sequence[tuple[int, Tokens]], vocabulary: int) -> Iterator[list[tuple[int, Tokens]]]:
@@ -202,13 +202,14 @@ def _rows_at_once(lines: Sequence[tuple[int, Tokens]], vocabulary: int) -> Itera
     yield some
 
 
-def _norms(logits: torch.Tensor) -> tuple[list[int], torch.Tensor]:
-    """Of one row's logits [places, vocabulary]: the likeliest tokens, and what to subtract to have log-probabilities."""
+def _branches(logits: torch.Tensor, branches: Sequence[Tokens], predictors: Sequence[Sequence[int]]) -> list[Branch]:
+    """Of one row's logits [places, vocabulary]: each branch, whose tokens were predicted at these places. Looked up at once, not branch by branch."""
     wide = logits.float()
-    return wide.argmax(dim=-1).tolist(), wide.logsumexp(dim=-1)
-
-
-def _branch(logits: torch.Tensor, likeliest: Sequence[int], norms: torch.Tensor, branch: Tokens, predictors: Sequence[int]) -> Branch:
-    places, tokens = torch.tensor(predictors, device=logits.device), torch.tensor(branch, device=logits.device)
-    logprobs = logits[places, tokens].float() - norms[places]
-    return Branch(tuple(logprobs.tolist()), tuple(likeliest[place] for place in predictors))
+    likeliest, norms = wide.argmax(dim=-1).tolist(), wide.logsumexp(dim=-1)
+    places = torch.tensor([place for way in predictors for place in way], device=logits.device)
+    tokens = torch.tensor([token for branch in branches for token in branch], device=logits.device)
+    found = iter((wide[places, tokens] - norms[places]).tolist())
+    return [
+        Branch(tuple(islice(found, len(branch))), tuple(likeliest[place] for place in way))
+        for branch, way in zip(branches, predictors, strict=True)
+    ]

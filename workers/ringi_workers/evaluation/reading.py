@@ -58,7 +58,7 @@ def read_beginning(model: Any, tokens: Sequence[int]) -> DynamicCache:
 def length_of(beginning: DynamicCache) -> int:
     """How many tokens were read. The cache of a model without attention counts none, and is used for whole prompts only."""
     try:
-        return beginning.get_seq_length()
+        return int(beginning.get_seq_length())
     except ValueError:
         return 0
 
