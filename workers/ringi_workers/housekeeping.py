@@ -26,6 +26,8 @@ from ringi.web import idempotency
 KEPT_AFTER_SENDING = timedelta(days=1)
 LOG_KEPT_AFTER_THE_END = timedelta(days=30)
 WORKERS_REMEMBERED = timedelta(days=7)
+# Nobody waits for what is old to go.
+_PURGE_EVERY_S = 5.0
 # The relay has messages to send: a round over a large store is walked in pieces of this length between them.
 _COLLECTING_S = 0.25
 log = logging.getLogger("ringi.housekeeping")
@@ -36,10 +38,16 @@ class Housekeeping:
 
     def __init__(self) -> None:
         self._log_looked_at = 0
+        self._purged_at = -_PURGE_EVERY_S
 
     def sweep(self) -> None:
         """One round."""
         _look_after_jobs()
+        if time.monotonic() - self._purged_at >= _PURGE_EVERY_S:
+            self._purged_at = time.monotonic()
+            self._purge()
+
+    def _purge(self) -> None:
         with transaction() as session:
             outbox.purge(session, sent_before=KEPT_AFTER_SENDING)
         with transaction() as session:

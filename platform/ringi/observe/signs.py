@@ -46,7 +46,9 @@ class Signs:
         now = func.clock_timestamp()
         with transaction() as session:
             session.execute(seen.on_conflict_do_update(index_elements=["role", "instance"], set_={"seen_at": now}))
-            session.execute(delete(ProcessSign).where(ProcessSign.role == self.role, ProcessSign.seen_at < now - _KEPT))
+            # Each process takes the old ones of its kind away when it begins: there are no more of them than there were starts.
+            if self._left_at is None:
+                session.execute(delete(ProcessSign).where(ProcessSign.role == self.role, ProcessSign.seen_at < now - _KEPT))
         self._left_at = self.turned_at
 
     def hangs(self) -> bool:
