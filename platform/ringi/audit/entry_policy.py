@@ -11,37 +11,46 @@ from ringi.audit import ddl
 from ringi.audit.ddl import LET_THROUGH, OTHER_ORIGIN_STATE, READ_ONLY_STATE
 from ringi.audit.schemas import MAX_ENTRY_BYTES
 
-# VOLATILE, which it is by itself, so that no planner asks it beforehand.
-REFUSE_FUNCTION = """
-CREATE FUNCTION ringi_audit_refuse_event(state text, message text, detail text) RETURNS boolean LANGUAGE plpgsql AS $$
-BEGIN
-    RAISE EXCEPTION USING ERRCODE = state, MESSAGE = message, DETAIL = coalesce(detail, '');
-END
-$$
-"""
-# Sub-selects of their own are asked once a statement, however many events it writes. EXCLUSIVE locks of `audit_event` (succession/opening.py) end before a
-# statement takes its snapshot, so a writer that waited for one sees what it changed.
-_STOPPED = "(SELECT code FROM audit_stop WHERE ended_at IS NULL ORDER BY id LIMIT 1)"
-_ORIGIN = """(SELECT coalesce(
+# The code of the stop that is open, and the name of the log that grows; the first log has its name from its first checkpoint.
+_STOPPED = "SELECT code FROM audit_stop WHERE ended_at IS NULL ORDER BY id LIMIT 1"
+_ORIGIN = """SELECT coalesce(
     (SELECT origin FROM audit_origin ORDER BY generation DESC LIMIT 1),
-    (SELECT split_part(convert_from(note, 'UTF8'), chr(10), 1) FROM audit_checkpoint ORDER BY generation DESC, size DESC LIMIT 1)))"""
+    (SELECT split_part(convert_from(note, 'UTF8'), chr(10), 1) FROM audit_checkpoint ORDER BY generation DESC, size DESC LIMIT 1))"""
 _OLD_SNAPSHOT = (
     "an audit event is written READ COMMITTED: an older snapshot shows neither that its log has ended nor that the platform is read-only"
 )
+# VOLATILE, which it is by itself, so that no planner asks it beforehand. It finds what to tell by itself: every sub-select of the policy is made ready
+# with each event, whether its case is reached or not.
+REFUSE_FUNCTION = f"""
+CREATE FUNCTION ringi_audit_refuse_event(rule text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    told text;
+BEGIN
+    IF rule = 'read_only' THEN
+        told := coalesce(({_STOPPED}), 'ended meanwhile');
+        RAISE EXCEPTION USING ERRCODE = '{READ_ONLY_STATE}', MESSAGE = 'the platform is read-only: ' || told, DETAIL = told;
+    ELSIF rule = 'origin' THEN
+        told := coalesce(({_ORIGIN}), 'unknown');
+        RAISE EXCEPTION USING ERRCODE = '{OTHER_ORIGIN_STATE}', MESSAGE = 'the log of this database is ' || told, DETAIL = told;
+    ELSIF rule = 'snapshot' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_transaction_state', MESSAGE = '{_OLD_SNAPSHOT}';
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = 'the audit event breaks the rule ' || rule;
+END
+$$
+"""  # of constants of this file
+# Asked once a statement, however many events it writes. EXCLUSIVE locks of `audit_event` (succession/opening.py) end before a statement takes its
+# snapshot, so a writer that waited for one sees what it changed.
 _RULES = {
-    "current_setting('transaction_isolation') IN ('repeatable read', 'serializable')": f"'25000', '{_OLD_SNAPSHOT}', NULL",
-    f"octet_length(body) NOT BETWEEN 1 AND {MAX_ENTRY_BYTES}": f"'23514', 'body_fits_an_entry: an entry has 1 to {MAX_ENTRY_BYTES} bytes', NULL",
-    r"leaf_hash IS DISTINCT FROM sha256('\x00'::bytea || body)": "'23514', 'leaf_hash_is_of_body: another hash than that of the body', NULL",
+    "snapshot": "current_setting('transaction_isolation') IN ('repeatable read', 'serializable')",
+    "body_fits_an_entry": f"octet_length(body) NOT BETWEEN 1 AND {MAX_ENTRY_BYTES}",
+    "leaf_hash_is_of_body": r"leaf_hash IS DISTINCT FROM sha256('\x00'::bytea || body)",
     # Whether anything is stopped is asked before what it lets through: it hardly ever is.
-    f"{_STOPPED} IS NOT NULL AND outcome = 'ok' AND action !~ '{LET_THROUGH}'": (
-        f"'{READ_ONLY_STATE}', 'the platform is read-only: ' || {_STOPPED}, {_STOPPED}"
-    ),
+    "read_only": f"({_STOPPED}) IS NOT NULL AND outcome = 'ok' AND action !~ '{LET_THROUGH}'",
     # An event names its log in its bytes, so a process with another RINGI_AUDIT_ORIGIN than the database's writes nothing.
-    f"position((SELECT convert_to('\"origin\":' || CAST(to_json({_ORIGIN}) AS text), 'UTF8')) IN body) = 0": (
-        f"'{OTHER_ORIGIN_STATE}', 'the log of this database is ' || {_ORIGIN}, {_ORIGIN}"
-    ),
+    "origin": f"position((SELECT convert_to('\"origin\":' || CAST(to_json(({_ORIGIN})) AS text), 'UTF8')) IN body) = 0",
 }
-_CASES = " ".join(f"WHEN {broken} THEN ringi_audit_refuse_event({refusal})" for broken, refusal in _RULES.items())
+_CASES = " ".join(f"WHEN {broken} THEN ringi_audit_refuse_event('{rule}')" for rule, broken in _RULES.items())
 POLICY = f"CREATE POLICY entry ON audit_event AS RESTRICTIVE FOR INSERT WITH CHECK (CASE {_CASES} ELSE true END)"
 _CHECKS = {
     "ck_audit_event_leaf_hash_is_of_body": r"leaf_hash = sha256('\x00'::bytea || body)",
@@ -73,4 +82,4 @@ def remove(execute: Callable[[str], object]) -> None:
         )
         execute(f"ALTER TABLE audit_event ENABLE ALWAYS TRIGGER audit_event_{trigger}")
     execute("DROP POLICY entry ON audit_event")
-    execute("DROP FUNCTION ringi_audit_refuse_event(text, text, text)")
+    execute("DROP FUNCTION ringi_audit_refuse_event(text)")
