@@ -63,6 +63,7 @@ def test_items_are_sealed_as_canonical_lines_of_what_was_said_alone() -> None:
 
 REFUSED: dict[str, tuple[str, AddSuiteVersion]] = {
     "no items": ("suite_no_items", suite(items=[])),
+OWN: dict[str, Any] = {"name": "house.scorers:polite", "parameters": {"binary": True}}
     "an id twice": ("suite_duplicate_item", suite(items=[item(number) for number in range(120)] + [item(5)])),
     "one choice": ("suite_choices_invalid", suite(task={"choices": ["返金"]}, items=[item(number, answer=0) for number in range(120)])),
     "a choice twice": ("suite_choices_invalid", suite(task={"choices": [*CHOICES, "返金"]})),
@@ -101,6 +102,11 @@ REFUSED: dict[str, tuple[str, AddSuiteVersion]] = {
     "a margin that no loss reaches": ("suite_requirement_invalid", suite(margin=1.5)),
     "a floor that no mean reaches": ("suite_requirement_invalid", suite(floor=5)),
     "greedy and repeated": ("suite_document_invalid", suite(task={"decoding": {"repeats": 3}})),
+    "a margin of slices that no loss reaches": ("suite_requirement_invalid", suite(slice_margin=1.5)),
+    "a margin that no loss of a yes or no reaches": (
+        "suite_requirement_invalid",
+        suite(task={"scorers": [OWN]}, metric=OWN["name"], margin=1.5),
+    ),
     "a number that is none": ("suite_document_invalid", suite(task={"scorers": [{"name": "accuracy", "parameters": {"x": float("nan")}}]})),
     "a character that no database holds": ("suite_document_invalid", suite(task={"choices": [*CHOICES, "a\x00b"]})),
 }
@@ -124,6 +130,26 @@ def test_the_suites_that_come_with_ringi_are_sealed_as_they_are(name: Shipped) -
 
 def test_two_tasks_of_one_name_are_refused() -> None:
     body = suite()
+def test_a_margin_of_slices_is_asked_for_where_there_are_slices() -> None:
+    assert seal(suite(slices={}, slice_margin=1.5)).digest
+    unbounded = {"name": OWN["name"], "parameters": {"low": 0}}
+    assert seal(suite(task={"scorers": [unbounded]}, metric=OWN["name"], margin=40.0, slice_margin=40.0, floor=90.0)).digest
+
+
+@pytest.mark.parametrize("word", ["二\n行", "\u202e逆さ", "改\u2028行", "終わり\n"])
+def test_a_label_and_a_family_stand_in_one_line(word: str) -> None:
+    label = {"scorers": [{"name": "accuracy", "label": word}]}
+    with pytest.raises(ValidationError, match="stands in one line"):
+        suite(task=label, metric=word)
+    with pytest.raises(ValidationError, match="stands in one line"):
+        suite(family=word)
+    # What was sealed before it was asked for can be read.
+    plain = seal(suite(task={"scorers": [{"name": "accuracy", "label": "正解"}]}, metric="正解", family="本題")).content.decode()
+    written = json.dumps(word)[1:-1]
+    kept = SuiteDocument.model_validate_json(plain.replace("正解", written).replace("本題", written))
+    assert (kept.tasks[0].scorers[0].metric, kept.requirements[0].family) == (word, word)
+
+
     with pytest.raises(RingiError) as refusal:
         seal(body.model_copy(update={"tasks": body.tasks * 2}))
     assert refusal.value.code == "suite_duplicate_task"

@@ -207,16 +207,17 @@ def _check_scorer(draft: Drafted, spec: ScorerSpec) -> None:
 
 def _require_possible(requirement: Requirement, measure: Measure) -> None:
     """A margin that no loss reaches, or a floor that no mean reaches, is a slip."""
-    if measure.low is None or measure.high is None:
-        return
-    if requirement.margin > measure.high - measure.low:
+    low, high = measure.bounds
+    margins = {"margin": requirement.margin} | ({"slice_margin": requirement.slice_margin} if requirement.slices else {})
+    for name, margin in margins.items():
+        if margin > high - low:
+            raise refusals.SuiteRequirementInvalid(
+                f"no loss of '{requirement.metric}' is as large as its {name} {margin:g}: scores lie from {low:g} to {high:g}",
+                next_step="Write a margin in units of the metric: 0.03 of accuracy is three points.",
+            )
+    if requirement.floor is not None and not low <= requirement.floor <= high:
         raise refusals.SuiteRequirementInvalid(
-            f"no loss of '{requirement.metric}' is as large as its margin {requirement.margin:g}: scores lie from {measure.low:g} to {measure.high:g}",
-            next_step="Write a margin in units of the metric: 0.03 of accuracy is three points.",
-        )
-    if requirement.floor is not None and not measure.low <= requirement.floor <= measure.high:
-        raise refusals.SuiteRequirementInvalid(
-            f"the floor {requirement.floor:g} lies outside of what '{requirement.metric}' can be, {measure.low:g} to {measure.high:g}",
+            f"the floor {requirement.floor:g} lies outside of what '{requirement.metric}' can be, {low:g} to {high:g}",
             next_step="Write the floor in units of the metric.",
         )
 

@@ -4,6 +4,7 @@ So a suite is checked where it is sealed, without the workers' code: `check(spec
 `ringi_workers.evaluation.grading`, and those that answering measures itself beside the answering. docs/scorers.md holds the same table.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from enum import StrEnum
@@ -75,6 +76,13 @@ class Measure(NamedTuple):
     def lower_is_better(self) -> bool:
         """Whether less is better."""
         return self.better == "lower"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Between which its scores lie; infinite where nothing bounds them."""
+        if self.binary:
+            return 0.0, 1.0
+        return (-math.inf if self.low is None else self.low), (math.inf if self.high is None else self.high)
 
     @property
     def gateable(self) -> bool:
