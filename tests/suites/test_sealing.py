@@ -1,12 +1,14 @@
 """What a suite must be before it is sealed: every refusal by its code, and equal content under one name."""
 
+import json
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from ringi.kit.errors import RingiError
 from ringi.suites import sealing
-from ringi.suites.schemas import AddSuiteVersion
+from ringi.suites.schemas import AddSuiteVersion, SuiteDocument
 from ringi.suites.sealing import Drafted, Sealed
 from ringi.suites.shipping import SHIPPED, Shipped, document_of
 
@@ -61,9 +63,9 @@ def test_items_are_sealed_as_canonical_lines_of_what_was_said_alone() -> None:
     assert sealed.document.tasks[0].count == 120
 
 
+OWN: dict[str, Any] = {"name": "house.scorers:polite", "parameters": {"binary": True}}
 REFUSED: dict[str, tuple[str, AddSuiteVersion]] = {
     "no items": ("suite_no_items", suite(items=[])),
-OWN: dict[str, Any] = {"name": "house.scorers:polite", "parameters": {"binary": True}}
     "an id twice": ("suite_duplicate_item", suite(items=[item(number) for number in range(120)] + [item(5)])),
     "one choice": ("suite_choices_invalid", suite(task={"choices": ["返金"]}, items=[item(number, answer=0) for number in range(120)])),
     "a choice twice": ("suite_choices_invalid", suite(task={"choices": [*CHOICES, "返金"]})),
@@ -100,13 +102,13 @@ OWN: dict[str, Any] = {"name": "house.scorers:polite", "parameters": {"binary": 
     "a field that is none": ("suite_item_invalid", suite(items=[item(0, difficulty="hard")])),
     "an id that is not printed": ("suite_item_invalid", suite(items=[item(0, id="q\x00")])),
     "a margin that no loss reaches": ("suite_requirement_invalid", suite(margin=1.5)),
-    "a floor that no mean reaches": ("suite_requirement_invalid", suite(floor=5)),
-    "greedy and repeated": ("suite_document_invalid", suite(task={"decoding": {"repeats": 3}})),
     "a margin of slices that no loss reaches": ("suite_requirement_invalid", suite(slice_margin=1.5)),
     "a margin that no loss of a yes or no reaches": (
         "suite_requirement_invalid",
         suite(task={"scorers": [OWN]}, metric=OWN["name"], margin=1.5),
     ),
+    "a floor that no mean reaches": ("suite_requirement_invalid", suite(floor=5)),
+    "greedy and repeated": ("suite_document_invalid", suite(task={"decoding": {"repeats": 3}})),
     "a number that is none": ("suite_document_invalid", suite(task={"scorers": [{"name": "accuracy", "parameters": {"x": float("nan")}}]})),
     "a character that no database holds": ("suite_document_invalid", suite(task={"choices": [*CHOICES, "a\x00b"]})),
 }
@@ -128,8 +130,6 @@ def test_the_suites_that_come_with_ringi_are_sealed_as_they_are(name: Shipped) -
     assert len(sealed.document.tasks) == len(sealed.facts)
 
 
-def test_two_tasks_of_one_name_are_refused() -> None:
-    body = suite()
 def test_a_margin_of_slices_is_asked_for_where_there_are_slices() -> None:
     assert seal(suite(slices={}, slice_margin=1.5)).digest
     unbounded = {"name": OWN["name"], "parameters": {"low": 0}}
@@ -150,6 +150,8 @@ def test_a_label_and_a_family_stand_in_one_line(word: str) -> None:
     assert (kept.tasks[0].scorers[0].metric, kept.requirements[0].family) == (word, word)
 
 
+def test_two_tasks_of_one_name_are_refused() -> None:
+    body = suite()
     with pytest.raises(RingiError) as refusal:
         seal(body.model_copy(update={"tasks": body.tasks * 2}))
     assert refusal.value.code == "suite_duplicate_task"

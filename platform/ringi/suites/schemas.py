@@ -1,9 +1,10 @@
 """Suites in and out: tasks with their items, and what each must show. A version is sealed, and named by the digest of its document."""
 
+import re
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from ringi.gating.advice import Advice
 from ringi.gating.schemas import Requirement
@@ -21,6 +22,7 @@ MAX_TASKS, MAX_REQUIREMENTS, MAX_CHOICES = 64, 256, 1000
 _ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"
 Word = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_ONE_LINE)]
 Column = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_ONE_LINE)]
+Told = TypeVar("Told", ScorerSpec, Requirement)
 Prose = Annotated[str, StringConstraints(max_length=20_000, pattern=PRINTABLE)]
 
 
@@ -28,8 +30,19 @@ def _scorer(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _in_one_line(told: Told) -> Told:
+    """Asked of what is sent and not by the models themselves: what was sealed before can still be read."""
+    word = told.label if isinstance(told, ScorerSpec) else told.family
+    if word is not None and not re.fullmatch(_ONE_LINE, word):
+        raise ValueError(
+            "a label, or a family, stands in one line of a table: without line breaks, and without marks that turn a line round"
+        )
+    return told
+
+
 # `accuracy` is short for `{"name": "accuracy"}`.
-Scorer = Annotated[ScorerSpec, BeforeValidator(_scorer, json_schema_input_type=ScorerSpec | str)]
+Scorer = Annotated[ScorerSpec, BeforeValidator(_scorer, json_schema_input_type=ScorerSpec | str), AfterValidator(_in_one_line)]
+Required = Annotated[Requirement, AfterValidator(_in_one_line)]
 
 
 class FromDataset(Schema):
@@ -93,7 +106,7 @@ class AddSuiteVersion(Schema):
     """
 
     tasks: Annotated[list[AddTask], Field(min_length=1, max_length=MAX_TASKS)]
-    requirements: Annotated[list[Requirement], Field(max_length=MAX_REQUIREMENTS)] = []  # noqa: RUF012  # as above
+    requirements: Annotated[list[Required], Field(max_length=MAX_REQUIREMENTS)] = []  # noqa: RUF012  # as above
     off_task: bool = True
 
     @model_validator(mode="before")
