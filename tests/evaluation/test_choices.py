@@ -240,6 +240,24 @@ def test_what_was_asked_is_named_without_tags_and_with_how_it_was_rendered() -> 
     assert len(digests) == 6
 
 
+def test_what_is_rendered_as_the_base_can_is_named_by_how_it_was() -> None:
+    bare = make_tiny_tokenizer(chat_template=False)
+    item = Item(id="a", prompt="赤い猫はどこですか。", answer=0)
+    made = {
+        (render, tokenizer is bare): prepare(tokenizer, _task(render=render), [item], context=512).items[0]
+        for render in ("auto", "chat", "raw")
+        for tokenizer in (TOKENIZER, bare)
+    }
+    assert made["auto", False] == made["chat", False]
+    assert made["auto", True] == made["raw", True]
+    # Two questions, under two names.
+    assert made["auto", False].prompt != made["auto", True].prompt
+    assert made["auto", False].asked != made["auto", True].asked
+    assert made["raw", False].asked == made["raw", True].asked
+    assert made["chat", True].problem == Problem.NO_CHAT_TEMPLATE
+    assert made["chat", True].asked == made["chat", False].asked == asked_digest(_task(), item.model_copy(update={"choices": CHOICES}))
+
+
 def test_a_pass_says_how_it_behaved() -> None:
     operations: Operations = _ask(tiny_shape("llama"), _task(), _items()).operations
     assert (operations.items, operations.output_tokens, operations.tokens_per_s, operations.first_token_s) == (10, 0, None, None)

@@ -251,6 +251,20 @@ def test_a_sweep_is_stopped_within_such_a_task_and_shows_its_progress(base: Swap
         list(sweep(base, {"base": None}, tasks, sink=Follower(reports=3), batch_size=1))
 
 
+def test_what_the_template_makes_of_a_document_is_another_question_than_the_document(base: SwappableBase, tmp_path: Path) -> None:
+    bare = SwappableBase(make_tiny_base(tmp_path / "bare"))
+    bare.tokenizer.chat_template = None
+    asked: dict[str, list[str]] = {}
+    for render in ("auto", "chat", "raw"):
+        tasks = with_items(sealed([harness_task(render=render)]))
+        for name, model in (("with", base), ("without", bare)):
+            if (render, name) != ("chat", "without"):
+                asked[f"{render} {name}"] = [one.asked for one in measured(model, {"base": None}, tasks)["base", "棚"].answers]
+    assert asked["auto with"] == asked["chat with"]
+    assert asked["auto without"] == asked["raw without"] == asked["raw with"]
+    assert not set(asked["auto with"]) & set(asked["auto without"])
+
+
 def test_the_version_belongs_to_the_runtime(base: SwappableBase) -> None:
     ((task, items),) = with_items(sealed([harness_task()]))
     assert facts([load(task, items)]) == {"lm_eval": lm_eval.__version__}

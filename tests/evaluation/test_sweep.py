@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ringi.jobs.contracts.suites import Answer, Answering, Decoding, Item, ScorerSpec, Task
+from ringi_workers.evaluation.engine import ENGINE
 from ringi_workers.evaluation.scoring import UnknownScorer
 from ringi_workers.evaluation.swapping import SwappableBase
 from ringi_workers.evaluation.sweep import Measured, NotMeasured, SweepStopped, sweep
@@ -230,3 +231,4 @@ def test_the_base_is_read_once_however_many_adapters_there_are(folder: Path, ada
     base = SwappableBase(folder)
     _results(base, adapters)
     assert base.loads == 1
+    assert one.runtime["engine"] == ENGINE

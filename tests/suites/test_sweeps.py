@@ -86,7 +86,7 @@ def test_every_arm_is_measured_and_bound_to_all_that_it_depends_on(
         assert (one.evidence["base"], one.evidence["records"]) == (base.digest, one.records_digest)
         assert one.evidence["runtime"] == one.runtime
         assert one.evidence["decoding"]["faq"]["temperature"] == 0
-        assert {"torch", "transformers", "peft", "device", "dtype"} <= (one.runtime or {}).keys()
+        assert {"torch", "transformers", "peft", "device", "dtype", "engine"} <= (one.runtime or {}).keys()
         assert (one.operations or {})["faq"]["items"] == quality.items
     manifests = [adapters.version(PROJECT, ADAPTER, selector).manifest_digest for selector in ("v1", "v2")]
     assert [(one.evidence or {})["manifest"] for one in swept] == [None, *manifests]

@@ -60,6 +60,7 @@ def prepare(tokenizer: PreTrainedTokenizerBase, task: Task, items: Sequence[Item
 
     What cannot be asked carries its problem; the others are not held up by it.
     """
+    task = settled(tokenizer, task)
     whole = [item if item.choices else item.model_copy(update={"choices": task.choices}) for item in items]
     limit = min(task.max_length, context or task.max_length)
     rendered = _all_rendered(tokenizer, task, [_text(tokenizer, task, item) for item in whole], limit, context)
@@ -80,12 +81,17 @@ def _all_rendered(
 
 
 def asked_digest(task: Task, item: Item) -> Digest:
-    """Of the item and how it is rendered, without tags and source: what two answers must have in common to be compared.
+    """Of the item and how it is rendered (by a task that is `settled`), without tags and source: what two answers must have in common to be compared.
 
     The words of a base's chat template are the base's and not part of it: a newer base may have others and is asked the same.
     """
     question = item.model_dump(mode="json", exclude={"tags", "source"})
     return sha256_json({"item": question, "render": task.render, "system": task.system, "delimiter": task.delimiter})
+
+
+def settled(tokenizer: PreTrainedTokenizerBase, task: Task) -> Task:
+    """The task with `auto` as what it is for this base: a text as it stands is another question than the same in a template."""
+    return task if task.render != "auto" else task.model_copy(update={"render": "raw" if is_raw(tokenizer, task) else "chat"})
 
 
 def is_raw(tokenizer: PreTrainedTokenizerBase, task: Task) -> bool:

@@ -15,13 +15,13 @@ from typing import ClassVar, NamedTuple, Protocol
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.suites import Answer, Item, Operations, Task
 from ringi.kit.errors import RingiError
-from ringi_workers.adapters.attach import runtime_facts
 from ringi_workers.evaluation.ask import Look, ask
+from ringi_workers.evaluation.engine import answering_facts
 from ringi_workers.evaluation.fitting import DeviceFull
 from ringi_workers.evaluation.harness.answering import answer
 from ringi_workers.evaluation.harness.loading import Loaded, load
 from ringi_workers.evaluation.harness.refusals import HarnessFailed
-from ringi_workers.evaluation.rendering import Prepared, prepare
+from ringi_workers.evaluation.rendering import Prepared, prepare, settled
 from ringi_workers.evaluation.scoring import Scorer, Scorers, resolved
 from ringi_workers.evaluation.swapping import SwappableBase
 from ringi_workers.failures import ran_out_of_memory
@@ -119,7 +119,11 @@ def sweep(
     measured, and SweepStopped between two batches.
     """
     by_task = {task.name: resolved(task.scorers, scorers) for task, _ in tasks if task.harness is None}
-    loaded = {task.name: (harness or {}).get(task.name) or load(task, items) for task, items in tasks if task.harness is not None}
+    loaded = {
+        task.name: (harness or {}).get(task.name) or load(settled(base.tokenizer, task), items)
+        for task, items in tasks
+        if task.harness is not None
+    }
     prepared = [
         loaded[task.name].prepared() if task.name in loaded else prepare(base.tokenizer, task, items, context=base.context)
         for task, items in tasks
@@ -185,7 +189,7 @@ def _measured(
         beginning = DeviceFull("The beginning of the prompts")
         return NotMeasured(arm, one.task.name, beginning.code, str(beginning))
     way = "+".join(found.operations.scoring) or found.operations.generation or "none"
-    facts = runtime_facts(base.device, base.dtype) | {"answering": way}
+    facts = answering_facts(base.device, base.dtype) | {"answering": way}
     return Measured(arm, one.task.name, found.answers, found.operations, facts, enough=found.enough)
 
 

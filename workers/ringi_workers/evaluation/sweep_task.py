@@ -30,9 +30,11 @@ from ringi.measurements.stops import StopNotShown
 from ringi.measurements.summaries import RecordsForeign
 from ringi.settings import get_settings
 from ringi.storage import blobs
-from ringi_workers.adapters.attach import base_dtype, runtime_facts
+from ringi_workers.adapters.attach import base_dtype, load_tokenizer
+from ringi_workers.evaluation.engine import answering_facts
 from ringi_workers.evaluation.grading.registry import Access, Grading
-from ringi_workers.evaluation.harness.loading import facts, load
+from ringi_workers.evaluation.harness.loading import Loaded, facts, load
+from ringi_workers.evaluation.rendering import settled
 from ringi_workers.evaluation.swapping import SwappableBase
 from ringi_workers.evaluation.sweep import Measured, NotMeasured, sweep
 from ringi_workers.evaluation.turns import ArmTurns, Graded
@@ -56,12 +58,8 @@ def measure(payload: SweepPayload, workspace: Workspace, sink: JobSink) -> Sweep
     sink.report(Progress(phase="fetching"))
     folder = workspace.base(payload.base)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    harness = {
-        task.name: load(task, _items(workspace, task), downloads=get_settings().harness_downloads)
-        for task in payload.tasks
-        if task.harness is not None
-    }
-    runtime = runtime_facts(device, base_dtype(folder, device)) | facts(harness.values())
+    harness = _harness(workspace, payload.tasks, folder)
+    runtime = answering_facts(device, base_dtype(folder, device)) | facts(harness.values())
     reused = kept.reuse(runtime)
     arms = {arm.name: arm for arm in payload.arms if arm.measurement_id in kept.left()}
     counts = {"measured": 0, "failed": 0, "stopped": 0}
@@ -230,6 +228,15 @@ class _Folders(Mapping[str, Path | None]):
 
     def __len__(self) -> int:
         return len(self._arms)
+
+
+def _harness(workspace: Workspace, tasks: Sequence[Task], folder: Path) -> dict[str, Loaded]:
+    """Tasks of lm-evaluation-harness, built before the base is loaded: what is taken over depends on them."""
+    wanted = [task for task in tasks if task.harness is not None]
+    if not wanted:
+        return {}
+    tokenizer, downloads = load_tokenizer(folder), get_settings().harness_downloads
+    return {task.name: load(settled(tokenizer, task), _items(workspace, task), downloads=downloads) for task in wanted}
 
 
 def _items(workspace: Workspace, task: Task) -> list[Item]:

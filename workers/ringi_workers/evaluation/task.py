@@ -7,8 +7,8 @@ from ringi.evaluation import service
 from ringi.jobs.contracts.evaluation import Arm, EvaluatePayload, EvaluateResult, ItemRecord
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.contracts.parts import Progress
-from ringi_workers.adapters.attach import runtime_facts
 from ringi_workers.evaluation.arms import ArmFolders, load_arms
+from ringi_workers.evaluation.engine import answering_facts
 from ringi_workers.evaluation.generate import evaluate
 from ringi_workers.following import JobSink
 from ringi_workers.runtime import job
@@ -39,7 +39,7 @@ def evaluate_version(payload: EvaluatePayload, workspace: Workspace, sink: JobSi
     counted = _Counted(records)
     file = workspace.upload_bytes(counted.lines(), name="records.jsonl")
     counted.log(sink)
-    runtime = runtime_facts(arms.candidate.device, arms.candidate.model.dtype)
+    runtime = answering_facts(arms.candidate.device, arms.candidate.model.dtype)
     return EvaluateResult(
         records=file, items=counted.items, seconds=time.monotonic() - begun, runtime=runtime, mlflow_run_id=sink.mirror.run_id
     )

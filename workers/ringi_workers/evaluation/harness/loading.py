@@ -62,7 +62,7 @@ class Loaded(NamedTuple):
 
 
 def load(task: Task, items: Sequence[Item], *, downloads: bool = False) -> Loaded:
-    """Build the task. Never raises: the sweep goes on without it."""
+    """Build a task that is `settled` for its base. Never raises: the sweep goes on without it."""
     told = task.harness or Harness()
     try:
         if library.version() is None:
