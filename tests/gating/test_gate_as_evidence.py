@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -14,8 +14,10 @@ from ringi.gates.schemas import DecideGate
 from ringi.gating.schemas import Tier, Verdict
 from ringi.identity.schemas import Role
 from ringi.jobs.contracts.suites import Decoding
+from ringi.kit.digests import sha256_json
 from ringi.measurements.schemas import RequestSweep
 from ringi.suites.schemas import AddSuiteVersion, AddTask, FromDataset
+from support.copied_measurements import copied, forget
 from support.refusals import refused
 from support.running_platform import PROJECT
 from support.shell import Shell
@@ -98,6 +100,35 @@ def test_a_suite_of_a_dataset_is_swept_and_gated_by_the_program(ground: Ground, 
     assert len(program.json("measurements", "records", PROJECT, by_id[None], "--limit", "3", *mine)) == 3
     program.ok("suites", "show", f"{PROJECT}/{name}", *mine)
     program.ok("measurements", "show", PROJECT, by_id[reference], *mine)
+
+
+def test_a_baseline_that_another_engine_measured_is_compared_with_nothing_and_measured_again_where_that_is_asked(
+    ground: Ground, program: Shell
+) -> None:
+    name, mine = f"e{uuid4().hex[:8]}", ("--profile", "contributor")
+    given = ("--name", name, "--answering", "likelihood", "--no-off-task", "--margin", "0.3", *mine)
+    program.ok("suites", "from-dataset", f"{PROJECT}/{DATASET}", *given)
+    reference, asked = f"{PROJECT}/{ADAPTER}:v1", ("--suite", name, "--against", "base", *mine)
+    program.ok("sweep", f"{PROJECT}/{name}", reference, *mine)
+    (mark,) = program.json("measurements", "list", PROJECT, "--filter", f"suite={name}", *mine)
+    older = mark["runtime"] | {"engine": "1"}
+    base = copied(
+        ground.platform.processes, UUID(mark["id"]), version_id=None, runtime=older, runtime_digest=sha256_json(older)
+    )  # fmt: skip
+    try:
+        # By its id the one measurement is meant, so there is nothing to measure.
+        for words in ((reference, *asked), (mark["id"], "--project", PROJECT, *asked, "--sweep")):
+            done = program.run("gate", *words)
+            assert (done.returncode, "[gate_runtime_differs]" in done.stderr, done.stdout) == (2, True, ""), done.stderr
+            assert "different engine." in done.stderr
+        done = program.run("gate", reference, *asked, "--sweep")
+        assert done.returncode == 0, done.stderr
+        found = program.json("measurements", "list", PROJECT, "--filter", f"suite={name}", *mine)
+        assert {(one["version"], one["reused_from"]) for one in found if one["id"] not in {mark["id"], str(base)}} == {
+            (reference, mark["id"]), (None, None),
+        }  # fmt: skip
+    finally:
+        forget(ground.platform.processes, [base])
 
 
 def test_a_suite_is_written_in_yaml_and_its_versions_are_compared(program: Shell) -> None:

@@ -57,7 +57,8 @@ class Arms:
             raise refusals.StoppedAgainstAnother(name_of(one), str((one.stopped or {}).get("baseline_name")), name_of(other))
         mine, theirs = one.runtime or {}, other.runtime or {}
         differing = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
-        raise refusals.RuntimeDiffers(name_of(one), name_of(other), differing)
+        both = [self._missing("candidate", one.version, one.base_revision), self._missing("baseline", other.version, other.base_revision)]
+        raise refusals.RuntimeDiffers(name_of(one), name_of(other), differing, both)
 
     def _candidates(self, candidate: str, base_revision: str | None) -> Sequence[Measurement]:
         if (named := self.by_id(candidate, "candidate")) is not None:
@@ -116,12 +117,13 @@ class Arms:
         """What was measured, or a refusal that says what to measure."""
         found = self._known(version, revision)
         if not found:
-            base = f"{revision.base_model.name}:r{revision.number}"
-            named = f"{version.adapter.reference}:v{version.number}" if version else None
-            raise refusals.MeasurementMissing(
-                MissingMeasurement(which=which, version=named, base=base, suite=self.suite_name, include_base=version is None)
-            )
+            raise refusals.MeasurementMissing(self._missing(which, version, revision))
         return found
+
+    def _missing(self, which: Which, version: AdapterVersion | None, revision: BaseRevision) -> MissingMeasurement:
+        base = f"{revision.base_model.name}:r{revision.number}"
+        named = f"{version.adapter.reference}:v{version.number}" if version else None
+        return MissingMeasurement(which=which, version=named, base=base, suite=self.suite_name, include_base=version is None)
 
     def _known(
         self, version: AdapterVersion | None, revision: BaseRevision, state: MeasurementState = MeasurementState.MEASURED

@@ -34,15 +34,18 @@ class NothingServed(Conflict):
 
 
 class RuntimeDiffers(Conflict):
-    """The arms were measured under different runtimes: what differs may be the runtime's."""
+    """The arms were measured under different runtimes: what differs may be the runtime's.
+
+    The details are what differs, and what sweeps need.
+    """
 
     code: ClassVar[str] = "gate_runtime_differs"
 
-    def __init__(self, candidate: str, baseline: str, differing: list[str]) -> None:
+    def __init__(self, candidate: str, baseline: str, differing: list[str], missing: list[MissingMeasurement]) -> None:
         super().__init__(
             f"{candidate} and {baseline} were measured with different {', '.join(differing) or 'runtimes'}.",
-            next_step="Measure both again, in one sweep: ringi sweep … --again.",
-            details={"differing": differing},
+            next_step="Measure both in one sweep, as `ringi gate … --sweep` does.",
+            details={"differing": differing, "missing": [one.model_dump(mode="json") for one in missing]},
         )
 
 

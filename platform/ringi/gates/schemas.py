@@ -132,7 +132,7 @@ class TogetherOut(Schema):
 
 
 class MissingMeasurement(Schema):
-    """What a sweep must measure first; the details of `gate_measurement_missing`."""
+    """What a sweep must measure first; the details of `gate_measurement_missing`; those of `gate_runtime_differs` hold both arms."""
 
     which: Literal["candidate", "baseline"]
     version: str | None

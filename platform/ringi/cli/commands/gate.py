@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from ringi.cli.asked import Asked
 from ringi.cli.commands.gate_together import EXAMPLES, together
-from ringi.cli.commands.gate_words import baseline_in, candidate_in, or_error, suite_in
+from ringi.cli.commands.gate_words import baseline_in, candidate_in, is_id, or_error, suite_in
 from ringi.cli.errors import ApiError, Usage
 from ringi.cli.invocation import Commands, connect, invocation
 from ringi.cli.options import Limit
@@ -86,7 +86,7 @@ def decide(
         str | None, typer.Option("--on", metavar="BASE:rN", help="What the candidate was measured on.", show_default=False)
     ] = None,
     project: Annotated[str | None, typer.Option(help="Of a candidate that is named by an id.", show_default=False)] = None,
-    sweep: Annotated[bool, typer.Option("--sweep", help="Measure what is missing first.")] = False,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Measure what is missing first, and both where their runtimes differ.")] = False,
     suite_file: Annotated[Path | None, typer.Option(help="Without a server: a suite in YAML or JSON.", show_default=False)] = None,
     candidate: Annotated[Path | None, typer.Option(help="Without a server: the candidate's records.", show_default=False)] = None,
     baseline: Annotated[Path | None, typer.Option(help="Without a server: the baseline's records.", show_default=False)] = None,
@@ -125,25 +125,39 @@ def _asked(reference: str, *, suite: str, against: str, on: str | None, project:
             try:
                 gate = client.gates.decide(place, body)
             except ApiError as refusal:
-                if refusal.code != "gate_measurement_missing" or not sweep or attempt == _ATTEMPTS - 1:
+                missing = _missing(refusal, body) if sweep and attempt < _ATTEMPTS - 1 else []
+                if not missing:
                     raise
-                _measure(client, place, name, MissingMeasurement.model_validate(refusal.details))
+                _measure(client, place, name, missing)
             else:
                 return _Judged(gate.document.decision, gate.candidate, gate.baseline, gate)
     raise AssertionError  # the last attempt ends above
 
 
-def _measure(client: Any, project: str, suite: str, missing: MissingMeasurement) -> None:
+def _missing(refusal: ApiError, body: DecideGate) -> list[MissingMeasurement]:
+    """What can be measured first: an arm that was not, or both where their runtimes differ. An id says which measurement is meant, and no other is."""
+    if refusal.code == "gate_measurement_missing":
+        return [MissingMeasurement.model_validate(refusal.details)]
+    if refusal.code != "gate_runtime_differs" or is_id(body.candidate) or is_id(body.baseline):
+        return []
+    return [MissingMeasurement.model_validate(one) for one in refusal.details["missing"]]
+
+
+def _measure(client: Any, project: str, suite: str, missing: list[MissingMeasurement]) -> None:
     from ringi.cli.commands.sweep import swept  # noqa: PLC0415  # the offline gate does without a client
 
-    versions = [missing.version.partition("/")[2]] if missing.version else []
-    selector = missing.suite.rpartition(":")[2]
-    body = RequestSweep(
-        suite=f"{suite.partition(':')[0]}:{selector}", base_revision=missing.base, versions=versions, include_base=missing.include_base
-    )
-    for one in swept(client, project, body).measurements:
-        if one.problem is not None:
-            raise Usage(f"{one.version or one.base} cannot be measured: {one.problem.message} [{one.problem.code}]", next_step="Mend it.")
+    # What has one base goes into one sweep, and so has one runtime; what this runtime has measured is taken over.
+    for base in dict.fromkeys(one.base for one in missing):
+        some = [one for one in missing if one.base == base]
+        body = RequestSweep(
+            suite=f"{suite.partition(':')[0]}:{some[0].suite.rpartition(':')[2]}", base_revision=base,
+            versions=[one.version.partition("/")[2] for one in some if one.version], include_base=any(one.include_base for one in some),
+        )  # fmt: skip
+        for one in swept(client, project, body).measurements:
+            if one.problem is not None:
+                raise Usage(
+                    f"{one.version or one.base} cannot be measured: {one.problem.message} [{one.problem.code}]", next_step="Mend it."
+                )
 
 
 def _from_files(suite: Path | None, candidate: Path | None, baseline: Path | None, *, mixed: bool) -> _Judged:
