@@ -26,7 +26,7 @@ from ringi.kit.digests import Digest, sha256_json
 from ringi.kit.errors import RingiError
 from ringi.measurements import records, summaries
 from ringi.measurements.models import Measurement
-from ringi.measurements.schemas import MeasurementState
+from ringi.measurements.schemas import MeasurementState, TaskSummary
 from ringi.quotas import service as quotas
 from ringi.storage import blobs
 from ringi.storage.blobs import StoredBlob
@@ -35,8 +35,8 @@ from ringi.suites.models import Suite, SuiteVersion
 
 # Why an answer has no score today and may have one tomorrow.
 _PASSING = {
-    ScoreProblem.SCORER_CRASHED, ScoreProblem.SCORER_TIMED_OUT, ScoreProblem.SCORER_OUT_OF_MEMORY, ScoreProblem.SCORER_NOT_FOUND,
-    ScoreProblem.JUDGE_NOT_CONFIGURED, ScoreProblem.JUDGE_REFUSED, ScoreProblem.JUDGE_TOO_LATE, ScoreProblem.JUDGE_UNREACHABLE,
+    ScoreProblem.SCORER_CRASHED, ScoreProblem.SCORER_TIMED_OUT, ScoreProblem.SCORER_OUT_OF_MEMORY, ScoreProblem.SCORER_NOT_ALLOWED,
+    ScoreProblem.SCORER_NOT_FOUND, ScoreProblem.JUDGE_NOT_CONFIGURED, ScoreProblem.JUDGE_REFUSED, ScoreProblem.JUDGE_TOO_LATE, ScoreProblem.JUDGE_UNREACHABLE,
     ScoreProblem.JUDGE_UNREADABLE,
 }  # fmt: skip
 
@@ -68,14 +68,7 @@ def reuse(session: Session, job_id: UUID, *, owner: str, attempt: int, runtime: 
     waiting = select(Measurement).where(Measurement.job_id == job_id, Measurement.state == MeasurementState.PENDING, ~Measurement.again)
     # Locked, so that an arm which is cancelled at this moment is one or the other.
     for one in session.scalars(waiting.options(*_loads()).with_for_update(of=Measurement)).all():
-        same = select(Measurement).where(
-            Measurement.project_id == one.project_id, Measurement.suite_version_id == one.suite_version_id,
-            Measurement.base_revision_id == one.base_revision_id, Measurement.version_id.is_not_distinct_from(one.version_id),
-            Measurement.state == MeasurementState.MEASURED, Measurement.imported_from.is_(None),
-            Measurement.runtime_digest == sha256_json(dict(runtime)),
-        )  # fmt: skip
-        known = session.scalars(same.order_by(Measurement.id.desc()).limit(1)).one_or_none()
-        if known is not None and not _may_be_otherwise_now(known):
+        if (known := _known(session, one, runtime)) is not None:
             taken: dict[str, Any] = {
                 name: getattr(known, name) for name in ("records_digest", "summary", "operations", "runtime", "evidence", "items_done")
             }
@@ -84,10 +77,35 @@ def reuse(session: Session, job_id: UUID, *, owner: str, attempt: int, runtime: 
     return settled
 
 
-def _may_be_otherwise_now(known: Measurement) -> bool:
-    """Whether scores are missing for a reason that passes: a scorer that died, a judge that was away."""
-    problems = {problem for task in (known.summary or {}).values() for problem in task.get("problems", {})}
-    return not problems.isdisjoint(_PASSING)
+def _known(session: Session, one: Measurement, runtime: Mapping[str, str]) -> Measurement | None:
+    """The newest measurement of the same, where it would come out so again.
+
+    Where scores are missing for a reason that passes (a scorer that died, a judge that was away) it is measured once more. What is missing then
+    too has not passed: otherwise a single item that kills its scorer would be asked again for ever.
+    """
+    # unscoped: as above. What was taken over is no second measurement.
+    same = select(Measurement).where(
+        Measurement.project_id == one.project_id, Measurement.suite_version_id == one.suite_version_id,
+        Measurement.base_revision_id == one.base_revision_id, Measurement.version_id.is_not_distinct_from(one.version_id),
+        Measurement.state == MeasurementState.MEASURED, Measurement.imported_from.is_(None), Measurement.reused_from.is_(None),
+        Measurement.runtime_digest == sha256_json(dict(runtime)),
+    )  # fmt: skip
+    newest = session.scalars(same.order_by(Measurement.id.desc()).limit(2)).all()
+    if not newest:
+        return None
+    missing = [_missing(known) for known in newest]
+    lasting = _PASSING.isdisjoint(code for _, _, code in missing[0])
+    return newest[0] if lasting or missing[1:] == missing[:1] else None
+
+
+def _missing(known: Measurement) -> dict[tuple[str, str | None, str], int]:
+    """How many scores are missing, by task, metric (None: the first reason of an answer) and code."""
+    found: dict[tuple[str, str | None, str], int] = {}
+    for name, kept in (known.summary or {}).items():
+        task = TaskSummary.model_validate(kept)
+        found |= {(name, None, code): count for code, count in task.problems.items()}
+        found |= {(name, metric, code): count for metric, figures in task.metrics.items() for code, count in figures.problems.items()}
+    return found
 
 
 def begin(session: Session, job_id: UUID, *, owner: str, attempt: int, measurement_id: UUID) -> bool:

@@ -62,7 +62,10 @@ class ImportMeasurement(Schema):
 
 
 class MetricSummary(Part):
-    """One metric of a task. The mean is over the `scored` items; the interval holds it at 90 %. None where nothing was measured."""
+    """One metric of a task. The mean is over the `scored` items; the interval holds it at 90 %. None where nothing was measured.
+
+    `problems`: why its scorer gave nothing, by code, whatever else went wrong with the same answers.
+    """
 
     n: int
     scored: int
@@ -70,10 +73,12 @@ class MetricSummary(Part):
     mean: FiniteFloat | None
     low: FiniteFloat | None
     high: FiniteFloat | None
+    # Left out where there are none, as in all that was kept before they were counted.
+    problems: dict[str, int] = Field(default_factory=dict, exclude_if=lambda value: not value)
 
 
 class TaskSummary(Part):
-    """A task by metric, and why items have no score, by code."""
+    """A task by metric, and the first reason why items lack a score, by code."""
 
     metrics: dict[str, MetricSummary]
     problems: dict[str, int]

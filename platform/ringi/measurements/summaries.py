@@ -9,7 +9,7 @@ from ringi.gating import binary
 from ringi.gating.graded import Bootstrap, clustered
 from ringi.gating.pairs import seed_of
 from ringi.gating.schemas import Measured
-from ringi.jobs.contracts.scorers import measure_of
+from ringi.jobs.contracts.scorers import ScoreProblem, measure_of
 from ringi.jobs.contracts.suites import Task
 from ringi.jobs.contracts.sweeps import Record
 from ringi.kit.errors import InvalidInput
@@ -18,6 +18,7 @@ from ringi.measurements.schemas import MetricSummary, TaskSummary
 LEVEL = 0.05
 _DIGITS = 6
 _FEWEST = 2
+_CODES = frozenset(ScoreProblem)
 
 
 class RecordsForeign(InvalidInput):
@@ -85,10 +86,17 @@ def _of_metric(task: str, name: str, records: Sequence[Record]) -> MetricSummary
     places = {source: number for number, source in enumerate(sorted({source for _, source in scored}))}
     cluster = np.array([places[source] for _, source in scored], dtype=np.int64)
     low, high = _interval(scores, cluster, seed_of("summary", task, name))
+    problems = Counter(code for record in records if (code := _left_out(record, name)) is not None)
     return MetricSummary(
         n=len(records), scored=len(scored), unscored=len(records) - len(scored), mean=_round(float(scores.mean())) if scored else None,
-        low=_round(low), high=_round(high),
+        low=_round(low), high=_round(high), problems=dict(sorted(problems.items())),
     )  # fmt: skip
+
+
+def _left_out(record: Record, metric: str) -> str | None:
+    """Why this scorer gave nothing, which its note begins with; None where it gave something, or was not asked."""
+    word = record.notes.get(metric, "").partition(" ")[0]
+    return word if record.scores.get(metric) is None and word in _CODES else None
 
 
 def _interval(scores: np.ndarray, cluster: np.ndarray, seed: int) -> tuple[float | None, float | None]:

@@ -110,7 +110,7 @@ def _drawn(one: MeasurementOut) -> RenderableType:
     ]  # fmt: skip
     rows = [
         (task, metric, figures.n, figures.scored, figures.mean, None if figures.low is None or figures.high is None else f"{figures.low:.4g} to {figures.high:.4g}",
-         [f"{code} {count}" for code, count in summary.problems.items()])
+         [f"{code} {count}" for code, count in (summary.problems | figures.problems).items()])
         for task, summary in (one.summary or {}).items()
         for metric, figures in summary.metrics.items()
     ]  # fmt: skip
