@@ -47,6 +47,7 @@ class ArmTurns:
 
     def begins(self, arm: str) -> bool:
         """Raises SweepStopped where the job is not this attempt's any more."""
+        self._graded.begins()
         self._arm, self._items, self._told_at = self._arms[arm], 0, time.monotonic()
         try:
             wanted = self._kept.begin(self._arm.measurement_id)
@@ -130,6 +131,10 @@ class Graded:
             for task, items in tasks
         }
 
+    def begins(self) -> None:
+        """Another arm: a scorer that was given up died of another's answers."""
+        self._grading.try_again()
+
     def later(self, spec: ScorerSpec) -> Scorer | None:
         """What stands in for a scorer while answering; None for a name that nobody knows."""
         return _not_yet if self._grading.scorer(spec) is not None else None
@@ -139,7 +144,6 @@ class Graded:
         if isinstance(result, NotMeasured):
             return result
         task, _ = self._tasks[result.task]
-        self._grading.try_again()
         answers = tuple(self._of(result.task, result.answers, task.scorers))
         if self._sink.should_stop():
             # What a judge was not asked is not measured: nothing of it may be kept.
