@@ -121,6 +121,19 @@ def test_what_can_be_watched_has_bounds_blocks_and_is_cheap() -> None:
     assert watched_of([Requirement(task="faq", metric="exact", tier=Tier.ADVISORY)], (task,)) == ()
 
 
+def test_a_family_shares_the_level_and_takes_nothing_from_another() -> None:
+    names = ("exact_match", "chrf", "contains")
+    task = Task(
+        name="文", answering=Answering.GENERATE, items=DIGEST, count=9,
+        scorers=tuple(ScorerSpec(name=name, parameters={"texts": ["猫"]} if name == "contains" else {}) for name in names),
+    )  # fmt: skip
+    probe = Requirement(task="文", metric="contains", tier=Tier.SUPPORTING, family="off-task")
+    own = [Requirement(task="文", metric=name) for name in names[:2]]
+    assert [one.level for one in watched_of([*own, probe], (task,))] == [0.025, 0.025, 0.05]
+    together = [one.model_copy(update={"family": None}) for one in (*own, probe)]
+    assert [one.level for one in watched_of(together, (task,))] == pytest.approx([0.05 / 3] * 3)
+
+
 def _stopped(seed: int, *, loss: float, flips: float, margin: float, items: int, clusters: int) -> bool:
     """Of clusters that share their luck, the worst case for items that are no independent witnesses."""
     draw = np.random.default_rng(seed)

@@ -6,6 +6,7 @@ no answer yet. Then `futility` holds however often one looks, for items that are
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ class Seen(NamedTuple):
 
 
 def watched_of(requirements: Sequence[Requirement], tasks: Sequence[Task]) -> tuple[Watched, ...]:
-    """What can be looked at: required metrics of the catalogue with known bounds, whose harm would block. The level is shared among them.
+    """What can be looked at: required metrics of the catalogue with known bounds, whose harm would block. Those of a family share its level.
 
     Tasks of lm-evaluation-harness are asked by that library, whole: nothing looks at them meanwhile.
     """
@@ -44,9 +45,11 @@ def watched_of(requirements: Sequence[Requirement], tasks: Sequence[Task]) -> tu
         if measure.low is None or measure.high is None or not 0 < one.margin < measure.high - measure.low:
             continue
         found.append((one, measure.low, measure.high))
+    sizes = Counter(one.family for one, _, _ in found)
     return tuple(
         Watched(
-            task=one.task, metric=one.metric, margin=one.margin, lower_is_better=one.lower_is_better, low=low, high=high, level=LEVEL / len(found)
+            task=one.task, metric=one.metric, margin=one.margin, lower_is_better=one.lower_is_better, low=low, high=high,
+            level=LEVEL / sizes[one.family],
         )
         for one, low, high in found
     )  # fmt: skip
