@@ -102,18 +102,55 @@ def test_other_weights_in_the_same_folder_are_another_adapter(folder: Path, adap
     assert _said(after["a", "choose"]) == _said(after["b", "choose"])
 
 
+def _heavy(folder: Path, source: Path, out: Path) -> Path:
+    """An adapter that holds a tensor of the base."""
+    shutil.copytree(source, out)
+    tensors = load_file(source / WEIGHTS)
+    tensors["base_model.model.lm_head.weight"] = load_file(folder / "model.safetensors")["lm_head.weight"] * 0.5
+    save_file(tensors, out / WEIGHTS, metadata={"format": "pt"})
+    return out
+
+
 def test_an_adapter_that_brings_weights_of_the_base_changes_it_for_nobody_else(
     folder: Path, adapters: dict[str, Path | None], alone: dict[tuple[str, str | None], list[Answer]], tmp_path: Path
 ) -> None:
-    source, heavy = Path(str(adapters["適合器1"])), tmp_path / "heavy"
-    shutil.copytree(source, heavy)
-    tensors = load_file(source / WEIGHTS)
-    tensors["base_model.model.lm_head.weight"] = load_file(folder / "model.safetensors")["lm_head.weight"] * 0.5
-    save_file(tensors, heavy / WEIGHTS, metadata={"format": "pt"})
+    source = Path(str(adapters["適合器1"]))
+    heavy = _heavy(folder, source, tmp_path / "heavy")
     found = _results(SwappableBase(folder), {"適合器2": adapters["適合器2"], "heavy": heavy, "base": None, "適合器1": source})
     assert _said(found["heavy", "choose"]) != alone["適合器1", "choose"], "the test needs weights that are taken over"
     for name in ("適合器2", "base", "適合器1"):
         assert _said(found[name, "choose"]) == alone[name, "choose"]
+
+
+def test_a_base_that_could_not_be_read_again_is_read_for_the_next_arm(
+    folder: Path, adapters: dict[str, Path | None], alone: dict[tuple[str, str | None], list[Answer]], tmp_path: Path
+) -> None:
+    own, away, source = make_tiny_base(tmp_path / "own", seed=3), tmp_path / "away", Path(str(adapters["適合器1"]))
+    heavy = _heavy(folder, source, tmp_path / "heavy")
+    base = SwappableBase(own)
+    with pytest.raises(OSError, match="safetensors"), base.arm(heavy):
+        (own / "model.safetensors").rename(away)
+    away.rename(own / "model.safetensors")
+    found = _results(base, {"適合器1": source, "base": None})
+    for name in ("適合器1", "base"):
+        assert _said(found[name, "choose"]) == alone[name, "choose"]
+    assert base.loads == 2
+
+
+def test_an_arm_that_was_left_open_changes_no_later_one(
+    folder: Path, adapters: dict[str, Path | None], alone: dict[tuple[str, str | None], list[Answer]]
+) -> None:
+    base, follower = SwappableBase(folder), Follower()
+    first = {"適合器1": adapters["適合器1"]}
+    _results(base, first)
+    # Whoever takes the results fails, and lets the arm go as it stands: without any adapter, then with one.
+    bare, other = (sweep(base, arms, _tasks(), sink=follower) for arms in ({"base": None}, {"適合器2": adapters["適合器2"]}))
+    next(bare)
+    assert {key: _said(one) for key, one in _results(base, first).items()} == {key: said for key, said in alone.items() if key[0] in first}
+    next(other)
+    assert {key: _said(one) for key, one in _results(base, adapters).items()} == alone
+    for one in (bare, other):
+        one.close()
 
 
 def _broken(source: Path, out: Path, kind: str) -> Path:
@@ -180,6 +217,48 @@ def test_modules_that_served_one_adapter_hold_nothing_of_it_for_the_next(
     assert base.loads == 1 + len(broken)
 
 
+def test_adapters_of_two_shapes_take_turns_and_each_fills_the_modules_of_its_own(
+    folder: Path, adapters: dict[str, Path | None], alone: dict[tuple[str, str | None], list[Answer]], tmp_path: Path
+) -> None:
+    fifth = make_tiny_adapter(folder, tmp_path / "fifth", seed=5, targets=("down_proj",), rank=2)
+    expected = {key: _said(one) for key, one in _results(SwappableBase(folder), {"適合器5": fifth}).items()}
+    arms: dict[str, Path | None] = {
+        "適合器1": adapters["適合器1"],
+        "適合器3": adapters["適合器3"],
+        "適合器2": adapters["適合器2"],
+        "適合器5": fifth,
+    }
+    expected |= {key: said for key, said in alone.items() if key[0] in arms}
+    base, slots = SwappableBase(folder, resident=2), set()
+    for _ in range(3):
+        assert {key: _said(one) for key, one in _results(base, arms).items()} == expected
+        with base.arm(None) as model:
+            slots.add(frozenset(model.peft_config))
+    assert ([len(each) for each in slots], base.loads) == ([2], 1)
+    # Now the one that has to leave is of the other shape each time.
+    for name in ("適合器3", "適合器1", "適合器2"):
+        assert {key: _said(one) for key, one in _results(base, {name: arms[name]}).items()}.items() <= expected.items()
+    assert base.loads == 1
+
+
+@pytest.mark.parametrize("shape", ["適合器2", "適合器3"])
+def test_a_file_that_names_the_modules_of_another_adapter_is_refused_and_changes_nothing_of_it(
+    folder: Path, adapters: dict[str, Path | None], alone: dict[tuple[str, str | None], list[Answer]], tmp_path: Path, shape: str
+) -> None:
+    first, forged, base = Path(str(adapters["適合器1"])), tmp_path / "forged", SwappableBase(folder)
+    with base.arm(first) as model:
+        (slot,) = model.active_adapters
+    shutil.copytree(Path(str(adapters[shape])), forged)
+    # In a file no name of modules stands; this one knows it.
+    named = {name.replace(".weight", f".{slot}.weight"): tensor * 100 for name, tensor in load_file(first / WEIGHTS).items()}
+    save_file(load_file(forged / WEIGHTS) | named, forged / WEIGHTS, metadata={"format": "pt"})
+    found = _results(base, {"forged": forged, "適合器1": first})
+    refusal = found["forged", None]
+    assert isinstance(refusal, NotMeasured)
+    assert refusal.code == "adapter_does_not_fit"
+    assert _said(found["適合器1", "choose"]) == alone["適合器1", "choose"]
+
+
 def test_a_stopped_sweep_goes_on_where_it_was_and_measures_nothing_twice(folder: Path, adapters: dict[str, Path | None]) -> None:
     base = SwappableBase(folder)
     whole = {key: _said(one) for key, one in _results(base, adapters).items()}
@@ -207,6 +286,7 @@ def test_progress_counts_every_answer_and_its_estimate_ends_with_nothing(folder:
     one = found["base", "choose"]
     assert isinstance(one, Measured)
     assert {"python", "torch", "peft", "device", "dtype"} <= one.runtime.keys()
+    assert one.runtime["engine"] == ENGINE
     assert one.runtime["answering"] == "tree"
 
 
@@ -231,4 +311,3 @@ def test_the_base_is_read_once_however_many_adapters_there_are(folder: Path, ada
     base = SwappableBase(folder)
     _results(base, adapters)
     assert base.loads == 1
-    assert one.runtime["engine"] == ENGINE

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import torch
 from peft import LoraConfig, PeftModel
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedTokenizerBase
 
 from ringi.adapters.config_gate import check_config
@@ -53,20 +53,15 @@ class SwappableBase:
         self.dtype = dtype or base_dtype(folder, self.device)
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(folder)
         self._load()
+        # What is known of the base stays known where it cannot be read again.
         self.reach: Reach = reach_of(self._model)
-
-    @property
-    def stop_tokens(self) -> frozenset[int]:
-        """Token ids that end an answer: those of the generation config and the tokenizer's end of sequence."""
         named = self._model.generation_config.eos_token_id
         ids = named if isinstance(named, list) else [named]
-        return frozenset(token for token in (*ids, self.tokenizer.eos_token_id) if token is not None)
-
-    @property
-    def context(self) -> int | None:
-        """How many tokens the model can read, where it says so."""
+        # Token ids that end an answer: those of the generation config and the tokenizer's end of sequence.
+        self.stop_tokens = frozenset[int](token for token in (*ids, self.tokenizer.eos_token_id) if token is not None)
         length = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        return length if isinstance(length, int) and length > 0 else None
+        # How many tokens the model can read, where it says so.
+        self.context = length if isinstance(length, int) and length > 0 else None
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -146,6 +141,10 @@ class SwappableBase:
                 self._model.add_adapter(slot, config)
             else:
                 self._model = PeftModel(self._model, config, adapter_name=slot)
+        # peft puts a tensor that bears the name of another adapter's modules right there.
+        with safe_open(adapter / WEIGHTS_FILE, framework="pt") as file:
+            if any(not self._shapes.keys().isdisjoint(name.split(".")) for name in file.keys()):  # noqa: SIM118  # it is no mapping
+                raise ValueError("a tensor of it is named after the modules of an adapter in memory")
         found = self._model.load_adapter(str(adapter), adapter_name=slot, use_safetensors=True, local_files_only=True)
         if found.unexpected_keys or found.missing_keys:
             missing, strange = len(found.missing_keys), len(found.unexpected_keys)
