@@ -1,5 +1,6 @@
 """General prompts that every sweep asks: they are sealed with a suite, and the gate sees text that is corrupted while the task is kept."""
 
+import json
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -7,6 +8,7 @@ from uuid import uuid4
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from ringi.cli.contexts import Profile, save_profile
 from ringi.gates.schemas import DecideGate
 from ringi.gating.schemas import Verdict
 from ringi.jobs.contracts.parts import Progress
@@ -18,6 +20,7 @@ from ringi_workers.evaluation.swapping import SwappableBase
 from ringi_workers.evaluation.sweep import Measured, sweep
 from support.own_api import store_url
 from support.running_platform import PROJECT
+from support.shell import Shell
 from support.story import ADAPTER, DATASET, Ground, registered
 from support.tiny_model import make_tiny_base
 
@@ -60,6 +63,23 @@ def test_a_suite_says_that_it_asks_general_prompts_or_that_it_does_not(ground: G
     assert [task.name for task in bare.document.tasks] == ["faq"]
     assert bare.digest != whole.digest
     assert suites.add_version(PROJECT, name, body()).digest == whole.digest
+
+
+def test_the_program_says_that_a_probe_of_ones_own_stands_in_for_the_shipped_one(ground: Ground, tmp_path: Path) -> None:
+    profile = Profile(server=ground.platform.server, token=ground.platform.tokens["contributor"])
+    save_profile(tmp_path / "config.json", "mine", profile, replace=False)
+    shell, name = Shell(tmp_path, ground.platform.server), f"{PROJECT}/o{uuid4().hex[:8]}"
+    shell.ok("suites", "create", name, "--profile", "mine")
+    for probe, said in (("faq", False), ("off-task-own", True)):
+        task = {
+            "name": probe,
+            "answering": "likelihood",
+            "scorers": ["nll"],
+            "items": [{"id": "q", "prompt": "猫", "references": ["はい"]}],
+        }
+        (tmp_path / "suite.json").write_text(json.dumps({"tasks": [task]}), encoding="utf-8")
+        done = shell.run("suites", "add", name, "suite.json", "--profile", "mine")
+        assert (done.returncode, "off-task probe of its own" in done.stderr) == (0, said), done.stderr
 
 
 def test_a_suite_that_requires_nothing_decides_nothing_with_the_probe_either(ground: Ground) -> None:

@@ -158,8 +158,9 @@ def run(ground: Ground, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 def test_the_command_follows_arm_by_arm_and_shows_lists_and_cancels(ground: Ground, run: Callable[..., tuple[int, str, str]]) -> None:
     items = [{"id": f"q{n}", "prompt": row["prompt"], "references": [row["completion"]]} for n, row in enumerate(tiny_rows(24, seed=31))]
     suite = sealed(ground, {"tasks": [{"name": "棚", "answering": "exact", "scorers": ["exact"], "items": items}]})
-    code, _, err = run("sweep", f"{PROJECT}/{suite}", f"{PROJECT}/{ADAPTER}:v1", "--include-base")
+    code, _, err = run("sweep", f"{PROJECT}/{suite}", f"{PROJECT}/{ADAPTER}:v1", f"{PROJECT}/{ADAPTER}:v1", "--include-base")
     assert code == 0, err
+    assert "3 arms were named and there are 2: a version that is named twice is one arm." in err
     assert f"{V1}: measured" in err
     assert f"bare base {BASE}:r1: measured" in err
     assert "2 of 2 arms  48 of 48 items" in err

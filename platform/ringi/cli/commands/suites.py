@@ -109,8 +109,11 @@ def add(
         for task in document.get("tasks") or []:
             if isinstance(task, dict):
                 _from_files(client, (file or Path()).parent, task)
-        version = client.suites.add_version(wanted.project, wanted.name, AddSuiteVersion.model_validate(document))
+        body = AddSuiteVersion.model_validate(document)
+        version = client.suites.add_version(wanted.project, wanted.name, body)
     emit(version, lambda: drawn(version))
+    if shipped is None and body.off_task and len(version.document.tasks) == len(body.tasks):
+        note("It has tasks of an off-task probe of its own: the shipped one is not sealed with it.")
 
 
 def _from_files(client: RingiClient, folder: Path, task: dict[str, Any]) -> None:

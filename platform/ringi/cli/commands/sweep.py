@@ -78,6 +78,9 @@ def start(
     with connect() as client:
         found = swept(client, wanted.project, body, detach=detach)
     emit(found, lambda: listed_measurements(found.measurements))
+    named = len(body.versions) + body.include_base
+    if len(found.measurements) < named:
+        note(f"{named} arms were named and there are {len(found.measurements)}: a version that is named twice is one arm.")
     if found.items_saved:
         note(f"{found.items_saved} of {found.items} items were not asked: their arms were stopped early.")
     if detach:
