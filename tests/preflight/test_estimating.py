@@ -126,7 +126,7 @@ def test_what_is_not_known_is_not_measured(seven: Shape) -> None:
     cpu, named = machines([Gpu.CPU])[0], Machine(None, "NVIDIA Imaginary", 80 * GIB)
     found = estimate(seven, work(), Known(PRICES), base="x", devices=[cpu, named, *machines([Gpu.H100])])
     cpu_out, unknown, h100 = found.devices
-    assert cpu_out.fits is cpu_out.duration is cpu_out.cost is cpu_out.rate is None
+    assert (cpu_out.fits, cpu_out.duration, cpu_out.cost, cpu_out.rate) == (None, None, None, None)
     assert unknown.fits is True
     assert unknown.duration is None
     assert "no finished run" in unknown.note
@@ -134,7 +134,7 @@ def test_what_is_not_known_is_not_measured(seven: Shape) -> None:
     assert h100.cost is None
     assert "price table" in h100.note
     without = estimate(seven, work(rows=None), Known(PRICES), base="x", devices=machines([Gpu.A100])).devices[0]
-    assert without.duration is without.cost is None
+    assert (without.duration, without.cost) == (None, None)
 
 
 def test_an_assumed_rate_is_an_interval_of_the_peak_and_costs_follow(seven: Shape) -> None:
@@ -152,7 +152,7 @@ def test_an_assumed_rate_is_an_interval_of_the_peak_and_costs_follow(seven: Shap
 def test_what_does_not_fit_takes_no_time(seven: Shape) -> None:
     (one,) = estimate(seven, work(method=Method.FULL), Known(PRICES), base="x", devices=machines([Gpu.A100])).devices
     assert one.fits is False
-    assert one.duration is one.cost is None
+    assert (one.duration, one.cost) == (None, None)
 
 
 SPEC = LoraSpec(rank=8, alpha=16, dropout=0, target_modules=("q_proj",), use_rslora=False, learning_rate=1e-3, epochs=2, max_steps=None, batch_size=5,
