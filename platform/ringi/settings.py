@@ -123,6 +123,10 @@ class Settings(BaseSettings):
     worker_memory_bytes: int | None = Field(default=None, ge=1)
     # The organisation whose jobs alone a worker takes; unset means every organisation's.
     worker_organization: str | None = None
+    # The operator's prices of an hour of each kind of device (docs/preflight.md), read at every question; unset means the shipped example.
+    price_table: Path | None = None
+    # Whether a run that the preflight refuses is not started; `false` keeps what was found with the run, and starts it.
+    preflight_refuses: bool = True
     # A queued job that nobody came for is nudged again after this time: the broker may have lost the first message.
     renudge_s: float = Field(default=60.0, gt=0)
     # No watch of what is live looks more often than this.

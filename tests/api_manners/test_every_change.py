@@ -13,6 +13,8 @@ ONLY_ADD = {
     "POST /projects",
     "POST /projects/{project}/adapters",
     "POST /projects/{project}/adapters/{adapter}/runs",
+    # Looks, and changes nothing.
+    "POST /projects/{project}/adapters/{adapter}/runs/check",
     "POST /projects/{project}/adapters/{adapter}/versions",
     "POST /projects/{project}/adapters/{adapter}/versions/{selector}/approvals",
     "POST /projects/{project}/adapters/{adapter}/versions/{selector}/evaluations",

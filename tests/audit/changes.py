@@ -37,6 +37,7 @@ NO_STEP = {
     "PUT /users/{user}/subject": "needs an identity provider; tests/identity/test_logins.py looks for its event",
     "POST /tokens": "needs a login at an identity provider; tests/identity/test_logins.py looks for its event",
     "DELETE /sessions/{session_id}": "needs a login at an identity provider; tests/identity/test_browser_sessions.py looks for its event",
+    "POST /projects/{project}/adapters/{adapter}/runs/check": "looks at a run that is not started, and changes nothing",
     "PATCH /uploads/sessions/{session_id}": "a part of an upload that was opened under an event of its own; the whole leaves one when it is stored",
 }
 # Beside /api/v1, too.

@@ -39,6 +39,7 @@ from ringi.jobs.stream import ended_by_signals
 from ringi.measurements.endpoints import router as measurements
 from ringi.observe import logs
 from ringi.origins.endpoints import router as origins
+from ringi.preflight.endpoints import router as preflight
 from ringi.releases.endpoints import router as releases
 from ringi.retention.endpoints import router as retention
 from ringi.settings import get_settings
@@ -69,6 +70,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     limits,
     datasets,
     base_models,
+    preflight,
     adapters,
     catalogue,
     origins,

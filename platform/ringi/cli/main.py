@@ -50,6 +50,7 @@ COMMANDS: dict[str, Entry] = {
     "datasets": Entry(_MAKE, "datasets", "app", False, "Datasets and their sealed versions."),
     "adapters": Entry(_MAKE, "adapters", "app", False, "Adapters and their sealed versions."),
     "import": Entry(_MAKE, "moving", "app", False, "Move adapters in: from MLflow, from folders."),
+    "estimate": Entry(_MAKE, "estimate", "verbs", True, "Memory, time and cost of a training, before one."),
     "train": Entry(_MAKE, "training", "verbs", True, "Train a new version of an adapter."),
     "runs": Entry(_MAKE, "training", "app", False, "Training runs."),
     "evaluate": Entry(_JUDGE, "evaluation", "verbs", True, "Compare a version with a baseline."),

@@ -1,22 +1,29 @@
 """HTTP for training runs."""
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
+from sqlalchemy.orm import Session
 
 from ringi.adapters import service as adapters
+from ringi.adapters.models import Adapter
 from ringi.base_models import service as base_models
+from ringi.base_models.models import BaseRevision
 from ringi.base_models.service import RevisionNotSealed
 from ringi.datasets import service as datasets
+from ringi.datasets.models import DatasetVersion
 from ringi.identity.dependencies import InProject, allowed_in_project
 from ringi.identity.permissions import Permission
 from ringi.jobs import stream
 from ringi.jobs.contracts.parts import Progress
-from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
+from ringi.jobs.contracts.training import LoraSpec, TrainMetrics, TrainPayload
 from ringi.jobs.schemas import JobError, Level
 from ringi.jobs.stream import EVENTS, EventStream, PlaceDep, TooManyStreams, UnknownEventId
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.preflight.prices import PriceTableInvalid
+from ringi.preflight.schemas import PreflightOut
+from ringi.preflight.service import RunRefused
 from ringi.quotas.refusals import QUOTAS
 from ringi.tags.lists import with_tags
 from ringi.training import service
@@ -51,22 +58,45 @@ def run_out(run: TrainingRun) -> RunOut:
         job_id=run.job_id, version=f"{adapter.reference}:v{run.version.number}" if run.version else None,
         progress=Progress.model_validate(run.job.progress) if run.job.progress else None,
         metrics=TrainMetrics.model_validate(run.metrics) if run.metrics else None, error=JobError.model_validate(run.job.error) if run.job.error else None,
-        mlflow_run_id=run.mlflow_run_id, started_by=run.started_by, created_at=run.created_at,
+        mlflow_run_id=run.mlflow_run_id, preflight=list(TrainPayload.model_validate(run.job.payload).preflight), started_by=run.started_by, created_at=run.created_at,
     )  # fmt: skip
 
 
-@router.post("", status_code=202, responses=responses(service.RunInProgress, RevisionNotSealed, *QUOTAS))
+@router.post("", status_code=202, responses=responses(service.RunInProgress, RunRefused, RevisionNotSealed, *QUOTAS))
 def start_run(session: SessionDep, caller: Starter, adapter: str, body: StartRun) -> RunOut:
-    """Start a training run; its job seals a new version."""
+    """Start a training run; its job seals a new version. Refused where the preflight finds that it would waste its worker."""
+    asked = _asked(session, caller, adapter, body)
+    run = service.start(
+        session, caller.actor, adapter=asked.adapter, dataset=asked.dataset, base_revision=asked.revision, plan=body.plan,
+        placement=body.placement,
+    )  # fmt: skip
+    return run_out(run)
+
+
+@router.post("/check", status_code=200, responses=responses(RevisionNotSealed, PriceTableInvalid))
+def check_run(session: SessionDep, caller: Starter, adapter: str, body: StartRun) -> PreflightOut:
+    """What starting this run would find, and what it would need; starts nothing."""
+    asked = _asked(session, caller, adapter, body)
+    return service.check(
+        session, caller.actor, dataset=asked.dataset, base_revision=asked.revision, plan=body.plan, placement=body.placement
+    )
+
+
+class _Asked(NamedTuple):
+    """What a request to start a run names."""
+
+    adapter: Adapter
+    dataset: DatasetVersion
+    revision: BaseRevision
+
+
+def _asked(session: Session, caller: InProject, adapter: str, body: StartRun) -> _Asked:
     found = adapters.find(session, caller.actor, project=caller.project, name=adapter)
     name, _, selector = body.dataset.partition(":")
     dataset = datasets.find(session, caller.actor, project=caller.project, name=name)
     version = datasets.find_version(session, caller.actor, dataset=dataset, selector=selector or "latest")
     revision = base_models.sealed_revision(session, caller.actor, base=found.base_model, selector=body.base_revision)
-    run = service.start(
-        session, caller.actor, adapter=found, dataset=version, base_revision=revision, plan=body.plan, placement=body.placement
-    )
-    return run_out(run)
+    return _Asked(found, version, revision)
 
 
 @router.get("")

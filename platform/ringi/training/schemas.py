@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field, FiniteFloat, StringConstraints
 
 from ringi.jobs.contracts.parts import Progress
-from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
+from ringi.jobs.contracts.training import LoraSpec, PreflightFinding, TrainMetrics
 from ringi.jobs.schemas import JobError, JobState, Placement
 from ringi.tags.schemas import Tagged
 from ringi.web.schemas import Integer, Schema, Selector, Truth
@@ -54,7 +54,7 @@ class StartRun(Schema):
 
 
 class RunOut(Tagged):
-    """One run; `version` is the reference that it sealed."""
+    """One run; `version` is the reference that it sealed, `preflight` what was known of it when it was started."""
 
     adapter: str
     dataset: str
@@ -67,5 +67,6 @@ class RunOut(Tagged):
     metrics: TrainMetrics | None
     error: JobError | None
     mlflow_run_id: str | None
+    preflight: list[PreflightFinding]
     started_by: UUID
     created_at: datetime

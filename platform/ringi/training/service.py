@@ -19,15 +19,20 @@ from ringi.identity.permissions import visible
 from ringi.jobs import service as jobs
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.contracts.parts import as_document
-from ringi.jobs.contracts.training import TrainPayload, TrainResult
+from ringi.jobs.contracts.training import Gravity, TrainPayload, TrainResult
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import Placement
 from ringi.jobs.service import AlreadyRunning
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.errors import Conflict, NotFound
 from ringi.kit.ids import uuid7
+from ringi.preflight import service as preflight
+from ringi.preflight.schemas import PreflightOut
+from ringi.preflight.service import RunRefused
+from ringi.settings import get_settings
 from ringi.training.models import TrainingRun
 from ringi.training.schemas import TrainingPlan
+from ringi.training.workload import workload_of
 
 
 class RunInProgress(Conflict):
@@ -41,6 +46,14 @@ class RunInProgress(Conflict):
         )
 
 
+def check(
+    session: Session, actor: Actor, *, dataset: DatasetVersion, base_revision: BaseRevision, plan: TrainingPlan, placement: Placement | None
+) -> PreflightOut:
+    """What `start` would find, and what the run would need; starts nothing. Raises PriceTableInvalid."""
+    device = placement.device if placement else None
+    return preflight.check(session, actor, revision=base_revision, dataset=dataset, work=workload_of(plan.resolved()), device=device)
+
+
 def start(
     session: Session,
     actor: Actor,
@@ -51,8 +64,12 @@ def start(
     plan: TrainingPlan,
     placement: Placement | None = None,
 ) -> TrainingRun:
-    """A run and its job in one transaction; raises RunInProgress."""
+    """A run and its job in one transaction; raises RunInProgress, and RunRefused where a finding refuses it."""
     spec = plan.resolved()
+    device = placement.device if placement else None
+    found = preflight.findings(session, actor, revision=base_revision, dataset=dataset, work=workload_of(spec), device=device)
+    if get_settings().preflight_refuses and any(one.gravity is Gravity.REFUSE for one in found):
+        raise RunRefused(found)
     run_id = uuid7()
     payload = TrainPayload(
         run_id=run_id,
@@ -61,6 +78,7 @@ def start(
         base=base_models.reference(base_revision),
         rows=dataset.train_digest,
         spec=spec,
+        preflight=tuple(found),
     )
     try:
         job = jobs.enqueue(

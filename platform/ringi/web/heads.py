@@ -1,7 +1,10 @@
 """What in a request could be read in two ways, or would be left unread, is refused: better than a guess that differs from the caller's."""
 
+from typing import Any
+
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
+from pydantic import BaseModel
 
 from ringi.kit.errors import InvalidInput, RingiError
 
@@ -68,8 +71,15 @@ def check_head(request: Request) -> None:
 
 def parameters_of(dependant: Dependant) -> frozenset[str]:
     """The names of a route's query parameters, its dependencies' included."""
-    own = {parameter.alias for parameter in dependant.query_params}
-    return frozenset(own.union(*(parameters_of(one) for one in dependant.dependencies)))
+    own = (_names(parameter.alias, parameter.field_info.annotation) for parameter in dependant.query_params)
+    return frozenset().union(*own, *(parameters_of(one) for one in dependant.dependencies))
+
+
+def _names(alias: str, annotation: Any) -> frozenset[str]:
+    """A parameter's name, or the fields of a model that stands for all parameters of a route."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return frozenset(field.alias or name for name, field in annotation.model_fields.items())
+    return frozenset({alias})
 
 
 def check_parameters(request: Request, known: frozenset[str]) -> None:

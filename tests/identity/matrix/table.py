@@ -102,6 +102,7 @@ POST /api/v1/bases/{base}/revisions                                   1111111 33
 GET /api/v1/bases/{base}/revisions                                    1111111 +++++++++ ++++ +3 +334
 GET /api/v1/bases/{base}/revisions/{selector}                         1111111 +++++++++ ++++ +3 +334
 GET /api/v1/bases/{base}/revisions/{selector}/compatibility           1111111 +++++++++ ++++ +3 +334
+GET /api/v1/bases/{base}/revisions/{selector}/estimate                1111111 +++++++++ ++++ +3 +334
 GET /api/v1/tags/{kind}/{object_id}                                   1111111 +++++++++ ++++ +3 4334
 PUT /api/v1/tags/{kind}/{object_id}/{key}                             1111111 3++333++3 33+3 33 4334
 PUT /api/v1/tags/{kind}/{object_id}/{key} [of a base]                 1111111 333333+33 33+3 33 +334
@@ -220,6 +221,7 @@ GET …/adapters/{adapter}/versions/{selector}/evaluations/{evaluation_id} 11111
 GET …/adapters/{adapter}/versions/{selector}/evaluations/{evaluation_id}/records 1111111 +++++++++ ++++ +4 4444
 GET …/adapters/{adapter}/runs                                         1111111 +++++++++ ++++ +4 4444
 POST …/adapters/{adapter}/runs                                        1111111 3+3333333 3333 34 4444
+POST …/adapters/{adapter}/runs/check                                  1111111 3+3333333 3333 34 4444
 GET …/adapters/{adapter}/runs/{run_id}                                1111111 +++++++++ ++++ +4 4444
 GET …/adapters/{adapter}/runs/{run_id}/events                         1111111 +++++++++ ++++ +4 4444
 GET …/channels/{channel}/adapters/{adapter}/releases                  1111111 +++++++++ ++++ +4 4444

@@ -19,6 +19,7 @@ from ringi.cli.connection import Connection, OnBytes, route
 from ringi.cli.folders import adapter_files, base_files
 from ringi.cli.listed import Listed
 from ringi.datasets.schemas import DEFAULT_SPLIT, AddDatasetVersion, CreateDataset, DatasetOut, DatasetVersionAccepted, DatasetVersionOut
+from ringi.preflight.schemas import AskEstimate, Estimate
 
 _MOVES = {VersionState.DEPRECATED: "deprecate", VersionState.RETIRED: "retire", VersionState.REVOKED: "revoke"}
 
@@ -101,6 +102,11 @@ class BaseCalls:
     def revision(self, name: str, selector: str = "latest") -> RevisionOut:
         """One revision by `r2`, `latest` or digest."""
         return self._http.get(route("bases", name, "revisions", selector), RevisionOut)
+
+    def estimate(self, name: str, selector: str = "latest", *, ask: AskEstimate) -> Estimate:
+        """Memory, time and cost of a training on a sealed revision."""
+        given = ask.model_dump(mode="json", exclude_unset=True)
+        return self._http.get(route("bases", name, "revisions", selector, "estimate"), Estimate, **given)
 
 
 class AdapterCalls:

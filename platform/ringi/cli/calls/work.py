@@ -13,6 +13,7 @@ from ringi.evaluation.schemas import EvaluationOut, RequestEvaluation
 from ringi.jobs.contracts.evaluation import ItemRecord
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.schemas import JobOut, JobState, Level, LogLine, Placement, SetPriority
+from ringi.preflight.schemas import PreflightOut
 from ringi.quotas.schemas import ProjectUsage, QuotasOut, SetQuotas, TokenUsage
 from ringi.training.schemas import RunOut, StartRun, TrainingPlan
 
@@ -96,6 +97,14 @@ class TrainingCalls:
         """Start a run on `dataset` (`name` or `name:v1` of the same project), on a worker as `placement` asks for."""
         body = StartRun(dataset=dataset, base_revision=base_revision, plan=plan or TrainingPlan(), placement=placement)
         return self._http.post(route("projects", project, "adapters", adapter, "runs"), RunOut, body)
+
+    def check(
+        self, project: str, adapter: str, *, dataset: str, base_revision: str = "latest", plan: TrainingPlan | None = None,
+        placement: Placement | None = None,
+    ) -> PreflightOut:  # fmt: skip
+        """What `start` would find with the same arguments, and what the run would need; starts nothing."""
+        body = StartRun(dataset=dataset, base_revision=base_revision, plan=plan or TrainingPlan(), placement=placement)
+        return self._http.post(route("projects", project, "adapters", adapter, "runs", "check"), PreflightOut, body)
 
     def all(self, project: str, adapter: str, **asked: Unpack[Asked]) -> Listed[RunOut]:
         """Runs of the adapter, newest first."""

@@ -5,16 +5,20 @@ from uuid import UUID
 
 import typer
 from pydantic import ValidationError
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from ringi.cli.asked import Asked
+from ringi.cli.commands import estimate
 from ringi.cli.errors import Usage
 from ringi.cli.follow import follow
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import AdapterName, AdapterOrProject, Detach, LeastMemory, Limit, LowerPriority, WantedDevice
 from ringi.cli.output import emit, emit_list, facts, note, table
 from ringi.cli.references import check_name, dataset_within, parse_adapter
+from ringi.jobs.contracts.training import PreflightFinding
 from ringi.jobs.schemas import placement_of
+from ringi.preflight.schemas import PreflightOut
 from ringi.training.schemas import RunOut, TrainingPlan
 
 app = Commands("Training runs.")
@@ -43,6 +47,7 @@ class BadPlan(Usage):
     "ringi train risk/answers --dataset questions:v2 --rank 8 --epochs 2 --learning-rate 0.001 --batch-size 8",
     "ringi train risk/answers --dataset questions --device cuda --memory-gib 24 --priority -10",
     "ringi train risk/answers --dataset questions --target-module q_proj --target-module v_proj --detach",
+    "ringi train risk/answers --dataset questions --rank 8 --check",
 )
 def train(
     name: AdapterName,
@@ -68,6 +73,7 @@ def train(
     device: WantedDevice = None,
     memory_gib: LeastMemory = None,
     priority: LowerPriority = 0,
+    check: Annotated[bool, typer.Option("--check", help="Start nothing: show what would be found, and what it would need.")] = False,
     detach: Detach = False,
 ) -> None:
     """Train a LoRA on a dataset's training split, and follow it until a new version is sealed."""
@@ -82,8 +88,14 @@ def train(
         raise BadPlan(error) from None
     with connect() as client:
         rows = dataset_within(dataset, project=wanted.project)
-        run = client.training.start(wanted.project, wanted.name, dataset=rows, base_revision=base_revision, plan=plan,
-                                    placement=placement_of(device, memory_gib, priority))  # fmt: skip
+        placement = placement_of(device, memory_gib, priority)
+        if check:
+            _checked(client.training.check(wanted.project, wanted.name, dataset=rows, base_revision=base_revision, plan=plan,
+                                           placement=placement))  # fmt: skip
+            return
+        run = client.training.start(wanted.project, wanted.name, dataset=rows, base_revision=base_revision, plan=plan, placement=placement)
+        for found in run.preflight:
+            note(_told(found))
         if not detach:
             follow(client, run.job_id, f"training {wanted}")
             run = client.training.get(wanted.project, wanted.name, run.id)
@@ -124,6 +136,23 @@ def show(name: AdapterName, run: Annotated[UUID, typer.Argument(help="The run's 
     emit(found, lambda: _drawn(found))
 
 
+def _checked(found: PreflightOut) -> None:
+    """Print a dry run; ends with code 1 where the run would be refused, so that a script can ask."""
+    emit(found, lambda: _look(found))
+    if found.refused:
+        raise typer.Exit(code=1)
+
+
+def _look(found: PreflightOut) -> RenderableType:
+    rows = [(one.gravity, one.code, one.message, one.next_step) for one in found.findings]
+    shown: RenderableType = table(["gravity", "code", "finding", "next"], rows) if rows else "nothing found against it"
+    return Group(shown, "", estimate.drawn(found.estimate)) if found.estimate is not None else shown
+
+
+def _told(found: PreflightFinding) -> str:
+    return f"{found.gravity}: {found.message} [{found.code}]"
+
+
 def _drawn(run: RunOut) -> Table:
     spec, metrics, progress = run.spec, run.metrics, run.progress
     pairs: list[tuple[str, object]] = [
@@ -149,4 +178,5 @@ def _drawn(run: RunOut) -> Table:
         pairs += [("phase", progress.phase), ("step", progress.step), ("of", progress.total), ("loss", progress.loss)]
     if run.error is not None:
         pairs += [("error", f"{run.error.message} [{run.error.code}]"), ("next", run.error.next_step)]
+    pairs += [(f"found before ({one.gravity})", f"{one.message} [{one.code}]") for one in run.preflight]
     return facts([*pairs, ("job", run.job_id), ("MLflow run", run.mlflow_run_id)])

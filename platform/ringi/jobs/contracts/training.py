@@ -1,5 +1,6 @@
 """Train an adapter."""
 
+from enum import StrEnum
 from uuid import UUID
 
 from pydantic import Field, FiniteFloat
@@ -29,8 +30,25 @@ class LoraSpec(Part):
     checkpoint_every: int = Field(ge=1)
 
 
+class Gravity(StrEnum):
+    """How grave a finding before a run is: it refuses the run, it warns, or it says what could not be looked at."""
+
+    REFUSE = "refuse"
+    WARN = "warn"
+    NOT_MEASURED = "not_measured"
+
+
+class PreflightFinding(Part):
+    """What was found before the run under a stable code, and what to do about it."""
+
+    code: str
+    gravity: Gravity
+    message: str
+    next_step: str
+
+
 class TrainPayload(Contract):
-    """Train a LoRA on `rows` (JSON lines: prompt, completion) over `base`."""
+    """Train a LoRA on `rows` (JSON lines: prompt, completion) over `base`. `preflight`: what was known of it when it was started."""
 
     run_id: UUID
     adapter_id: UUID
@@ -38,6 +56,7 @@ class TrainPayload(Contract):
     base: BaseRef
     rows: Digest
     spec: LoraSpec
+    preflight: tuple[PreflightFinding, ...] = ()
 
 
 class TrainMetrics(Part):

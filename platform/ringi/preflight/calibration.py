@@ -1,0 +1,71 @@
+"""How fast a device really is: from the tokens a second of finished runs to a rate, or an assumption, or nothing. Pure.
+
+A sample's rate is its tokens a second times the FLOPs of one of its tokens (compute.py). Model FLOPs utilisation is that divided by the peak.
+"""
+
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
+from ringi.preflight.compute import flops_per_token
+from ringi.preflight.devices import DEVICES, assumed_utilisation
+from ringi.preflight.schemas import Gpu, Quantisation, Rate, RateSource, Workload
+from ringi.preflight.shapes import Shape
+
+# A loop shorter than this has measured its first steps, not its speed.
+SHORTEST_S = 5.0
+# Of few runs nobody knows the spread: what one run took, another may take half or twice.
+_FEW, _SPREAD = 3, 2.0
+
+
+class Sample(NamedTuple):
+    """One finished run. `base`: digest of its revision. `rows`: digest of its training rows. Means in tokens, `rate` in FLOP/s."""
+
+    device_name: str
+    base: str
+    rows: str
+    tokens_per_row: float
+    label_tokens_per_row: float
+    rate: float
+
+
+def sample_of(shape: Shape, spec: LoraSpec, metrics: TrainMetrics, *, device_name: str, base: str, rows: str) -> Sample | None:
+    """What a run measured; None for one that was resumed (its seconds are of several machines), short, or measured no speed."""
+    if metrics.tokens_per_s is None or metrics.resumed_from_step or metrics.seconds < SHORTEST_S or not metrics.rows:
+        return None
+    # Every epoch reads every row once; `max_steps` may end the run within one.
+    seen = min(metrics.rows * spec.epochs, metrics.steps * spec.batch_size)
+    tokens_per_row = metrics.tokens_per_s * metrics.seconds / seen
+    labels = metrics.label_tokens / seen
+    if tokens_per_row <= 0:
+        return None
+    work = Workload(rank=spec.rank, target_modules=list(spec.target_modules))
+    each = flops_per_token(shape, work, tokens_per_row=tokens_per_row, label_tokens_per_row=labels)
+    return Sample(device_name, base, rows, tokens_per_row, labels, metrics.tokens_per_s * each)
+
+
+def rate_of(
+    samples: Sequence[Sample], *, kind: Gpu | None, device_name: str | None, base: str | None, quantisation: Quantisation
+) -> Rate | None:
+    """The speed on a device: of runs of the same base on a device of that name, else of any base there, else assumed; None where nothing is known.
+
+    Three runs and more give their range and their median; fewer give half and twice of what they measured, unless they themselves are wider.
+    """
+    here = [one for one in samples if device_name is not None and one.device_name == device_name]
+    same = [one.rate for one in here if one.base == base]
+    for found, source in ((same, RateSource.SAME_BASE), ([one.rate for one in here], RateSource.SAME_DEVICE)):
+        if found:
+            return _measured(found, source)
+    peak = DEVICES[kind].peak if kind is not None else None
+    if peak is None:
+        return None
+    share = assumed_utilisation(quantisation)
+    return Rate(low=peak * share.low, typical=peak * share.typical, high=peak * share.high, source=RateSource.ASSUMED, runs=0)
+
+
+def _measured(rates: Sequence[float], source: RateSource) -> Rate:
+    typical, low, high = statistics.median(rates), min(rates), max(rates)
+    if len(rates) < _FEW:
+        low, high = min(low, typical / _SPREAD), max(high, typical * _SPREAD)
+    return Rate(low=low, typical=typical, high=high, source=source, runs=len(rates))

@@ -1,0 +1,201 @@
+"""What a run is asked before a worker is taken: a numbered list of pure checks over facts. Comes after estimating.py.
+
+Each check returns its findings, each with a stable code: `refuse` for what would waste the worker, `warn` for what somebody should know,
+`not_measured` where the platform could not look. The same list stands in docs/preflight.md.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ringi.jobs.contracts.base_models import BaseFacts
+from ringi.jobs.contracts.datasets import DatasetReport
+from ringi.jobs.contracts.training import Gravity, PreflightFinding
+from ringi.preflight.lengths import Lengths
+from ringi.preflight.schemas import Memory, Workload
+from ringi.preflight.shapes import ALL_LINEAR, Shape
+
+GIB = 2**30
+# What the forecast of memory may be off by (docs/preflight.md): within it nobody is refused.
+TOLERANCE = 0.15
+
+
+@dataclass(frozen=True)
+class WorkerMemory:
+    """A registered worker of the run's queue, what it has, and what the run would need there (None where the base's shape is unknown)."""
+
+    name: str
+    memory_bytes: int | None
+    needs: Memory | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known before a run. `shape` is None where the base's family is not known, `why_unknown` says why. `licence` is the dataset's."""
+
+    work: Workload
+    shape: Shape | None
+    why_unknown: str
+    modules: frozenset[str]
+    base: BaseFacts | None
+    report: DatasetReport
+    licence: str | None
+    lengths: Lengths | None
+    workers: Sequence[WorkerMemory] = field(default=())
+
+
+def examine(facts: Facts) -> list[PreflightFinding]:
+    """All findings, in the order of the checks."""
+    return [finding for check in CHECKS for finding in check(facts)]
+
+
+def _refuse(code: str, message: str, next_step: str) -> PreflightFinding:
+    return PreflightFinding(code=code, gravity=Gravity.REFUSE, message=message, next_step=next_step)
+
+
+def _warn(code: str, message: str, next_step: str) -> PreflightFinding:
+    return PreflightFinding(code=code, gravity=Gravity.WARN, message=message, next_step=next_step)
+
+
+def _open(code: str, message: str, next_step: str = "") -> PreflightFinding:
+    return PreflightFinding(code=code, gravity=Gravity.NOT_MEASURED, message=message, next_step=next_step)
+
+
+def known_shape(facts: Facts) -> list[PreflightFinding]:
+    """1. The base's shape is known; otherwise neither memory nor time is forecast."""
+    return [] if facts.shape is not None else [_open("preflight_shape_unknown", f"Memory and time are not forecast: {facts.why_unknown}")]
+
+
+def targets(facts: Facts) -> list[PreflightFinding]:
+    """2. Every target names a matrix of the base: by its shape, or else by the names of its tensors."""
+    if facts.shape is not None:
+        missing, choices = (
+            facts.shape.unmatched(facts.work.target_modules),
+            sorted({one.name.split(".")[-1] for one in facts.shape.linears}),
+        )
+    elif facts.modules:
+        missing = tuple(sorted(one for one in set(facts.work.target_modules) - {ALL_LINEAR} if not _is_module(one, facts.modules)))
+        choices = sorted({name.rsplit(".", 1)[-1] for name in facts.modules})
+    else:
+        return [_open("preflight_targets_not_checked", "Whether the targets match was not checked: the base's tensors are not known.")]
+    if not missing:
+        return []
+    named = ", ".join(repr(one) for one in missing)
+    return [
+        _refuse("preflight_target_unmatched", f"The base has no linear module named {named}.", f"Choose from: {', '.join(choices[:64])}.")
+    ]
+
+
+def _is_module(target: str, modules: frozenset[str]) -> bool:
+    return any(name == target or name.endswith(f".{target}") for name in modules)
+
+
+def memory(facts: Facts) -> list[PreflightFinding]:
+    """3. A registered worker has the memory. Refused below what is certain, or below the forecast where the longest row was measured."""
+    if facts.shape is None:
+        return []
+    sized = [(one.name, one.memory_bytes, one.needs) for one in facts.workers if one.memory_bytes is not None and one.needs is not None]
+    if not sized:
+        return [_open("preflight_memory_not_compared", "No registered worker of the queue has said how much memory it has.")]
+    # The worker that comes nearest to having enough.
+    name, has, needs = min(sized, key=lambda one: one[2].total / one[1])
+    least = needs.least if facts.lengths is None else max(needs.least, round(needs.total * (1 - TOLERANCE)))
+    told = f"The run needs about {needs.total / GIB:.1f} GiB; of the registered workers {name} comes nearest, with {has / GIB:.1f} GiB."
+    smaller = "Lower --batch-size or --max-length, or bring up a worker with more memory."
+    if least > has:
+        return [_refuse("preflight_memory", told, smaller)]
+    if needs.total > has:
+        return [_warn("preflight_memory_tight", told, smaller)]
+    return []
+
+
+def batch(facts: Facts) -> list[PreflightFinding]:
+    """4. A batch holds no more rows than there are."""
+    rows = facts.report.train_rows
+    if facts.work.batch_size <= rows:
+        return []
+    text = f"A batch of {facts.work.batch_size} holds every one of the {rows} training rows: each epoch is one step."
+    return [_warn("preflight_batch_exceeds_rows", text, "Lower --batch-size.")]
+
+
+def context(facts: Facts) -> list[PreflightFinding]:
+    """5. Rows are no longer than the base's context. Refused where positions are a table: the first longer row would end the run."""
+    if facts.shape is None or facts.work.max_length <= facts.shape.context:
+        return []
+    text = f"max_length {facts.work.max_length} is beyond the base's context of {facts.shape.context} tokens."
+    step = f"Use --max-length {facts.shape.context} at most."
+    if facts.shape.layout.fixed_positions:
+        return [_refuse("preflight_context_exceeded", text, step)]
+    return [_warn("preflight_context_exceeded", text, step)]
+
+
+def licence(facts: Facts) -> list[PreflightFinding]:
+    """6. The dataset names a licence."""
+    if facts.licence:
+        return []
+    return [_warn("preflight_no_licence", "The dataset names no licence.", "Set it: ringi tags set dataset PROJECT/NAME license=…")]
+
+
+def validation_rows(facts: Facts) -> list[PreflightFinding]:
+    """7. There are rows to validate on."""
+    if facts.report.validation_rows:
+        return []
+    return [_warn("preflight_no_validation_rows", "The dataset has no validation rows.", "Add a version with a validation fraction.")]
+
+
+def duplicates(facts: Facts) -> list[PreflightFinding]:
+    """8. What the dataset's report says of duplicates, contradictions and leakage."""
+    report, found = facts.report, []
+    if report.duplicate_rows:
+        text = f"{report.duplicate_rows} of {report.rows} rows were copies of others; one of each was kept, for training."
+        found.append(_warn("preflight_duplicates", text, "Look at the report: ringi datasets show."))
+    if report.conflicting_prompts:
+        text = f"{report.conflicting_prompts} prompts have more than one answer."
+        found.append(_warn("preflight_conflicting_prompts", text, "Decide for one answer each: ringi datasets show lists lines."))
+    if report.leakage_prevented:
+        text = f"{report.leakage_prevented} groups of equal prompts would have been on both sides of a plain split; they were kept on one."
+        found.append(_warn("preflight_leakage_prevented", text, "Nothing leaked; near-duplicates are not looked for."))
+    return found
+
+
+def lengths(facts: Facts) -> list[PreflightFinding]:
+    """9. Rows fit their length and keep a label, by the base's own tokenizer over a sample of the training rows."""
+    if facts.lengths is None:
+        return [_open("preflight_lengths_not_measured", "Truncation and lost labels were not measured: the base's tokenizer.json or the rows could not be read here.")]  # fmt: skip
+    found, seen, limit = [], facts.lengths.rows, facts.work.max_length
+    cut, lost, unlabelled = facts.lengths.longer_than(limit), facts.lengths.answers_longer_than(limit - 1), facts.lengths.without_label
+    if unlabelled:
+        text = f"{unlabelled} of {seen} sampled rows have no token to learn."
+        everything = unlabelled == seen
+        found.append((_refuse if everything else _warn)("preflight_no_label_left", text, "Give every row a completion."))
+    if cut:
+        text = f"At least {cut} of {seen} sampled rows are longer than {limit} tokens and lose the left of their prompt."
+        found.append(_warn("preflight_rows_truncated", text, f"Use --max-length {min(facts.lengths.longest, 1_000_000)}, or shorten them."))
+    if lost:
+        text = f"{lost} of {seen} sampled rows have an answer of more than {limit - 1} tokens and lose its end."
+        found.append(_warn("preflight_answers_truncated", text, "Raise --max-length: the adapter would learn to stop too late or never."))
+    return found
+
+
+def template(facts: Facts) -> list[PreflightFinding]:
+    """10. Rows, template and tokenizer belong together: no chat without a template, no token without a row of the embedding."""
+    if facts.base is None:
+        return []
+    found = []
+    chats = facts.lengths.chats if facts.lengths is not None else 0
+    if chats and not facts.base.chat_template:
+        text = f"{chats} of {facts.lengths.rows if facts.lengths else 0} sampled rows are conversations, and the base has no chat template."
+        found.append(_refuse("preflight_no_chat_template", text, "Train on a base with a chat template, or on prompts and completions."))
+    size, vocabulary = facts.base.tokenizer_vocab_size, facts.base.vocab_size
+    if size is None:
+        found.append(
+            _open("preflight_tokenizer_unknown", "Whether tokenizer and embedding agree was not checked: there is no tokenizer.json.")
+        )
+    elif vocabulary is not None and size > vocabulary:
+        text = f"The tokenizer has {size} tokens, the embedding {vocabulary} rows."
+        found.append(_refuse("preflight_tokenizer_mismatch", text, "Register the base with the tokenizer that it was trained with."))
+    return found
+
+
+CHECKS: tuple[Callable[[Facts], list[PreflightFinding]], ...] = (
+    known_shape, targets, memory, batch, context, licence, validation_rows, duplicates, lengths, template,
+)  # fmt: skip
