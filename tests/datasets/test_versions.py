@@ -13,6 +13,7 @@ from ringi.identity.schemas import Role
 from ringi.jobs.contracts.datasets import FileType, Recipe, RowFormat
 from ringi.jobs.schemas import JobState
 from ringi.storage.blobs import store_at
+from ringi.training.schemas import TraceRows
 from support.own_api import store_url
 from support.refusals import refused
 from support.running_platform import PROJECT, Platform
@@ -194,17 +195,17 @@ def test_a_persons_rows_are_traced_to_versions_and_to_the_adapters_that_were_tra
     second = rows.sealed(lines([*FIRST, hers, hers]))
     rows.sealed(lines([*FIRST, hers | {"prompt": "匿名の棚９の本。"}]))
     run = trained(ground.platform, plan=PLAN.model_copy(update={"max_steps": 4}), dataset=f"{rows.name}:v2")
-    found = rows.calls.trace(PROJECT, text="山田　花子", dataset=rows.name)
+    found = rows.calls.trace(PROJECT, TraceRows(text="山田　花子", dataset=rows.name))
     (version,) = found.versions
     assert (found.searched_versions, version.version, version.digest) == (3, f"{PROJECT}/{rows.name}:v2", second.digest)
     assert (version.train_rows, version.validation_rows, [row.source_id for row in version.rows]) == (1, 0, ["C-1042"])
     assert [(one.run_id, one.version, one.adapter) for one in found.trained] == [(run.id, run.version, f"{PROJECT}/{ADAPTER}")]
-    by_id = rows.calls.trace(PROJECT, id="C-1042")
+    by_id = rows.calls.trace(PROJECT, TraceRows(id="C-1042"))
     assert [one.version.rpartition(":")[2] for one in by_id.versions] == ["v2", "v3"]
-    assert rows.calls.trace(PROJECT, text="誰でもない人").versions == []
+    assert rows.calls.trace(PROJECT, TraceRows(text="誰でもない人")).versions == []
     assert first.digest not in {one.digest for one in by_id.versions}
     with refused("forbidden", 403):
-        ground.platform.as_("viewer").datasets.trace(PROJECT, text="山田　花子")
+        ground.platform.as_("viewer").datasets.trace(PROJECT, TraceRows(text="山田　花子"))
     entries = ground.platform.logged("dataset.trace", by="text")
     assert {(one.details or {}).get("rows") for one in entries} == {0, 1}
     assert not any("花子" in one.model_dump_json() for one in entries)

@@ -83,9 +83,9 @@ class DatasetCalls:
         """Set it for versions that are added from now on."""
         return self._http.put(_in(project, "dataset-policy"), DatasetPolicyOut, wanted, if_match=if_match)
 
-    def trace(self, project: str, *, text: str | None = None, id: str | None = None, dataset: str | None = None) -> TraceOut:  # noqa: A002 - the field's name
+    def trace(self, project: str, wanted: TraceRows) -> TraceOut:
         """Which rows of which versions hold a text or an id, and which adapters were trained on them."""
-        return self._http.post(_in(project, "datasets", "trace"), TraceOut, TraceRows(text=text, id=id, dataset=dataset))
+        return self._http.post(_in(project, "datasets", "trace"), TraceOut, wanted)
 
     def versions(self, project: str, name: str, **asked: Unpack[Asked]) -> Listed[DatasetVersionOut]:
         """Versions, newest first."""

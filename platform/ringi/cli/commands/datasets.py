@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from pydantic import ValidationError
 
 from ringi.cli.asked import Asked
 from ringi.cli.client import RingiClient
 from ringi.cli.dataset_tables import drawn, traced
-from ringi.cli.errors import Usage
+from ringi.cli.errors import BadValue, Usage
 from ringi.cli.follow import follow, uploading
 from ringi.cli.invocation import Commands, connect, in_project
 from ringi.cli.options import DatasetName, Description, Detach, IfMatch, Limit
@@ -24,6 +25,7 @@ from ringi.datasets.schemas import (
     SetDatasetPolicy,
 )
 from ringi.jobs.contracts.datasets import FileType, Recipe, RowFormat
+from ringi.training.schemas import TraceRows
 
 app = Commands("Datasets: sealed versions of questions and answers.")
 
@@ -166,8 +168,12 @@ def trace(
     if text is None and item is None:
         raise Usage("Neither a text nor an id was given.", next_step="Pass --text or --id.")
     project, _, dataset = where.partition("/")
+    try:
+        wanted = TraceRows(text=text, id=item, dataset=dataset or None)
+    except ValidationError as error:
+        raise BadValue({str(one["loc"][0]): one["msg"] for one in error.errors()}) from None
     with connect() as client:
-        found = client.datasets.trace(project, text=text, id=item, dataset=dataset or None)
+        found = client.datasets.trace(project, wanted)
     emit(found, lambda: traced(found))
 
 

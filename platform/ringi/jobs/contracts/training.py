@@ -30,7 +30,7 @@ class LoraSpec(Part):
 
 
 class TrainPayload(Contract):
-    """Train a LoRA on `rows` (JSON lines: prompt, completion) over `base`."""
+    """Train a LoRA on `rows` (a sealed part of a dataset version: pairs, conversations or documents) over `base`."""
 
     run_id: UUID
     adapter_id: UUID
