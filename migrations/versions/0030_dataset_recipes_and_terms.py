@@ -1,7 +1,7 @@
 """What was done to the rows of a dataset version, what may be done with them, and what a project wants of every new version.
 
 Revision: 0030
-Revises: 0028
+Revises: 0029
 """
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from ringi.db import tenancy
 
 revision = "0030"
-down_revision = "0028"
+down_revision = "0029"
 branch_labels = None
 depends_on = None
 
