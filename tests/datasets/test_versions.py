@@ -17,7 +17,7 @@ from ringi.training.schemas import TraceRows
 from support.own_api import store_url
 from support.refusals import refused
 from support.running_platform import PROJECT, Platform
-from support.story import ADAPTER, PLAN, Ground, trained
+from support.story import ADAPTER, PLAN, Ground, evaluated, trained
 
 FIRST = [{"prompt": f"{number}番の棚に何がありますか。", "completion": f"はい、棚{number}には猫がいます。"} for number in range(60)]
 
@@ -209,3 +209,27 @@ def test_a_persons_rows_are_traced_to_versions_and_to_the_adapters_that_were_tra
     entries = ground.platform.logged("dataset.trace", by="text")
     assert {(one.details or {}).get("rows") for one in entries} == {0, 1}
     assert not any("花子" in one.model_dump_json() for one in entries)
+
+
+def test_an_adapter_is_trained_and_evaluated_on_conversations_and_trained_on_documents(ground: Ground, tmp_path: Path) -> None:
+    system = {"role": "system", "content": "窓口"}
+    talks = [
+        {"messages": [system, *({"role": role, "content": row[side]} for role, side in (("user", "prompt"), ("assistant", "completion")))]}
+        for row in FIRST
+    ]
+    chats = Rows(ground.platform, tmp_path, f"c{uuid4().hex[:8]}")
+    sealed = chats.sealed(lines(talks))
+    few = PLAN.model_copy(update={"max_steps": 4})
+    run = trained(ground.platform, plan=few, dataset=f"{chats.name}:v1")
+    assert run.metrics is not None
+    assert (run.metrics.rows, run.metrics.skipped_rows) == (sealed.report.train_rows, 0)
+    assert run.version is not None
+    judged = evaluated(ground.platform, run.version.rpartition(":")[2], dataset=f"{chats.name}:v1")
+    assert judged.summary is not None
+    assert (judged.summary.scored, judged.summary.unscored) == (sealed.report.validation_rows, 0)
+    texts = Rows(ground.platform, tmp_path, f"t{uuid4().hex[:8]}")
+    read = texts.sealed(lines([{"text": row["prompt"] + row["completion"]} for row in FIRST]))
+    assert (read.report.row_format, set(read.report.lengths)) == (RowFormat.DOCUMENTS, {"text"})
+    run = trained(ground.platform, plan=few, dataset=f"{texts.name}:v1")
+    assert run.metrics is not None
+    assert run.metrics.label_tokens > 4 * 10 * few.batch_size

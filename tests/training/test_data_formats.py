@@ -133,6 +133,8 @@ def test_too_long_a_conversation_loses_its_left_and_never_its_labels(max_length:
         ),
         ("{% for m in messages %}{% if m['role'] != 'tool' %}{{ m['content'] }}{% endif %}{% endfor %}", "turn 4, of the role 'tool'"),
         (PLAIN.replace("{% if tools %}", "{% if false %}"), "no place for tools"),
+        # How many turns there are stands at the beginning, as the tools of Mistral stand before the last question.
+        ("{{ messages | length }}" + PLAIN, "before turn 3 otherwise once more follows"),
     ],
 )
 def test_what_a_template_cannot_write_is_refused_and_not_left_out(template: str, why: str) -> None:

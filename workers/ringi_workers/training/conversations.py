@@ -105,6 +105,11 @@ def _marked(tokenizer: PreTrainedTokenizerBase, chat: Chat, ids: list[int]) -> l
 def _span(tokenizer: PreTrainedTokenizerBase, chat: Chat, turn: int, full: str) -> tuple[int, int]:
     """Where the assistant's turn number `turn`, counted from 0, begins and ends in the whole text. Raises TemplateRefuses."""
     said = str(chat.messages[turn]["content"]).strip()
+    if turn and not full.startswith(_rendered(tokenizer, chat, turn)):
+        # Otherwise what others said would be learnt, from the place on where the two differ.
+        raise TemplateRefuses(
+            f"it writes what stands before turn {turn + 1} otherwise once more follows, and does not mark the assistant's text"
+        )
     # Without anything before it there is no prompt to render, and the turn begins where its own text does.
     start = _common(_rendered(tokenizer, chat, turn, asking=True), full) if turn else max(0, full.find(said))
     through = _rendered(tokenizer, chat, turn + 1)
