@@ -22,6 +22,8 @@ ONLY_ADD = {
     "POST /projects/{project}/channels",
     "POST /projects/{project}/datasets",
     "POST /projects/{project}/datasets/{dataset}/versions",
+    # Asks, and changes nothing but the audit log; what is asked is personal and belongs into no address.
+    "POST /projects/{project}/datasets/trace",
     "POST /projects/{project}/deliveries/{delivery_id}/replay",
     "POST /projects/{project}/gates",
     "POST /projects/{project}/gates/together",

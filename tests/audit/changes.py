@@ -176,6 +176,10 @@ def _data(steps: Steps) -> None:
     steps.cancelled(
         do("contributor", f"POST {IN_PROJECT}/datasets/{{dataset}}/versions", "dataset.version.add", json=added, dataset=name)["job_id"]
     )
+    do("contributor", f"POST {IN_PROJECT}/datasets/trace", "dataset.trace", json={"text": "山田太郎", "dataset": name})
+    if "policy" not in steps.ground.platform.tokens:
+        steps.ground.platform.add_user("policy", Role.POLICY_ADMIN, project=None)
+    do("policy", f"PUT {IN_PROJECT}/dataset-policy", "dataset.policy.set", json={"personal_data": "report"})
     do("admin", "POST /bases", "base_model.create", json={"name": name})
     for path in sorted(steps.ground.base.iterdir()):
         answer = steps.ground.platform.call("admin", "POST", "/uploads", content=path.read_bytes())

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ringi.datasets.contents import Pair
 from ringi.datasets.reading import DatasetNoRows, DatasetNotUtf8, DatasetRowInvalid, Row, SourceRows, read_rows
 from ringi.datasets.validation import DatasetNoUsableRows, DatasetSplitEmpty, Split, as_json_lines, normalise, validate_and_split
 from ringi.jobs.contracts.datasets import SplitSpec
@@ -32,7 +33,7 @@ def _bytes(split: Split) -> tuple[bytes, bytes]:
 
 def test_the_text_and_the_tags_of_a_row_are_kept_as_they_are() -> None:
     source = _read({"prompt": " AIとは？", "completion": "ｶﾅ ", "category": "日本語", "language": "ja"}, *[])
-    assert source.rows == [Row(1, " AIとは？", "ｶﾅ ", {"category": "日本語", "language": "ja"})]
+    assert source.rows == [Row(1, Pair(" AIとは？", "ｶﾅ "), {"category": "日本語", "language": "ja"})]
 
 
 def test_shift_jis_is_refused_with_its_line_and_byte_and_named() -> None:

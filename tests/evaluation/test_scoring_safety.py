@@ -16,10 +16,11 @@ from ringi.suites.canaries import TrainingRow, as_row, document, exposure_items,
 from ringi.suites.compiling import check_deeply
 from ringi_workers.evaluation.grading.leaks import exposure, longest_repeated
 from ringi_workers.evaluation.grading.parts import Unscored
-from ringi_workers.evaluation.grading.personal import found, luhn, my_number
+from ringi_workers.evaluation.grading.personal import found
 from ringi_workers.evaluation.grading.refusals import refuses
 from ringi_workers.evaluation.grading.registry import Access, Grading
 from ringi_workers.evaluation.grading.toxicity import Lexicon
+from ringi_workers.personal_data import luhn, my_number
 
 ASKED = sha256_bytes(b"asked")
 ALL_KINDS = Personal(kinds=("email", "card", "phone_jp", "my_number", "postal_code_jp")).kinds

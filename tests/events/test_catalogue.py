@@ -21,10 +21,10 @@ NOT_TOLD = {
     "log", "payload",
 }  # fmt: skip
 # Single actions without an event: who waits behind whom, a note beside a version, what is told once it is sealed or refused, and a look, whose
-# sweep is told.
+# sweep is told; what a project wants of its datasets, and a question about them.
 NOT_TOLD_ALONE = {
     AuditAction.JOB_PRIORITIZE, AuditAction.ADAPTER_VERSION_ORIGIN, AuditAction.DATASET_VERSION_ADD, AuditAction.ADAPTER_VERSION_REGISTER,
-    AuditAction.MEASUREMENT_IMPORT, AuditAction.WATCH_LOOK,
+    AuditAction.MEASUREMENT_IMPORT, AuditAction.WATCH_LOOK, AuditAction.DATASET_POLICY_SET, AuditAction.DATASET_TRACE,
 }  # fmt: skip
 TOLD_AS = {
     AuditAction.BASE_MODEL_CREATE: "base.created", AuditAction.BASE_MODEL_REVISION_REGISTER: "base.revision.registered",

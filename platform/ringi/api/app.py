@@ -21,6 +21,7 @@ from ringi.approvals.endpoints import router as approvals
 from ringi.audit import personal
 from ringi.base_models.endpoints import router as base_models
 from ringi.compatibility.endpoints import router as compatibility
+from ringi.datasets.endpoints import project_router as dataset_policies
 from ringi.datasets.endpoints import router as datasets
 from ringi.erasure.endpoints import router as erasure
 from ringi.evaluation.endpoints import project_router as evaluations
@@ -69,6 +70,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     jobs,
     limits,
     datasets,
+    dataset_policies,
     base_models,
     preflight,
     adapters,

@@ -47,6 +47,8 @@ class AuditAction(StrEnum):
     DATASET_CREATE = "dataset.create"
     DATASET_VERSION_ADD = "dataset.version.add"
     DATASET_VERSION_SEAL = "dataset.version.seal"
+    DATASET_POLICY_SET = "dataset.policy.set"
+    DATASET_TRACE = "dataset.trace"
     ADAPTER_CREATE = "adapter.create"
     ADAPTER_VERSION_REGISTER = "adapter.version.register"
     ADAPTER_VERSION_SEAL = "adapter.version.seal"

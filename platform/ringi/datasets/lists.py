@@ -5,6 +5,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from ringi.datasets.models import Dataset, DatasetVersion
 from ringi.identity.lists import owner
+from ringi.jobs.contracts.datasets import RowFormat
 from ringi.tags.lists import fill, tags_of
 from ringi.web.listing import Field, Listing, column, measured, through
 
@@ -36,6 +37,13 @@ DATASET_VERSIONS = Listing(
         "rows": measured(DatasetVersion.report, "rows", about="Rows in all."),
         "train_rows": measured(DatasetVersion.report, "train_rows", about="Rows to train on."),
         "validation_rows": measured(DatasetVersion.report, "validation_rows", about="Rows to evaluate on."),
+        "format": measured(DatasetVersion.report, "row_format", about="Which fields its rows have.", choices=RowFormat),
+        "near_duplicates": measured(DatasetVersion.report, "near_duplicates", about="Rows that are nearly equal to an earlier one."),
+        "near_leaks": measured(DatasetVersion.report, "near_leaks", about="Rows to evaluate on of which something nearly equal is trained on."),
+        "licence": column(DatasetVersion.licence, "Under which licence the rows are."),
+        "origin": column(DatasetVersion.origin, "Where the rows come from."),
+        "consent": column(DatasetVersion.consent, "On which ground they may be used."),
+        "retain_until": column(DatasetVersion.retain_until, "The day until which they may be kept; none is not told."),
         "owner": owner(DatasetVersion.created_by, "Who added it."),
         "created_at": column(DatasetVersion.created_at, "When it was sealed."),
     },

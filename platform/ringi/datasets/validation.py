@@ -1,24 +1,26 @@
 """From the rows of an upload to a training and a validation split: refuse, count, group, divide. Comes after `reading.py`.
 
-How rows are divided: rows whose normalised prompts are equal form a group, a group stays on one side, and the side follows from the seed and
-the prompt alone, so that an item keeps its side while the dataset grows. A group in which a pair occurs more than once always goes to train,
-so an item moves there when a second copy of it arrives. Pure; rows are held in memory, about 2 kB each: meant for up to some 100,000 rows.
+How rows are divided: rows whose normalised prompts are equal form a group, and a group stays on one side. A group that an earlier version has
+on a side stays there (`Sides`), whatever else is said. Of the others the side follows from the seed and the prompt alone; but a group in which
+a pair occurs more than once, or of which near duplicates were removed, always goes to train. Of a conversation the prompt is all before its
+last turn, of a document its text. Pure; rows are held in memory, about 2 kB each: meant for up to some 100,000 rows.
 """
 
 import hashlib
 import math
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
-from ringi.datasets.reading import Row, SourceRows, read_rows
+from ringi.datasets.contents import Row
+from ringi.datasets.reading import SourceRows, read_rows
 from ringi.jobs.contracts.datasets import DatasetReport, SplitSpec
 from ringi.kit.digests import canonical_json
 from ringi.kit.errors import InvalidInput
 
 # Whoever validates also reads; both come from here.
-__all__ = ["Item", "SourceRows", "Split", "as_json_lines", "is_blank", "normalise", "read_rows", "validate_and_split"]
+__all__ = ["Item", "Near", "Sides", "SourceRows", "Split", "as_json_lines", "is_blank", "normalise", "read_rows", "validate_and_split"]
 
 _EXAMPLES = 5
 UNCATEGORISED = "(none)"
@@ -58,6 +60,24 @@ class Split(NamedTuple):
     validation: list[Item]
 
 
+class Sides(NamedTuple):
+    """The normalised prompts of both sides of the earlier version `version`."""
+
+    version: str
+    train: frozenset[str]
+    validation: frozenset[str]
+
+
+class Near(NamedTuple):
+    """How near duplicates are found: `find` gives groups of places in a list of texts. `remove`: one row of a group is kept."""
+
+    find: Callable[[Sequence[str]], list[list[int]]]
+    remove: bool
+
+
+_NOWHERE = Sides("", frozenset(), frozenset())
+
+
 def normalise(text: str) -> str:
     """The form in which texts are compared: NFKC (Unicode UAX #15), case folded, runs of white space as one space."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
@@ -69,12 +89,13 @@ def is_blank(text: str) -> bool:
     return not any(character.isprintable() and not character.isspace() for character in text)
 
 
-def validate_and_split(source: SourceRows, split: SplitSpec) -> Split:
-    """Drop blank rows, keep one copy of each normalised pair, and divide the groups of equal prompts.
+def validate_and_split(source: SourceRows, split: SplitSpec, *, sides: Sides | None = None, near: Near | None = None) -> Split:
+    """Drop empty rows, keep one copy of each normalised pair and of near duplicates as asked, and divide the groups of equal prompts.
 
     The same source and spec give the same items in the same order. Raises DatasetNoUsableRows, DatasetSplitEmpty, DatasetLeakage.
     """
-    usable = [row for row in source.rows if not is_blank(row.prompt) and not is_blank(row.completion)]
+    before = sides or _NOWHERE
+    usable = [row for row in source.rows if not row.content.is_empty(is_blank)]
     if not usable:
         raise DatasetNoUsableRows(
             f"All {len(source.rows)} rows have a blank prompt or a blank completion.", next_step="Upload rows with text in both fields."
@@ -84,22 +105,43 @@ def validate_and_split(source: SourceRows, split: SplitSpec) -> Split:
     first_copies = {pair: row for row in reversed(usable) for pair in (pairs[row.line],)}
     kept = [row for row in usable if first_copies[pairs[row.line]] is row]
     pinned_to_train = {prompt for (prompt, _), count in copies.items() if count > 1}
+    alike = _alike(kept, pairs, near)
+    if near is not None and near.remove:
+        survivors = {row.line for group in alike for row in _survivors(group, pairs, before)}
+        dropped = {row.line for group in alike for row in group} - survivors
+        kept = [row for row in kept if row.line not in dropped]
+        pinned_to_train |= {pairs[line][0] for line in survivors}
     train: list[Item] = []
     validation: list[Item] = []
     for row in kept:
         pair = pairs[row.line]
-        held_out = pair[0] not in pinned_to_train and _falls_below(split, pair[0])
-        (validation if held_out else train).append(Item(_item_id(pair), row))
+        drawn = pair[0] not in before.train and pair[0] not in pinned_to_train and _falls_below(split, pair[0])
+        (validation if drawn or pair[0] in before.validation else train).append(Item(_item_id(pair), row))
     _refuse_an_empty_side(train, validation, groups=len({prompt for prompt, _ in copies}), split=split)
-    _refuse_leakage(train, validation, pairs, copies)
-    return Split(_report(source, pairs, copies, train, validation, split), train, validation)
+    _refuse_leakage(train, validation, pairs, copies, before)
+    report = _report(source, pairs, copies, train, validation, split)
+    further = _about_sides(validation, pairs, sides) | _about_near(train, validation, alike, near, report)
+    return Split(report.model_copy(update=further), train, validation)
+
+
+def _alike(kept: Sequence[Row], pairs: dict[int, tuple[str, str]], near: Near | None) -> list[list[Row]]:
+    """Groups of rows that are nearly equal, question and answer together, each in the order of the source."""
+    if near is None:
+        return []
+    return [[kept[place] for place in sorted(group)] for group in near.find(["\n".join(pairs[row.line]) for row in kept])]
+
+
+def _survivors(group: Sequence[Row], pairs: dict[int, tuple[str, str]], before: Sides) -> list[Row]:
+    """The rows of near duplicates that are kept: all that were validation; where none was, one that was train, else the first."""
+    if asked := [row for row in group if pairs[row.line][0] in before.validation]:
+        return asked
+    return [next((row for row in group if pairs[row.line][0] in before.train), group[0])]
 
 
 def as_json_lines(items: Iterable[Item]) -> Iterator[bytes]:
-    """The bytes that are sealed: one canonical JSON object (RFC 8785) a line with id, prompt, completion and the tags."""
+    """The bytes that are sealed: one canonical JSON object (RFC 8785) a line with the id, the content and the tags."""
     for item in items:
-        row = item.row
-        yield canonical_json({**row.tags, "id": item.id, "prompt": row.prompt, "completion": row.completion}) + b"\n"
+        yield canonical_json({**item.row.tags, "id": item.id, **item.row.content.sealed()}) + b"\n"
 
 
 def _falls_below(split: SplitSpec, text: str) -> bool:
@@ -127,9 +169,15 @@ def _refuse_an_empty_side(train: list[Item], validation: list[Item], *, groups: 
     )
 
 
-def _refuse_leakage(train: list[Item], validation: list[Item], pairs: dict[int, tuple[str, str]], copies: Counter[tuple[str, str]]) -> None:
+def _refuse_leakage(
+    train: list[Item], validation: list[Item], pairs: dict[int, tuple[str, str]], copies: Counter[tuple[str, str]], before: Sides
+) -> None:
     seen = {pairs[item.row.line][0] for item in train}
-    leaked = [i.row.line for i in validation if pairs[i.row.line][0] in seen or copies[pairs[i.row.line]] > 1]
+    leaked = [
+        i.row.line for i in validation
+        # The single copy of what was validation before may stay there: no other is kept.
+        if pairs[i.row.line][0] in seen or (copies[pairs[i.row.line]] > 1 and pairs[i.row.line][0] not in before.validation)
+    ]  # fmt: skip
     if leaked:
         raise DatasetLeakage(
             f"{len(leaked)} validation items also occur in train.",
@@ -173,7 +221,34 @@ def _report(
         characters=sum(len(item.row.prompt) + len(item.row.completion) for item in (*train, *validation)),
         categories=_by_category(source.rows, pairs, train, validation),
         examples={name: lines[:_EXAMPLES] for name, lines in findings.items() if lines},
+        row_format=source.row_format,
+        file_type=source.file_type,
     )
+
+
+def _about_sides(validation: list[Item], pairs: dict[int, tuple[str, str]], sides: Sides | None) -> dict[str, object]:
+    """What became of the earlier version's validation prompts."""
+    if sides is None:
+        return {}
+    here = {pairs[item.row.line][0] for item in validation}
+    return {
+        "kept_validation_of": sides.version,
+        "kept_validation_prompts": len(sides.validation & here),
+        "lost_validation_prompts": len(sides.validation - here),
+    }
+
+
+def _about_near(
+    train: list[Item], validation: list[Item], alike: list[list[Row]], near: Near | None, report: DatasetReport
+) -> dict[str, object]:
+    """How many rows are nearly equal to another, and how many of validation to one of train."""
+    if near is None:
+        return {}
+    learnt, asked = {item.row.line for item in train}, {item.row.line for item in validation}
+    leaks = [row.line for group in alike if any(row.line in learnt for row in group) for row in group if row.line in asked]
+    found = {"near_duplicates": [row.line for group in alike for row in group[1:]], "near_leaks": leaks}
+    examples = {name: sorted(lines)[:_EXAMPLES] for name, lines in found.items() if lines}
+    return {name: len(lines) for name, lines in found.items()} | {"examples": report.examples | examples}
 
 
 def _by_category(

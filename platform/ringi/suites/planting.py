@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from sqlalchemy.orm import Session
 
 from ringi.datasets import service as datasets
+from ringi.datasets.contents import Document, from_sealed
 from ringi.jobs.contracts.suites import Item
 from ringi.kit.actor import Actor
 from ringi.kit.digests import Digest
@@ -60,5 +61,8 @@ def _training_rows(called: str, digest: Digest) -> Iterator[TrainingRow]:
     store = blobs.get_store()
     if store.look(digest).size > LIMIT_BYTES:
         raise UploadTooLarge(LIMIT_BYTES)
-    for row in rows_of(called, blobs.lines(store.open(digest))):
-        yield TrainingRow(id=str(row["id"]), prompt=str(row["prompt"]), completion=str(row["completion"]))
+    for number, document in enumerate(rows_of(called, blobs.lines(store.open(digest))), start=1):
+        row = from_sealed(document, number)
+        # A document has no question that it could be asked by.
+        if not isinstance(row.content, Document):
+            yield TrainingRow(id=str(document["id"]), prompt=row.prompt, completion=row.answer)

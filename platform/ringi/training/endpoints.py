@@ -26,10 +26,10 @@ from ringi.preflight.schemas import PreflightOut
 from ringi.preflight.service import RunRefused
 from ringi.quotas.refusals import QUOTAS
 from ringi.tags.lists import with_tags
-from ringi.training import service
+from ringi.training import service, tracing
 from ringi.training.lists import RUNS
 from ringi.training.models import TrainingRun
-from ringi.training.schemas import RunOut, StartRun
+from ringi.training.schemas import RunOut, StartRun, TracedRun, TracedVersion, TraceOut, TraceRows
 from ringi.web.errors import responses
 from ringi.web.paging import Ask, asking, page_of
 from ringi.web.route import ApiRoute
@@ -47,6 +47,7 @@ project_router = APIRouter(
 )
 Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
 Starter = Annotated[InProject, allowed_in_project(Permission.TRAINING_START)]
+Tracer = Annotated[InProject, allowed_in_project(Permission.DATASET_WRITE)]
 
 
 def run_out(run: TrainingRun) -> RunOut:
@@ -132,3 +133,23 @@ def follow_run(
     found = adapters.find(session, caller.actor, project=caller.project, name=adapter)
     run = service.find(session, caller.actor, adapter=found, run_id=run_id)
     return stream.of_job(session, run.job, begin, level=level)
+
+
+@project_router.post("/datasets/trace", responses=responses(tracing.TraceTooLarge))
+def trace_rows(session: SessionDep, caller: Tracer, body: TraceRows) -> TraceOut:
+    """Which rows of which versions hold a text or an id, and which adapters were trained on them. Nothing is changed."""
+    found = tracing.trace(session, caller.actor, project=caller.project, body=body)
+    return TraceOut(
+        searched_versions=found.searched,
+        versions=[
+            TracedVersion(
+                version=f"{caller.project.name}/{one.version.dataset.name}:v{one.version.number}", digest=one.version.digest,
+                train_rows=one.train, validation_rows=one.validation, rows=one.rows,
+            )
+            for one in found.found
+        ],
+        trained=[
+            TracedRun(run_id=out.id, adapter=out.adapter, dataset=out.dataset, state=out.state, version=out.version)
+            for out in map(run_out, found.runs)
+        ],
+    )  # fmt: skip

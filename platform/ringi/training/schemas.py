@@ -1,16 +1,17 @@
 """Training runs in and out, and the bounds and defaults of hyperparameters."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import Field, FiniteFloat, StringConstraints
+from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import LoraSpec, PreflightFinding, TrainMetrics
 from ringi.jobs.schemas import JobError, JobState, Placement
+from ringi.kit.digests import Digest
 from ringi.tags.schemas import Tagged
-from ringi.web.schemas import Integer, Schema, Selector, Truth
+from ringi.web.schemas import PRINTABLE, Integer, Name, Schema, Selector, Truth
 
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
 # The attention and MLP projections of the Llama family, on which most bases are built.
@@ -70,3 +71,59 @@ class RunOut(Tagged):
     preflight: list[PreflightFinding]
     started_by: UUID
     created_at: datetime
+
+
+Wanted = Annotated[str, StringConstraints(min_length=2, max_length=2000, strip_whitespace=True, pattern=PRINTABLE)]
+
+
+class TraceRows(Schema):
+    """Whose rows: a `text` that stands in them (compared as NFKC, without regard to case), or an `id`, the item's own or its `source_id`.
+
+    With both, rows that fit either. `dataset` is one dataset of the project; without it all are searched.
+    """
+
+    text: Wanted | None = None
+    id: Wanted | None = None
+    dataset: Name | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.text is None and self.id is None:
+            raise ValueError("name a text or an id")
+        return self
+
+
+class TracedRow(Schema):
+    """A row that fits: its id, which it has in every version, that of its source, and the part that it stands in."""
+
+    id: str
+    source_id: str | None
+    part: Literal["train", "validation"]
+
+
+class TracedVersion(Schema):
+    """A dataset version that holds rows that fit; `rows` shows the first hundred."""
+
+    version: str
+    digest: Digest
+    train_rows: int
+    validation_rows: int
+    rows: list[TracedRow]
+
+
+class TracedRun(Schema):
+    """A training run on such a version, and the adapter version that it sealed; null where it sealed none."""
+
+    run_id: UUID
+    adapter: str
+    dataset: str
+    state: JobState
+    version: str | None
+
+
+class TraceOut(Schema):
+    """Where the rows are, and what was trained on them. Rows of a validation part were not trained on."""
+
+    searched_versions: int
+    versions: list[TracedVersion]
+    trained: list[TracedRun]

@@ -134,6 +134,9 @@ GET /api/v1/projects/{project}/datasets/{dataset}                     1111111 ++
 POST /api/v1/projects/{project}/datasets/{dataset}/versions           1111111 3+3333333 3333 34 4444
 GET /api/v1/projects/{project}/datasets/{dataset}/versions            1111111 +++++++++ ++++ +4 4444
 GET /api/v1/projects/{project}/datasets/{dataset}/versions/{selector} 1111111 +++++++++ ++++ +4 4444
+POST /api/v1/projects/{project}/datasets/trace                        1111111 3+3333333 3333 34 4444
+GET /api/v1/projects/{project}/dataset-policy                         1111111 +++++++++ ++++ +4 4444
+PUT /api/v1/projects/{project}/dataset-policy                         1111111 333333333 +333 34 4444
 GET /api/v1/projects/{project}/adapters                               1111111 +++++++++ ++++ +4 4444
 POST /api/v1/projects/{project}/adapters                              1111111 3+3333333 3333 34 4444
 GET /api/v1/projects/{project}/versions                               1111111 +++++++++ ++++ +4 4444

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from transformers import DynamicCache
 
+from ringi.datasets.contents import Row, from_sealed
 from ringi.evaluation.verdict import NotFinite
 from ringi.jobs.contracts.evaluation import ArmRecord, ItemRecord
 from ringi.jobs.contracts.parts import Progress
@@ -23,7 +24,7 @@ from ringi_workers.evaluation.answering import Answer, Prompt, Reference, answer
 from ringi_workers.evaluation.arms import LoadedArm
 from ringi_workers.evaluation.reading import common_beginning, read_beginning
 from ringi_workers.evaluation.scorers import normalised_match
-from ringi_workers.training.data import IGNORED, encode_row
+from ringi_workers.training.data import IGNORED, encode_answer
 
 # An answer may run a little past its reference before it is cut; longer ones cannot match.
 _SPARE_TOKENS = 8
@@ -99,15 +100,15 @@ def evaluate(
 
 
 def _item(arms: tuple[LoadedArm, LoadedArm], line: bytes, max_length: int) -> _Item:
-    row: dict[str, str] = json.loads(line)
-    slices = {key: value for key, value in row.items() if key not in ("id", "prompt", "completion")}
-    candidate, baseline = (_render(arm.tokenizer, row["prompt"], row["completion"], max_length) for arm in arms)
-    return _Item(row["id"], row["prompt"], row["completion"], slices, (candidate, baseline))
+    document: dict[str, Any] = json.loads(line)
+    row = from_sealed(document, 1)
+    candidate, baseline = (_render(arm.tokenizer, row, max_length) for arm in arms)
+    return _Item(document["id"], row.prompt, row.answer, row.tags, (candidate, baseline))
 
 
-def _render(tokenizer: Any, prompt: str, completion: str, max_length: int) -> _Rendered:
-    """Training's own rendering, parted where the labels begin."""
-    encoded = encode_row(tokenizer, prompt, completion, max_length=max_length)
+def _render(tokenizer: Any, row: Row, max_length: int) -> _Rendered:
+    """Training's own rendering, parted where the labels of the last answer begin."""
+    encoded = encode_answer(tokenizer, row, max_length=max_length)
     labelled = [label != IGNORED for label in encoded.labels]
     if not any(labelled):
         return _Rendered(tuple(encoded.input_ids), None)

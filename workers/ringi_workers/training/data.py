@@ -1,4 +1,5 @@
-"""Rows (JSON lines of prompt and completion) to tokenised examples whose labels are the completion only, and to batches.
+"""Rows of a sealed dataset to tokenised examples, and to batches. Of a pair the completion is learnt, of a conversation every turn of the
+assistant (`conversations.py`), of a document all of it.
 
 Everything here is a function of the rows, the tokenizer, the seed and the epoch: a resumed run sees the same batches.
 """
@@ -12,7 +13,9 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from ringi.datasets.contents import Chat, Content, Document, Row, from_sealed
 from ringi.kit.errors import RingiError
+from ringi_workers.training import conversations
 
 IGNORED = -100
 # Batches are cut from pools of this many batches sorted by length: little padding, and yet another mixture in every epoch.
@@ -33,35 +36,32 @@ class NoLabelTokens(RingiError):
 
 
 class UnreadableRow(RingiError):
-    """A line of the rows file is not an object with the strings prompt and completion."""
+    """A line of the rows file is not a row: an object with prompt and completion, with messages, or with a text."""
 
     code, status = "training_unreadable_row", 400
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(
             f"Line {line} of the training rows cannot be used: {reason}.",
-            next_step="Every line must be a JSON object with the strings 'prompt' and 'completion'.",
+            next_step="Every line must be a JSON object with the strings 'prompt' and 'completion', with 'messages', or with a 'text'.",
             details={"line": line},
         )
 
 
-class Row(NamedTuple):
-    """One pair of texts."""
-
-    prompt: str
-    completion: str
-
-
 class Example(NamedTuple):
-    """Token ids of prompt and completion; the tokens from `labels_from` on are learnt."""
+    """Token ids; those from `labels_from` on are learnt, except in the `gaps`, which are pairs of (first, one past the last)."""
 
     input_ids: tuple[int, ...]
     labels_from: int
+    gaps: tuple[tuple[int, int], ...] = ()
 
     @property
     def labels(self) -> tuple[int, ...]:
         """One label a token: its id where it is learnt, else -100."""
-        return (IGNORED,) * self.labels_from + self.input_ids[self.labels_from :]
+        labels = [IGNORED] * self.labels_from + list(self.input_ids[self.labels_from :])
+        for first, end in self.gaps:
+            labels[first:end] = [IGNORED] * (end - first)
+        return tuple(labels)
 
 
 class Examples(NamedTuple):
@@ -80,7 +80,7 @@ class Batch(NamedTuple):
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a JSON lines file in UTF-8; further keys are ignored. Raises `UnreadableRow`."""
+    """The rows of a JSON lines file in UTF-8; further keys are its tags. Raises `UnreadableRow`."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -89,10 +89,12 @@ def read_rows(path: Path) -> Iterator[Row]:
                 document = json.loads(line)
             except ValueError as error:
                 raise UnreadableRow(number, "it is not JSON in UTF-8") from error
-            prompt, completion = (document.get(key) if isinstance(document, dict) else None for key in ("prompt", "completion"))
-            if not isinstance(prompt, str) or not isinstance(completion, str):
-                raise UnreadableRow(number, "it lacks the string 'prompt' or 'completion'")
-            yield Row(prompt, completion)
+            if not isinstance(document, dict):
+                raise UnreadableRow(number, "it is not an object")
+            try:
+                yield from_sealed(document, number)
+            except ValueError as error:
+                raise UnreadableRow(number, str(error)) from error
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
@@ -165,13 +167,67 @@ def encode_row(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str,
     return Example((*before, *learnt), len(before))
 
 
+def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, max_length: int, last_only: bool = False) -> Example:
+    """Tokenise a conversation to at most `max_length` tokens; with `last_only` its last turn alone carries labels.
+
+    Too long a conversation loses its left, a system turn too; a last turn that alone is too long keeps its beginning behind one token.
+    """
+    ids, learnt = conversations.encode(tokenizer, chat, last_only=last_only)
+    end = len(learnt) - next((place for place, one in enumerate(reversed(learnt)) if one), len(learnt))
+    last = next((place + 1 for place in range(end - 1, -1, -1) if not learnt[place]), 0)
+    start = max(0, last - 1 if end - last > max_length - 1 else end - max_length)
+    window = slice(start, min(end, start + max_length)) if end else slice(max_length)
+    kept = learnt[window]
+    # Nothing stands before the first token, so it is context and no label.
+    kept[:1] = [False] * len(kept[:1])
+    return _example(tuple(ids[window]), kept)
+
+
+def _example(ids: tuple[int, ...], learnt: Sequence[bool]) -> Example:
+    first = next((place for place, one in enumerate(learnt) if one), len(ids))
+    edges = [place for place in range(first + 1, len(ids)) if learnt[place] != learnt[place - 1]]
+    if first < len(ids) and not learnt[-1]:
+        edges.append(len(ids))
+    return Example(ids, first, tuple(zip(edges[::2], edges[1::2], strict=True)))
+
+
+def encode_document(tokenizer: PreTrainedTokenizerBase, text: str, *, max_length: int) -> Iterator[Example]:
+    """A document in pieces of at most `max_length` tokens, its end token last.
+
+    Every token is learnt that has one before it: a piece begins with the last token of the piece before.
+    """
+    ids = [*begin_tokens(tokenizer), *tokenizer(text, add_special_tokens=False)["input_ids"]]
+    if tokenizer.eos_token_id is not None:
+        ids.append(tokenizer.eos_token_id)
+    for start in range(0, max(1, len(ids) - 1), max_length - 1):
+        piece = tuple(ids[start : start + max_length])
+        yield Example(piece, min(1, len(piece)))
+
+
+def encode_content(tokenizer: PreTrainedTokenizerBase, content: Content, *, max_length: int) -> tuple[Example, ...]:
+    """The examples of one row: one, or the pieces of a long document."""
+    if isinstance(content, Document):
+        return tuple(encode_document(tokenizer, content.text, max_length=max_length))
+    if isinstance(content, Chat):
+        return (encode_chat(tokenizer, content, max_length=max_length),)
+    return (encode_row(tokenizer, content.prompt, content.completion, max_length=max_length),)
+
+
+def encode_answer(tokenizer: PreTrainedTokenizerBase, row: Row, *, max_length: int) -> Example:
+    """A row as a question: of a conversation the last turn alone carries labels. A document asks nothing and has none."""
+    if isinstance(row.content, Chat):
+        return encode_chat(tokenizer, row.content, max_length=max_length, last_only=True)
+    return encode_row(tokenizer, row.prompt, row.completion, max_length=max_length)
+
+
 def load_examples(path: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
     """Tokenise all rows of `path`; raises `NoLabelTokens` when no row is usable, `UnreadableRow` for a malformed line."""
-    encoded = [encode_row(tokenizer, row.prompt, row.completion, max_length=max_length) for row in read_rows(path)]
-    examples = tuple(example for example in encoded if example.labels_from < len(example.input_ids))
+    encoded = [encode_content(tokenizer, row.content, max_length=max_length) for row in read_rows(path)]
+    usable = [[one for one in row if one.labels_from < len(one.input_ids)] for row in encoded]
+    examples = tuple(example for row in usable for example in row)
     if not examples:
         raise NoLabelTokens(len(encoded))
-    return Examples(examples, len(encoded) - len(examples))
+    return Examples(examples, sum(not row for row in usable))
 
 
 def epoch_batches(examples: Sequence[Example], *, batch_size: int, seed: int, epoch: int) -> list[tuple[int, ...]]:

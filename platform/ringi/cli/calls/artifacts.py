@@ -1,7 +1,7 @@
 """Calls about what is stored and sealed: datasets, base models and adapters."""
 
 from pathlib import Path
-from typing import Unpack
+from typing import TypedDict, Unpack
 
 from ringi.adapters.schemas import (
     AdapterOut,
@@ -18,10 +18,33 @@ from ringi.cli.asked import Asked
 from ringi.cli.connection import Connection, OnBytes, route
 from ringi.cli.folders import adapter_files, base_files
 from ringi.cli.listed import Listed
-from ringi.datasets.schemas import DEFAULT_SPLIT, AddDatasetVersion, CreateDataset, DatasetOut, DatasetVersionAccepted, DatasetVersionOut
+from ringi.datasets.schemas import (
+    AddDatasetVersion,
+    CreateDataset,
+    DatasetOut,
+    DatasetPolicyOut,
+    DatasetTerms,
+    DatasetVersionAccepted,
+    DatasetVersionOut,
+    SetDatasetPolicy,
+)
+from ringi.jobs.contracts.datasets import FileType, Recipe, RowFormat
 from ringi.preflight.schemas import AskEstimate, Estimate
+from ringi.training.schemas import TraceOut, TraceRows
 
 _MOVES = {VersionState.DEPRECATED: "deprecate", VersionState.RETIRED: "retire", VersionState.REVOKED: "revoke"}
+
+
+class AskedOfVersion(TypedDict, total=False):
+    """What may be said of a new dataset version; the rest is as `AddDatasetVersion` says."""
+
+    validation_fraction: float
+    seed: int
+    file_type: FileType | None
+    row_format: RowFormat | None
+    keep_validation_of: str
+    recipe: Recipe
+    terms: DatasetTerms
 
 
 class DatasetCalls:
@@ -43,25 +66,27 @@ class DatasetCalls:
         return self._http.get(_in(project, "datasets", name), DatasetOut)
 
     def add_version(
-        self, project: str, name: str, file: Path, *, validation_fraction: float = DEFAULT_SPLIT.validation_fraction,
-        seed: int = DEFAULT_SPLIT.seed, on_bytes: OnBytes | None = None,
-    ) -> DatasetVersionAccepted:  # fmt: skip
-        """Upload a JSON lines file and have it validated, split and sealed by a job; known bytes give the version that exists."""
-        source = self._http.upload(file, on_bytes=on_bytes).digest
-        return self.seal_source(project, name, source, validation_fraction=validation_fraction, seed=seed)
-
-    def seal_source(
-        self,
-        project: str,
-        name: str,
-        source: str,
-        *,
-        validation_fraction: float = DEFAULT_SPLIT.validation_fraction,
-        seed: int = DEFAULT_SPLIT.seed,
+        self, project: str, name: str, file: Path, *, on_bytes: OnBytes | None = None, **asked: Unpack[AskedOfVersion]
     ) -> DatasetVersionAccepted:
+        """Upload a file and have it prepared, divided and sealed by a job; known bytes give the version that exists."""
+        return self.seal_source(project, name, self._http.upload(file, on_bytes=on_bytes).digest, **asked)
+
+    def seal_source(self, project: str, name: str, source: str, **asked: Unpack[AskedOfVersion]) -> DatasetVersionAccepted:
         """The same for a file that was uploaded before, by digest."""
-        body = AddDatasetVersion(source=source, validation_fraction=validation_fraction, seed=seed)
+        body = AddDatasetVersion(source=source, **asked)
         return self._http.post(_in(project, "datasets", name, "versions"), DatasetVersionAccepted, body)
+
+    def policy(self, project: str) -> DatasetPolicyOut:
+        """What the project wants of every new version, at the least."""
+        return self._http.get(_in(project, "dataset-policy"), DatasetPolicyOut)
+
+    def set_policy(self, project: str, wanted: SetDatasetPolicy, *, if_match: str | None = None) -> DatasetPolicyOut:
+        """Set it for versions that are added from now on."""
+        return self._http.put(_in(project, "dataset-policy"), DatasetPolicyOut, wanted, if_match=if_match)
+
+    def trace(self, project: str, wanted: TraceRows) -> TraceOut:
+        """Which rows of which versions hold a text or an id, and which adapters were trained on them."""
+        return self._http.post(_in(project, "datasets", "trace"), TraceOut, wanted)
 
     def versions(self, project: str, name: str, **asked: Unpack[Asked]) -> Listed[DatasetVersionOut]:
         """Versions, newest first."""

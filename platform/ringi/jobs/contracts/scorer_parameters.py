@@ -126,7 +126,7 @@ class Toxicity(Part):
     words: Texts = ()
 
 
-PersonalKind = Literal["email", "card", "phone_jp", "my_number", "postal_code_jp"]
+PersonalKind = Literal["email", "card", "phone", "phone_jp", "my_number", "postal_code_jp"]
 
 
 class Personal(Part):

@@ -48,7 +48,10 @@ class PreflightFinding(Part):
 
 
 class TrainPayload(Contract):
-    """Train a LoRA on `rows` (JSON lines: prompt, completion) over `base`. `preflight`: what was known of it when it was started."""
+    """Train a LoRA on `rows` (a sealed part of a dataset version: pairs, conversations or documents) over `base`.
+
+    `preflight`: what was known of it when it was started.
+    """
 
     run_id: UUID
     adapter_id: UUID
