@@ -61,6 +61,7 @@ def start(
         base=base_models.reference(base_revision),
         rows=dataset.train_digest,
         spec=spec,
+        validation=None if spec.early_stopping_patience is None else dataset.validation_digest,
     )
     try:
         job = jobs.enqueue(
