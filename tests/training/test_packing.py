@@ -8,6 +8,7 @@ from peft import LoraConfig, get_peft_model
 
 from ringi_workers.training.data import Example, encode_row
 from ringi_workers.training.packing import Layout, cut, packed, padded, row_losses, separation, token_losses
+from ringi_workers.training.row_attention import NAME as BY_ROWS
 from support.tiny_model import make_tiny_tokenizer, tiny_rows
 from support.tiny_shapes import WINDOW, tiny_shape
 
@@ -39,38 +40,41 @@ def alone(model: Any) -> torch.Tensor:
     return torch.stack(losses)
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", BY_ROWS])
 @pytest.mark.parametrize("shape", APART)
 def test_a_packed_row_loses_what_it_loses_alone(shape: str, attention: str) -> None:
     model = adapted(shape, attention=attention)
     assert max(len(row.input_ids) for row in ROWS) > WINDOW
     with torch.inference_mode():
-        found = row_losses(model, packed(ROWS))
-        with_padding = row_losses(model, padded(ROWS, 0))
-    assert torch.allclose(found, alone(model), atol=1e-4, rtol=0)
-    assert torch.allclose(with_padding, alone(model), atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize("shape", APART)
-def test_in_bf16_a_packed_row_loses_within_two_percent_of_the_float32_reference(shape: str) -> None:
+        found = row_losses(model, packed(ROWS, by_rows=attention == BY_ROWS))
     reference = alone(adapted(shape))
-    model = in_bf16(adapted(shape))
+    assert torch.allclose(found, reference, atol=1e-4, rtol=0)
+    if attention != BY_ROWS:
+        with torch.inference_mode():
+            assert torch.allclose(row_losses(model, padded(ROWS, 0)), reference, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("by_rows", [True, False], ids=["by rows", "by mask"])
+@pytest.mark.parametrize("shape", APART)
+def test_in_bf16_a_packed_row_loses_within_two_percent_of_the_float32_reference(shape: str, by_rows: bool) -> None:
+    reference = alone(adapted(shape))
+    model = in_bf16(adapted(shape, attention=BY_ROWS if by_rows else "sdpa"))
     with torch.inference_mode():
-        found = row_losses(model, packed(ROWS))
+        found = row_losses(model, packed(ROWS, by_rows=by_rows))
     assert torch.allclose(found, reference, atol=0, rtol=0.02), (found / reference - 1).abs().max()
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", BY_ROWS])
 @pytest.mark.parametrize("shape", APART)
 def test_no_row_sees_another(shape: str, attention: str) -> None:
     """Other tokens in any one row leave every other row's loss as it was, to the last bit."""
     model = adapted(shape, attention=attention)
     with torch.inference_mode():
-        before = row_losses(model, packed(ROWS))
+        before = row_losses(model, packed(ROWS, by_rows=attention == BY_ROWS))
         for changed in (0, 5, 11):
             others = tuple(3 + (token * 7 + 11) % 500 for token in ROWS[changed].input_ids)
             rows = [*ROWS[:changed], ROWS[changed]._replace(input_ids=others), *ROWS[changed + 1 :]]
-            after = row_losses(model, packed(rows))
+            after = row_losses(model, packed(rows, by_rows=attention == BY_ROWS))
             same = [index for index in range(len(ROWS)) if index != changed]
             assert torch.equal(after[same], before[same])
             assert after[changed] != before[changed]
@@ -89,7 +93,7 @@ def in_bf16(model: Any) -> Any:
 def test_bases_that_keep_rows_apart_are_packed(shape: str, dtype: torch.dtype) -> None:
     model = adapted(shape).train()
     model = model if dtype == torch.float32 else in_bf16(model)
-    assert separation(model, ROWS, most_tokens=1024) is None
+    assert separation(model, ROWS, most_tokens=1024) == (True, True, "")
     assert model.training
 
 
@@ -97,9 +101,19 @@ def test_bases_that_keep_rows_apart_are_packed(shape: str, dtype: torch.dtype) -
 @pytest.mark.parametrize("shape", ["bloom", "lfm2", "mamba"])
 def test_bases_that_mix_rows_are_found_out(shape: str, dtype: torch.dtype) -> None:
     """Places that the model makes by itself; a convolution and a state that go on over the border. In bf16 what leaks is less than the rounding."""
-    reason = separation(tiny_shape(shape).to(dtype), ROWS, most_tokens=1024)
-    assert reason is not None
-    print(f"{shape}: {reason}")
+    model = tiny_shape(shape).to(dtype)
+    own = model.config._attn_implementation
+    found = separation(model, ROWS, most_tokens=1024)
+    assert (found.packed, found.by_rows, bool(found.reason)) == (False, False, True)
+    assert model.config._attn_implementation == own
+    print(f"{shape}: {found.reason}")
+
+
+def test_a_base_that_asks_more_of_its_attention_keeps_its_own() -> None:
+    """Gemma 2 caps the scores, which only its own attention does."""
+    model = tiny_shape("gemma2", attention="eager")
+    assert separation(model, ROWS, most_tokens=1024) == (True, False, "")
+    assert model.config._attn_implementation == "eager"
 
 
 def test_a_first_token_is_never_learnt_from_the_row_before_it() -> None:

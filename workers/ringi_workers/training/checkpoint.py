@@ -46,7 +46,7 @@ class CheckpointStore(Protocol):
 class RunState:
     """Counters and decisions of a run across all its processes. Losses in nats per label token; `last_losses` newest last.
 
-    `packed`: None until it is decided. `micro_batch_size`: rows of a pass once memory has run out, `memory_halvings` times. `stale`:
+    `packed`: None until it is decided; `by_rows`: with attention row by row. `micro_batch_size`: rows of a pass once memory has run out, `memory_halvings` times. `stale`:
     measurements of the validation loss since the best one, whose weights are kept. `curve`: (step, loss, validation loss), and in `since`
     the losses after its last point, with the last validation loss measured there.
     """
@@ -59,6 +59,7 @@ class RunState:
     label_tokens: int = 0
     seconds: float = 0.0
     packed: bool | None = None
+    by_rows: bool = False
     micro_batch_size: int | None = None
     memory_halvings: int = 0
     best_loss: float | None = None

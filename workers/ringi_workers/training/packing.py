@@ -1,10 +1,11 @@
 """The rows of an optimiser step as forward passes: packed behind each other without padding, or padded to a rectangle.
 
-A packed pass is one sequence whose positions begin again at every row, and no attention mask. From that, transformers 5.23 keeps the rows
-apart by itself: for SDPA, eager and flex attention `masking_utils.find_packed_sequence_indices` finds the rows and makes the mask
-block-diagonal (and applies sliding windows inside each row); flash attention takes the rows' lengths from the positions
-(`modeling_flash_attention_utils._is_packed_sequence`), which needs a batch of one sequence, as here. A base whose layers look at neither
-(recurrent ones; positions that the model makes itself) mixes the rows: `separation` asks the loaded base before anything is trained.
+A packed pass is one sequence whose positions begin again at every row, and no attention mask. Attention is then computed row by row
+(training/row_attention.py), or by what transformers 5.23 makes of such positions itself: for SDPA, eager and flex attention
+`masking_utils.find_packed_sequence_indices` finds the rows and makes the mask block-diagonal, with sliding windows inside each row; flash
+attention takes the rows' lengths from the positions (`modeling_flash_attention_utils._is_packed_sequence`), which needs a batch of one
+sequence, as here. A base whose layers look at neither (recurrent ones; positions that the model makes itself) mixes the rows: `separation`
+asks the loaded base before anything is trained.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,10 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.functional import cross_entropy
 
+from ringi_workers.failures import ran_out_of_memory
 from ringi_workers.training.data import IGNORED, Example, collate
+from ringi_workers.training.row_attention import NAME as BY_ROWS
+from ringi_workers.training.row_attention import Places, places_of
 
 # How far a row's loss may lie from that of the row alone: rounding, which in bf16 is coarse.
 TOLERANCE = {torch.float32: 1e-4}
@@ -29,7 +33,7 @@ class Pass(NamedTuple):
 
     `ids` int64 (rows, longest), or (1, tokens) packed; `mask` like it, None packed; `positions` like it, None padded. `keep`, bool like it:
     where logits are computed, which predict `targets` (labels,) in this order. `owners` (labels,): which of the rows a target belongs to.
-    `tokens` without padding, of `rows` rows.
+    `tokens` without padding, of `rows` rows. `places` for attention row by row.
     """
 
     ids: torch.Tensor
@@ -40,9 +44,10 @@ class Pass(NamedTuple):
     owners: torch.Tensor
     tokens: int
     rows: int
+    places: Places | None = None
 
 
-def packed(rows: Sequence[Example]) -> Pass:
+def packed(rows: Sequence[Example], *, by_rows: bool = False) -> Pass:
     """The rows behind each other. The first token of a row is never learnt: what stands before it belongs to another row."""
     lengths = [len(row.input_ids) for row in rows]
     ids = torch.tensor([[token for row in rows for token in row.input_ids]])
@@ -50,7 +55,10 @@ def packed(rows: Sequence[Example]) -> Pass:
     positions = torch.cat([torch.arange(length) for length in lengths])[None]
     owners = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor(lengths))[None]
     learnt = (labels != IGNORED) & (positions > 0)
-    return Pass(ids, None, positions, _before(learnt), labels[learnt], owners[learnt], ids.numel(), len(rows))
+    return Pass(
+        ids, None, positions, _before(learnt), labels[learnt], owners[learnt], ids.numel(), len(rows),
+        places_of(lengths) if by_rows else None,
+    )  # fmt: skip
 
 
 def padded(rows: Sequence[Example], pad_id: int) -> Pass:
@@ -85,19 +93,20 @@ def cut(rows: Sequence[Example], *, most_rows: int, most_tokens: int | None) -> 
 class Layout:
     """How rows become forward passes: packed in at most `pack_length` tokens or padded with `pad_id`, at most `most_rows` rows each.
 
-    `most_rows` shrinks when the device has no room, and never grows again.
+    `by_rows`: the attention of packed rows is computed row by row. `most_rows` shrinks when the device has no room, and never grows again.
     """
 
     packed: bool
     pack_length: int
     pad_id: int
     most_rows: int
+    by_rows: bool = False
 
     def passes(self, rows: Sequence[Example]) -> list[Pass]:
         """All rows in order, in as few passes as the bounds allow."""
         groups = cut(rows, most_rows=self.most_rows, most_tokens=self.pack_length if self.packed else None)
         picked = ([rows[index] for index in group] for group in groups)
-        return [packed(group) if self.packed else padded(group, self.pad_id) for group in picked]
+        return [packed(group, by_rows=self.by_rows) if self.packed else padded(group, self.pad_id) for group in picked]
 
 
 def precision(model: Any) -> AbstractContextManager[Any]:
@@ -109,7 +118,9 @@ def token_losses(model: Any, one: Pass) -> torch.Tensor:
     """Negative log-likelihood of each target in nats, float32 of shape (labels,)."""
     device = model.device
     layout = {"position_ids": one.positions} if one.mask is None else {"attention_mask": one.mask}
-    inputs = {name: tensor.to(device) for name, tensor in layout.items() if tensor is not None}
+    inputs: dict[str, Any] = {name: tensor.to(device) for name, tensor in layout.items() if tensor is not None}
+    if one.places is not None:
+        inputs["row_places"] = Places(*(tensor.to(device) for tensor in one.places))
     with precision(model):
         # Chosen by a mask, the logits come as (labels, vocabulary): none is computed where nothing is learnt.
         output = model(input_ids=one.ids.to(device), logits_to_keep=one.keep.to(device), use_cache=False, **inputs)
@@ -123,27 +134,53 @@ def row_losses(model: Any, one: Pass) -> torch.Tensor:
     return total / torch.bincount(one.owners, minlength=one.rows)
 
 
-def separation(model: Any, examples: Sequence[Example], *, most_tokens: int) -> str | None:
-    """Why packed rows are not kept apart on this base, or None where they are.
+class Separation(NamedTuple):
+    """Whether the base keeps packed rows apart: with attention row by row, with its own, or, for `reason`, with neither."""
 
-    Four rows, from the longest that fits to the shortest, packed: each must lose what it loses alone, and must go on doing so to the last
-    digit when the tokens of the row before are others. Leaves the model as it was; draws nothing at random.
+    packed: bool
+    by_rows: bool
+    reason: str
+
+
+def separation(model: Any, examples: Sequence[Example], *, most_tokens: int) -> Separation:
+    """Try it on four rows, from the longest that fits to the shortest, and leave the model with the attention that keeps them apart.
+
+    Packed, each must lose what it loses alone, and must go on doing so to the last digit when the tokens of the row before are others.
+    Draws nothing at random.
     """
     fitting = sorted((row for row in examples if 4 * len(row.input_ids) <= most_tokens), key=lambda row: -len(row.input_ids))
     if not fitting:
-        return "four of its rows do not fit one sequence"
-    rows = [fitting[len(fitting) * third // 3 - (third == 3)] for third in range(4)]  # noqa: PLR2004  # the last one, not the one behind it
-    was_training = model.training
+        return Separation(False, False, f"four of its rows do not fit {most_tokens} tokens")
+    rows = [fitting[(len(fitting) - 1) * third // 3] for third in range(4)]
+    was_training, own = model.training, model.config._attn_implementation  # noqa: SLF001  # transformers has no other name for it
     model.eval()
+    with torch.inference_mode():
+        alone = torch.cat([row_losses(model, padded([row], 0)) for row in rows])
+        set_attention(model, BY_ROWS)
+        reason = _apart(model, rows, alone, by_rows=True)
+        by_rows = reason is None
+        if not by_rows:
+            set_attention(model, own)
+            reason = _apart(model, rows, alone, by_rows=False)
+    model.train(was_training)
+    return Separation(reason is None, by_rows, reason or "")
+
+
+def set_attention(model: Any, name: str) -> None:
+    """Make the layers take their attention from transformers' register under that name, where they take it from there at all."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base.set_attn_implementation(name)
+
+
+def _apart(model: Any, rows: Sequence[Example], alone: torch.Tensor, *, by_rows: bool) -> str | None:
+    """Why the rows are not kept apart, or None where they are."""
     try:
-        with torch.inference_mode():
-            alone = torch.cat([row_losses(model, padded([row], 0)) for row in rows])
-            together = row_losses(model, packed(rows))
-            changed = row_losses(model, packed([_other(rows[0]), *rows[1:]]))
-    except (TypeError, ValueError) as error:
-        return f"it takes no positions: {error}"
-    finally:
-        model.train(was_training)
+        together = row_losses(model, packed(rows, by_rows=by_rows))
+        changed = row_losses(model, packed([_other(rows[0]), *rows[1:]], by_rows=by_rows))
+    except (TypeError, ValueError, RuntimeError) as error:
+        if ran_out_of_memory(error):
+            raise
+        return f"it cannot be asked: {error}"
     apart = float(((together - alone).abs() / alone.clamp(min=1)).max())
     moved = float((changed - together)[1:].abs().max())
     # Written so that NaN is no agreement.

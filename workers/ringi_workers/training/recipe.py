@@ -20,9 +20,10 @@ from ringi_workers.training.checkpoint import CheckpointStore, RunState, put_wei
 from ringi_workers.training.data import Example, Examples, load_examples, pad_id_of
 from ringi_workers.training.export import export_adapter
 from ringi_workers.training.loop import Loop, ProgressSink
-from ringi_workers.training.packing import Layout, separation
+from ringi_workers.training.packing import Layout, Separation, separation, set_attention
 from ringi_workers.training.plan import Plan
 from ringi_workers.training.refusals import PackingUnsupported
+from ringi_workers.training.row_attention import NAME as BY_ROWS
 from ringi_workers.training.stopping import Validation
 
 log = logging.getLogger("ringi.job")
@@ -86,14 +87,20 @@ def identity_of(spec: LoraSpec, *, base_commit: str, rows: Path, validation: Pat
 def _layout(spec: LoraSpec, model: PeftModel, examples: tuple[Example, ...], pad_id: int, state: RunState) -> Layout:
     """How the run's rows become passes; decided once, so that a resumed run goes on in the same way. Raises PackingUnsupported."""
     if state.packed is None:
-        reason = separation(model, examples, most_tokens=spec.pack_length) if spec.packing is not Packing.OFF else "it is off"
-        if reason is not None and spec.packing is Packing.ON:
-            raise PackingUnsupported(reason)
-        if reason is not None and spec.packing is Packing.AUTO:
-            log.warning("rows are padded instead of packed: %s", reason)
-        state.packed = reason is None
+        found = Separation(False, False, "")
+        if spec.packing is not Packing.OFF:
+            found = separation(model, examples, most_tokens=spec.pack_length)
+        if found.reason and spec.packing is Packing.ON:
+            raise PackingUnsupported(found.reason)
+        if found.reason:
+            log.warning("rows are padded instead of packed: %s", found.reason)
+        state.packed, state.by_rows = found.packed, found.by_rows
+    elif state.by_rows:
+        set_attention(model, BY_ROWS)
     most_rows = state.micro_batch_size or spec.micro_batch_size or spec.batch_size
-    return Layout(packed=state.packed, pack_length=spec.pack_length, pad_id=pad_id, most_rows=min(most_rows, spec.batch_size))
+    return Layout(
+        packed=state.packed, pack_length=spec.pack_length, pad_id=pad_id, most_rows=min(most_rows, spec.batch_size), by_rows=state.by_rows
+    )
 
 
 def _validation(spec: LoraSpec, examples: tuple[Example, ...]) -> Validation | None:
