@@ -26,6 +26,7 @@ class Clock:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self.ended: list[float] = []
+        self.cpu: list[float] = []
         self.losses: dict[int, float] = {}
 
     def report(self, progress: Progress) -> None:
@@ -33,6 +34,7 @@ class Clock:
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         self.ended.append(time.perf_counter())
+        self.cpu.append(time.process_time())
         self.losses[step] = metrics["loss"]
 
     def should_stop(self) -> bool:
@@ -57,7 +59,8 @@ def main() -> None:
     examples = load_examples(rows, load_tokenizer(base), spec.max_length).examples
     batches = [indices for step, indices in Plan(spec, examples).batches(after=WARM_STEPS) if step <= WARM_STEPS + steps]
     tokens = sum(len(examples[index].input_ids) for indices in batches for index in indices)
-    print(json.dumps({"tokens": tokens, "seconds": clock.ended[-1] - clock.ended[WARM_STEPS - 1], "steps": steps}))
+    seconds, cpu = (times[-1] - times[WARM_STEPS - 1] for times in (clock.ended, clock.cpu))
+    print(json.dumps({"tokens": tokens, "seconds": seconds, "cpu_seconds": cpu, "steps": steps}))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ class Clock(TrainerCallback):  # type: ignore[misc]  # transformers says nothing
     """Tokens without padding and seconds of the steps after the first ones; ends the run when its time is over."""
 
     def __init__(self, seconds: float) -> None:
-        self._seconds, self._begun, self.tokens, self.steps, self.elapsed = seconds, 0.0, 0, 0, 0.0
+        self._seconds, self._begun, self._cpu_begun = seconds, 0.0, 0.0
+        self.tokens, self.steps, self.elapsed, self.cpu = 0, 0, 0.0, 0.0
 
     def saw(self, inputs: dict[str, Any]) -> None:
         mask = inputs.get("attention_mask")
@@ -41,9 +42,10 @@ class Clock(TrainerCallback):  # type: ignore[misc]  # transformers says nothing
     def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
         now = time.perf_counter()
         if state.global_step == WARM_STEPS:
-            self._begun, self.tokens = now, 0
+            self._begun, self._cpu_begun, self.tokens = now, time.process_time(), 0
         elif state.global_step > WARM_STEPS:
             self.steps, self.elapsed = state.global_step - WARM_STEPS, now - self._begun
+            self.cpu = time.process_time() - self._cpu_begun
             control.should_training_stop = self.elapsed >= self._seconds
 
 
@@ -105,7 +107,7 @@ def main() -> None:
             with_trainer(base, rows, clock, folder, batch=16, accumulation=1)
         else:
             with_trl(base, rows, clock, folder, packing=kind == "trl_packed", tokens=int(tokens))
-    print(json.dumps({"tokens": clock.tokens, "seconds": clock.elapsed, "steps": clock.steps}))
+    print(json.dumps({"tokens": clock.tokens, "seconds": clock.elapsed, "cpu_seconds": clock.cpu, "steps": clock.steps}))
 
 
 if __name__ == "__main__":

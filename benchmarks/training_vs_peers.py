@@ -3,7 +3,8 @@
 Banking77 as "Customer: …" and "Intent: …" (about 24 tokens a row), SmolLM2-135M, r=8 on q and v. Compared are sides with as many rows in an
 optimiser step: 4 with the recipe (batch 1, accumulation 4, float32), 16 with `Trainer` (batch 16, float32) and TRL's SFTTrainer (bf16, batch 16
 and a pack of 16 rows' tokens). What counts is real tokens per second of the loop, padding not, after two steps. Trainer learns every token, as
-its recipe does; TRL and Ringi the completion. Ours runs before and after the peers, and the slower time counts. `--reference` adds how far
+its recipe does; TRL and Ringi the completion. On a machine that others use too, tokens per second of CPU time with `--threads 1` say more than
+those per second. Ours runs before and after the peers, and the slower time counts. `--reference` adds how far
 Ringi's losses on the packed rows lie from those of each row alone in float32.
 """
 
@@ -36,9 +37,10 @@ PEERS = {"recipe": "ours_4", "trainer16": "ours_16", "trl": "ours_16", "trl_pack
 
 
 class Speed(NamedTuple):
-    """Of one side: real tokens per second of the loop, over so many steps."""
+    """Of one side: real tokens per second of the loop, and per second of CPU time, over so many steps."""
 
     tokens_per_s: float
+    tokens_per_cpu_s: float
     steps: int
     seconds: float
 
@@ -65,21 +67,22 @@ def without_template(base: Path, target: Path) -> Path:
     return target
 
 
-def run(side: str, command: list[str], folder: Path) -> Speed:
+def run(side: str, command: list[str], folder: Path, threads: int) -> Speed:
     """One process, to its line of figures."""
-    offline = {
+    given = {
+        "OMP_NUM_THREADS": str(threads),
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_DATASETS_CACHE": str(folder / "cache"),
     }
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | offline, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | given, check=False)
     if done.returncode:
         raise RuntimeError(f"{side} ended with {done.returncode}:\n{done.stderr[-3000:]}")
     said = json.loads(done.stdout.strip().splitlines()[-1])
-    speed = Speed(said["tokens"] / said["seconds"], said["steps"], said["seconds"])
-    load = os.getloadavg()[0]
-    print(f"{side:10} {speed.tokens_per_s:7.1f} tokens/s, {speed.steps} steps in {speed.seconds:.1f} s, load {load:.1f}", flush=True)
+    speed = Speed(said["tokens"] / said["seconds"], said["tokens"] / said["cpu_seconds"], said["steps"], said["seconds"])
+    each = f"{speed.tokens_per_s:7.1f} tokens/s, {speed.tokens_per_cpu_s:7.1f} per CPU second"
+    print(f"{side:10} {each}, {speed.steps} steps in {speed.seconds:.1f} s, load {os.getloadavg()[0]:.1f}", flush=True)
     return speed
 
 
@@ -104,11 +107,22 @@ def reference(base: Path, rows: Path) -> dict[str, float]:
     return found
 
 
+def compared(before: dict[str, Speed], theirs: dict[str, Speed], after: dict[str, Speed]) -> str:
+    """The ratios, by the slower of our two times, in seconds and in CPU seconds; and the speeds themselves."""
+    ours = {side: min(before[side].tokens_per_s, after[side].tokens_per_s) for side in before}
+    ours_cpu = {side: min(before[side].tokens_per_cpu_s, after[side].tokens_per_cpu_s) for side in before}
+    said = [f"over_{side}={ours[PEERS[side]] / speed.tokens_per_s:.2f}" for side, speed in theirs.items()]
+    said += [f"cpu_over_{side}={ours_cpu[PEERS[side]] / speed.tokens_per_cpu_s:.2f}" for side, speed in theirs.items()]
+    said += [f"{side}={speed:.1f}" for side, speed in (ours | {side: speed.tokens_per_s for side, speed in theirs.items()}).items()]
+    return " ".join(said)
+
+
 def main() -> None:
     """Both sides in turn, the table, and the line of figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30, help="of every side's loop, after two steps")
     parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of every side")
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--reference", action="store_true", help="add the differences of the losses")
     parser.add_argument("--data", type=Path, default=DATA, help="Banking77's train.csv (PolyAI, CC BY 4.0)")
@@ -124,17 +138,15 @@ def main() -> None:
         here, same = Path(__file__).parent, [str(base), str(rows), str(wanted.seconds)]
         pack = str(tokens_of_a_step(base, rows, 16))
         mine = {side: [sys.executable, str(here / "ringi_training.py"), str(batch), *same] for side, batch in OURS.items()}
-        before = {side: run(side, command, folder) for side, command in mine.items()}
-        theirs = {side: run(side, [python, str(here / "training_peer.py"), side, *same, pack], folder) for side in wanted.peers}
-        after = {side: run(side, command, folder) for side, command in mine.items()}
-        ours = {side: min(before[side].tokens_per_s, after[side].tokens_per_s) for side in mine}
-        figures = {f"over_{side}": ours[PEERS[side]] / speed.tokens_per_s for side, speed in theirs.items()}
-        figures |= reference(base, rows) if wanted.reference else {}
-        speeds = ours | {side: speed.tokens_per_s for side, speed in theirs.items()}
-        said = " ".join(
-            [*(f"{name}={value:.3g}" for name, value in figures.items()), *(f"{side}={speed:.1f}" for side, speed in speeds.items())]
-        )
-        print(f"training_vs_peers {said} rows={wanted.rows} seconds={wanted.seconds:g}")
+        before = {side: run(side, command, folder, wanted.threads) for side, command in mine.items()}
+        theirs = {
+            side: run(side, [python, str(here / "training_peer.py"), side, *same, pack], folder, wanted.threads) for side in wanted.peers
+        }
+        after = {side: run(side, command, folder, wanted.threads) for side, command in mine.items()}
+        said = compared(before, theirs, after)
+        differences = reference(base, rows) if wanted.reference else {}
+        said += "".join(f" {name}={value:.2g}" for name, value in differences.items())
+        print(f"training_vs_peers {said} rows={wanted.rows} threads={wanted.threads} seconds={wanted.seconds:g}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
