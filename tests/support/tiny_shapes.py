@@ -29,6 +29,8 @@ _SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3Config", _COMMON | {"head_dim": 16}),
     "mistral": ("MistralConfig", _COMMON | {"sliding_window": WINDOW}),
     "gemma3": ("Gemma3TextConfig", _COMMON | {"head_dim": 16, "sliding_window": WINDOW, "query_pre_attn_scalar": 16}),
+    # It caps the scores of its attention.
+    "gemma2": ("Gemma2Config", _COMMON | {"head_dim": 16, "sliding_window": WINDOW, "query_pre_attn_scalar": 16}),
     "gpt2": ("GPT2Config", _GPT | {"n_embd": 64, "n_positions": 512}),
     # Places by a bias on the attention, which takes no mask of a tree.
     "bloom": ("BloomConfig", _GPT | {"hidden_size": 64}),

@@ -1,6 +1,5 @@
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,52 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from ringi.adapters.config_gate import check_config
-from ringi.jobs.contracts.parts import Progress
-from ringi.jobs.contracts.training import LoraSpec
 from ringi.kit.digests import sha256_file
-from ringi_workers.adapters.attach import UnknownTargetModules, attach, load_base, load_tokenizer
+from ringi_workers.adapters.attach import UnknownTargetModules
 from ringi_workers.training.checkpoint import CheckpointForeign
-from ringi_workers.training.data import IGNORED, collate, load_examples, pad_id_of
-from ringi_workers.training.recipe import TrainedAdapter, TrainingCancelled, TrainingDiverged, train
+from ringi_workers.training.refusals import TrainingCancelled, TrainingDiverged
+from support.recipes import COMMIT, SPEC, Follower, mean_nll, run
 from support.tiny_model import make_tiny_base, make_tiny_rows
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-SPEC = LoraSpec(
-    rank=4, alpha=8, dropout=0.1, target_modules=("q_proj", "v_proj", "o_proj", "up_proj", "down_proj"), use_rslora=False,
-    learning_rate=2e-2, epochs=3, max_steps=40, batch_size=8, warmup_fraction=0.1, weight_decay=0.01, max_grad_norm=1.0,
-    max_length=96, seed=7, checkpoint_every=6,
-)  # fmt: skip
-
-
-class Follower:
-    """A real sink: keeps what it is told and asks for a stop once a step is reached."""
-
-    def __init__(self, *, stop_at: int | None = None) -> None:
-        self.reports: list[Progress] = []
-        self.figures: dict[int, dict[str, float]] = {}
-        self._stop_at = stop_at
-
-    def report(self, progress: Progress) -> None:
-        self.reports.append(progress)
-
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        self.figures[step] = metrics
-
-    def should_stop(self) -> bool:
-        return self._stop_at is not None and self._stop_at in self.figures
-
-
-class FolderCheckpoints:
-    """A checkpoint store in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def latest(self) -> Path | None:
-        return max(self._folder.glob("*"), default=None)
-
-    def save(self, directory: Path, step: int) -> None:
-        shutil.copytree(directory, self._folder / f"{step:06d}")
 
 
 @pytest.fixture(scope="module")
@@ -66,26 +25,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_rows(tmp_path_factory.mktemp("rows") / "rows.jsonl", 160)
-
-
-def run(
-    base: Path, rows: Path, out: Path, *, spec: LoraSpec = SPEC, sink: Follower | None = None, folder: Path | None = None
-) -> TrainedAdapter:
-    store = FolderCheckpoints(folder) if folder is not None else None
-    return train(
-        spec, base=base, rows=rows, out=out, sink=sink or Follower(), checkpoints=store, base_name="bases/tiny", base_commit=COMMIT
-    )
-
-
-def mean_nll(base: Path, rows: Path, adapter: Path | None) -> float:
-    """Over all label tokens, from the full logits of one padded batch: another way than the recipe's."""
-    model = load_base(base, dtype=torch.float32, device=torch.device("cpu"))
-    model = model if adapter is None else attach(model, adapter)
-    tokenizer = load_tokenizer(base)
-    batch = collate(load_examples(rows, tokenizer, 96).examples, pad_id_of(tokenizer))
-    with torch.inference_mode():
-        logits = model(input_ids=batch.ids, attention_mask=batch.mask).logits[:, :-1]
-    return float(torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch.labels[:, 1:], ignore_index=IGNORED))
 
 
 def test_training_lowers_the_loss_on_rows_it_has_not_seen(base: Path, rows: Path, tmp_path: Path) -> None:

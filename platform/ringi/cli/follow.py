@@ -89,6 +89,7 @@ def measured(job: JobOut) -> str:
         f"step {progress.step}/{progress.total if progress.total is not None else '?'}" if progress.step is not None else "",
         f"loss {progress.loss:.4f}" if progress.loss is not None else "",
         f"{progress.tokens_per_s:,.0f} tokens/s" if progress.tokens_per_s is not None else "",
+        f"{progress.label_tokens:,} tokens learnt from" if progress.label_tokens is not None else "",
         f"{timedelta(seconds=round(progress.eta_s))} left" if progress.eta_s is not None and job.state is JobState.RUNNING else "",
     ]
     return "  ".join(part for part in parts if part)

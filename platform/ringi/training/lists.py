@@ -17,6 +17,7 @@ from ringi.web.listing import Listing, column, flag, measured, through
 # unscoped: the list's own rows are scoped.
 _JOBS, _VERSIONS = select(Job.id), select(AdapterVersion.id)
 _SPEC = ("rank", "alpha", "dropout", "learning_rate", "epochs", "batch_size", "max_length", "seed")
+_FIGURES = sorted(TrainMetrics.model_fields.keys() - {"packed", "stopped_early", "curve"})
 
 RUNS = Listing(
     "runs", key=TrainingRun.id, families=tags_of(TrainingRun.id), finish=fill,
@@ -28,7 +29,9 @@ RUNS = Listing(
         "version": through(TrainingRun.version_id, _VERSIONS, AdapterVersion.number, "The number of the version that it sealed."),
         **{f"spec.{name}": measured(TrainingRun.spec, name, about=f"The hyperparameter {name}.") for name in _SPEC},
         "spec.use_rslora": flag(TrainingRun.spec, "use_rslora", about="Whether the scale follows the square root of the rank."),
-        **{f"metrics.{name}": measured(TrainingRun.metrics, name, about=f"The run's {name}.") for name in TrainMetrics.model_fields},
+        **{f"metrics.{name}": measured(TrainingRun.metrics, name, about=f"The run's {name}.") for name in _FIGURES},
+        "metrics.packed": flag(TrainingRun.metrics, "packed", about="Whether its rows were packed without padding."),
+        "metrics.stopped_early": flag(TrainingRun.metrics, "stopped_early", about="Whether the validation loss ended it."),
         "owner": owner(TrainingRun.started_by, "Who started it."),
         "created_at": column(TrainingRun.created_at, "When it was started."),
         "finished_at": through(TrainingRun.job_id, _JOBS, Job.finished_at, "When it ended."),

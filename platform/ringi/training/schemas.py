@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
 from ringi.jobs.contracts.parts import Progress
-from ringi.jobs.contracts.training import LoraSpec, PreflightFinding, TrainMetrics
+from ringi.jobs.contracts.training import LoraSpec, Packing, PreflightFinding, Schedule, TrainMetrics
 from ringi.jobs.schemas import JobError, JobState, Placement
 from ringi.kit.digests import Digest
 from ringi.tags.schemas import Tagged
@@ -36,6 +36,13 @@ class TrainingPlan(Schema):
     max_length: Annotated[Integer, Field(ge=8, le=1_000_000)] = 512
     seed: Annotated[Integer, Field(ge=0, lt=2**53)] = 0
     checkpoint_every: Annotated[Integer, Field(ge=1)] = 50
+    micro_batch_size: Annotated[Integer, Field(ge=1, le=4096)] | None = None
+    packing: Packing = Packing.AUTO
+    pack_length: Annotated[Integer, Field(ge=8, le=1_000_000)] = 1024
+    schedule: Schedule = Schedule.LINEAR
+    gradient_checkpointing: Truth = False
+    early_stopping_patience: Annotated[Integer, Field(ge=1, le=1000)] | None = None
+    evaluate_every: Annotated[Integer, Field(ge=1)] = 50
 
     def resolved(self) -> LoraSpec:
         """Nothing left to default: `alpha` is twice the rank unless given, modules are sorted and unique."""

@@ -79,6 +79,7 @@ def start(
         rows=dataset.train_digest,
         spec=spec,
         preflight=tuple(found),
+        validation=None if spec.early_stopping_patience is None else dataset.validation_digest,
     )
     try:
         job = jobs.enqueue(

@@ -1,9 +1,11 @@
 """What a run needs to go on as if it had never stopped: adapter weights, optimiser, random state, counters.
 
-The learning rate and the batches are functions of the step (recipe.Plan), so they need no state of their own.
+The learning rate and the batches are functions of the step (plan.Plan), so they need no state of their own. What the run decided on its way
+is state: whether rows are packed, how many fit a pass, and what early stopping has seen.
 """
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -42,7 +44,12 @@ class CheckpointStore(Protocol):
 
 @dataclass
 class RunState:
-    """Counters of a run across all its processes. Losses in nats per label token; `last_losses` newest last."""
+    """Counters and decisions of a run across all its processes. Losses in nats per label token; `last_losses` newest last.
+
+    `packed`: None until it is decided; `by_rows`: with attention row by row. `micro_batch_size`: rows of a pass once memory has run out, `memory_halvings` times. `stale`:
+    measurements of the validation loss since the best one, whose weights are kept. `curve`: (step, loss, validation loss), and in `since`
+    the losses after its last point, with the last validation loss measured there.
+    """
 
     identity: str
     step: int = 0
@@ -51,6 +58,17 @@ class RunState:
     last_losses: list[float] = field(default_factory=list)
     label_tokens: int = 0
     seconds: float = 0.0
+    packed: bool | None = None
+    by_rows: bool = False
+    micro_batch_size: int | None = None
+    memory_halvings: int = 0
+    best_loss: float | None = None
+    best_step: int | None = None
+    best_weights: dict[str, torch.Tensor] | None = None
+    stale: int = 0
+    curve: list[tuple[int, float, float | None]] = field(default_factory=list)
+    since: list[float] = field(default_factory=list)
+    validation_since: float | None = None
 
 
 def save(workspace: Path, model: PeftModel, optimizer: torch.optim.Optimizer, state: RunState, store: CheckpointStore) -> None:
@@ -58,7 +76,7 @@ def save(workspace: Path, model: PeftModel, optimizer: torch.optim.Optimizer, st
     workspace.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=workspace.parent, prefix="checkpoint-") as name:
         directory = Path(name)
-        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in _weights(model).items()}, directory / _WEIGHTS)
+        save_file(copy_weights(model), directory / _WEIGHTS)
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         document = {"run": asdict(state), "optimizer": optimizer.state_dict(), "cpu_rng": torch.get_rng_state(), "cuda_rng": cuda}
         torch.save(document, directory / _STATE)
@@ -71,16 +89,25 @@ def restore(directory: Path, model: PeftModel, optimizer: torch.optim.Optimizer,
     state = RunState(**document["run"])
     if state.identity != identity:
         raise CheckpointForeign
-    tensors = load_file(directory / _WEIGHTS)
-    with torch.no_grad():
-        for name, parameter in _weights(model).items():
-            parameter.copy_(tensors[name])
+    put_weights(model, load_file(directory / _WEIGHTS))
     optimizer.load_state_dict(document["optimizer"])
     torch.set_rng_state(document["cpu_rng"])
     if torch.cuda.is_available() and len(document["cuda_rng"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(document["cuda_rng"])
     state.resumed_from = state.step
     return state
+
+
+def copy_weights(model: PeftModel) -> dict[str, torch.Tensor]:
+    """What is trained, by name, on the CPU."""
+    return {name: parameter.detach().to("cpu", copy=True).contiguous() for name, parameter in _weights(model).items()}
+
+
+def put_weights(model: PeftModel, tensors: Mapping[str, torch.Tensor]) -> None:
+    """The reverse of `copy_weights`."""
+    with torch.no_grad():
+        for name, parameter in _weights(model).items():
+            parameter.copy_(tensors[name])
 
 
 def _weights(model: PeftModel) -> dict[str, torch.nn.Parameter]:

@@ -27,6 +27,7 @@ def train(payload: TrainPayload, workspace: Workspace, sink: JobSink) -> TrainRe
     """Train, export and measure; goes on from the job's last checkpoint when there is one."""
     sink.report(Progress(phase="fetching"))
     base, rows = workspace.base(payload.base), workspace.fetch(payload.rows)
+    validation = None if payload.validation is None else workspace.fetch(payload.validation)
     sink.mirror = mirror(
         experiment=f"{workspace.job.organization_id}/{payload.adapter_name}", name=f"run {payload.run_id}",
         parameters={key: str(value) for key, value in payload.spec.model_dump().items()},
@@ -34,7 +35,7 @@ def train(payload: TrainPayload, workspace: Workspace, sink: JobSink) -> TrainRe
     )  # fmt: skip
     trained = recipe.train(
         payload.spec, base=base, rows=rows, out=workspace.out, sink=sink, checkpoints=workspace, base_name=payload.base.repository,
-        base_commit=payload.base.commit,
+        base_commit=payload.base.commit, validation=validation,
     )  # fmt: skip
     sink.report(Progress(phase="measuring the effect"))
     measured = measure(trained.directory, base=base)

@@ -15,8 +15,9 @@ from ringi.cli.follow import follow
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import AdapterName, AdapterOrProject, Detach, LeastMemory, Limit, LowerPriority, WantedDevice
 from ringi.cli.output import emit, emit_list, facts, note, table
+from ringi.cli.plan_options import AfterWarmUp, FewerActivations, PackingMode, Patience, RowsOfAPass, StepsBetweenLosses, TokensOfAPack
 from ringi.cli.references import check_name, dataset_within, parse_adapter
-from ringi.jobs.contracts.training import PreflightFinding
+from ringi.jobs.contracts.training import PreflightFinding, TrainMetrics
 from ringi.jobs.schemas import placement_of
 from ringi.preflight.schemas import PreflightOut
 from ringi.training.schemas import RunOut, TrainingPlan
@@ -41,11 +42,21 @@ class BadPlan(Usage):
         )
 
 
+def _checked(**values: object) -> TrainingPlan:
+    """The plan; raises BadPlan."""
+    try:
+        return TrainingPlan.model_validate(values)
+    except ValidationError as error:
+        raise BadPlan(error) from None
+
+
 @verbs.verb(
     "train",
     "ringi train risk/answers --dataset questions",
     "ringi train risk/answers --dataset questions:v2 --rank 8 --epochs 2 --learning-rate 0.001 --batch-size 8",
     "ringi train risk/answers --dataset questions --device cuda --memory-gib 24 --priority -10",
+    "ringi train risk/answers --dataset questions --batch-size 32 --micro-batch-size 4 --gradient-checkpointing",
+    "ringi train risk/answers --dataset questions --epochs 20 --schedule cosine --early-stopping-patience 3 --evaluate-every 25",
     "ringi train risk/answers --dataset questions --target-module q_proj --target-module v_proj --detach",
     "ringi train risk/answers --dataset questions --rank 8 --check",
 )
@@ -70,6 +81,13 @@ def train(
     max_length: Annotated[int, typer.Option(min=8, help="Tokens of a row; longer prompts are cut.")] = _PLAN.max_length,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = _PLAN.seed,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = _PLAN.checkpoint_every,
+    micro_batch_size: RowsOfAPass = None,
+    packing: PackingMode = _PLAN.packing,
+    pack_length: TokensOfAPack = _PLAN.pack_length,
+    schedule: AfterWarmUp = _PLAN.schedule,
+    gradient_checkpointing: FewerActivations = _PLAN.gradient_checkpointing,
+    early_stopping_patience: Patience = None,
+    evaluate_every: StepsBetweenLosses = _PLAN.evaluate_every,
     device: WantedDevice = None,
     memory_gib: LeastMemory = None,
     priority: LowerPriority = 0,
@@ -78,19 +96,18 @@ def train(
 ) -> None:
     """Train a LoRA on a dataset's training split, and follow it until a new version is sealed."""
     wanted = parse_adapter(name)
-    try:
-        plan = TrainingPlan(
-            rank=rank, alpha=alpha, dropout=dropout, target_modules=target_module or _PLAN.target_modules, use_rslora=use_rslora,
-            learning_rate=learning_rate, epochs=epochs, max_steps=max_steps, batch_size=batch_size, warmup_fraction=warmup_fraction,
-            weight_decay=weight_decay, max_grad_norm=max_grad_norm, max_length=max_length, seed=seed, checkpoint_every=checkpoint_every,
-        )  # fmt: skip
-    except ValidationError as error:
-        raise BadPlan(error) from None
+    plan = _checked(
+        rank=rank, alpha=alpha, dropout=dropout, target_modules=target_module or _PLAN.target_modules, use_rslora=use_rslora,
+        learning_rate=learning_rate, epochs=epochs, max_steps=max_steps, batch_size=batch_size, warmup_fraction=warmup_fraction,
+        weight_decay=weight_decay, max_grad_norm=max_grad_norm, max_length=max_length, seed=seed, checkpoint_every=checkpoint_every,
+        micro_batch_size=micro_batch_size, packing=packing, pack_length=pack_length, schedule=schedule,
+        gradient_checkpointing=gradient_checkpointing, early_stopping_patience=early_stopping_patience, evaluate_every=evaluate_every,
+    )  # fmt: skip
     with connect() as client:
         rows = dataset_within(dataset, project=wanted.project)
         placement = placement_of(device, memory_gib, priority)
         if check:
-            _checked(client.training.check(wanted.project, wanted.name, dataset=rows, base_revision=base_revision, plan=plan,
+            _show_findings(client.training.check(wanted.project, wanted.name, dataset=rows, base_revision=base_revision, plan=plan,
                                            placement=placement))  # fmt: skip
             return
         run = client.training.start(wanted.project, wanted.name, dataset=rows, base_revision=base_revision, plan=plan, placement=placement)
@@ -136,7 +153,7 @@ def show(name: AdapterName, run: Annotated[UUID, typer.Argument(help="The run's 
     emit(found, lambda: _drawn(found))
 
 
-def _checked(found: PreflightOut) -> None:
+def _show_findings(found: PreflightOut) -> None:
     """Print a dry run; ends with code 1 where the run would be refused, so that a script can ask."""
     emit(found, lambda: _look(found))
     if found.refused:
@@ -163,20 +180,35 @@ def _drawn(run: RunOut) -> Table:
         ("dataset", run.dataset),
         ("base", run.base),
         ("LoRA", f"rank {spec.rank}, alpha {spec.alpha:g}, dropout {spec.dropout:g}, on {', '.join(spec.target_modules)}"),
-        ("schedule", f"{spec.epochs} epochs of {spec.batch_size} rows a step, learning rate {spec.learning_rate:g}, seed {spec.seed}"),
+        (
+            "schedule",
+            f"{spec.epochs} epochs of {spec.batch_size} rows a step, learning rate {spec.learning_rate:g} {spec.schedule}, seed {spec.seed}",
+        ),
     ]
     if metrics is not None:
-        pairs += [
-            ("steps", f"{metrics.steps}, resumed from {metrics.resumed_from_step}" if metrics.resumed_from_step else metrics.steps),
-            ("rows", f"{metrics.rows} ({metrics.skipped_rows} skipped: no label token left)"),
-            ("first loss", metrics.first_loss),
-            ("final loss", metrics.final_loss),
-            ("tokens/s", metrics.tokens_per_s),
-            ("seconds", metrics.seconds),
-        ]
+        pairs += _measured(metrics)
     elif progress is not None:
         pairs += [("phase", progress.phase), ("step", progress.step), ("of", progress.total), ("loss", progress.loss)]
     if run.error is not None:
         pairs += [("error", f"{run.error.message} [{run.error.code}]"), ("next", run.error.next_step)]
     pairs += [(f"found before ({one.gravity})", f"{one.message} [{one.code}]") for one in run.preflight]
     return facts([*pairs, ("job", run.job_id), ("MLflow run", run.mlflow_run_id)])
+
+
+def _measured(metrics: TrainMetrics) -> list[tuple[str, object]]:
+    """A finished run's figures; what a run does not have is left out."""
+    pairs: list[tuple[str, object]] = [
+        ("steps", f"{metrics.steps}, resumed from {metrics.resumed_from_step}" if metrics.resumed_from_step else metrics.steps),
+        ("rows", f"{metrics.rows} ({metrics.skipped_rows} skipped: no label token left)"),
+        ("rows a pass", f"{metrics.micro_batch_size}, {'packed' if metrics.packed else 'padded'}" if metrics.micro_batch_size else None),
+        ("first loss", metrics.first_loss),
+        ("final loss", metrics.final_loss),
+        ("tokens/s", metrics.tokens_per_s),
+        ("seconds", metrics.seconds),
+    ]
+    if metrics.memory_halvings:
+        pairs.append(("out of memory", f"{metrics.memory_halvings} times: passes were halved and the run went on"))
+    if metrics.best_step is not None:
+        ended = ", where nothing better came the run ended early" if metrics.stopped_early else ""
+        pairs.append(("validation loss", f"{metrics.validation_loss:.4f} at step {metrics.best_step}{ended}"))
+    return pairs

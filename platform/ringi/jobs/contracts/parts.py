@@ -48,7 +48,7 @@ class AdapterRef(Part):
 
 
 class Progress(Part):
-    """Live state of a running job; every field but `phase` is None until it is known."""
+    """Live state of a running job; every field but `phase` is None until it is known. `label_tokens`: tokens learnt from so far."""
 
     phase: str
     step: int | None = None
@@ -56,6 +56,7 @@ class Progress(Part):
     loss: FiniteFloat | None = None
     tokens_per_s: FiniteFloat | None = None
     eta_s: FiniteFloat | None = None
+    label_tokens: int | None = None
 
 
 def as_document(contract: BaseModel) -> dict[str, Any]:

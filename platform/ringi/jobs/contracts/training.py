@@ -10,8 +10,30 @@ from ringi.jobs.contracts.parts import BaseRef, Contract, FileRef, Part
 from ringi.kit.digests import Digest
 
 
+class Packing(StrEnum):
+    """Rows behind each other in one sequence, without padding: where the base keeps them apart, always or a refusal, or never."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+class Schedule(StrEnum):
+    """How the learning rate goes on after the warm-up: in a line to zero, along a cosine to zero, or as it is."""
+
+    LINEAR = "linear"
+    COSINE = "cosine"
+    CONSTANT = "constant"
+
+
 class LoraSpec(Part):
-    """Resolved hyperparameters of one run."""
+    """Resolved hyperparameters of one run.
+
+    A field with a default came later: the default is what runs did before it, so a payload without it is the same run as ever.
+    `micro_batch_size`: rows of one forward pass, all rows of the step where None. `pack_length`: tokens of a packed sequence; a longer
+    row stands alone. `early_stopping_patience`: measurements of the validation loss, one every `evaluate_every` steps, without a new
+    best one before the run ends.
+    """
 
     rank: int = Field(ge=1, le=512)
     alpha: FiniteFloat = Field(gt=0)
@@ -28,6 +50,13 @@ class LoraSpec(Part):
     max_length: int = Field(ge=8)
     seed: int = Field(ge=0, lt=2**63)
     checkpoint_every: int = Field(ge=1)
+    micro_batch_size: int | None = Field(default=None, ge=1, le=4096)
+    packing: Packing = Packing.OFF
+    pack_length: int = Field(default=1024, ge=8)
+    schedule: Schedule = Schedule.LINEAR
+    gradient_checkpointing: bool = False
+    early_stopping_patience: int | None = Field(default=None, ge=1)
+    evaluate_every: int = Field(default=50, ge=1)
 
 
 class Gravity(StrEnum):
@@ -50,7 +79,7 @@ class PreflightFinding(Part):
 class TrainPayload(Contract):
     """Train a LoRA on `rows` (a sealed part of a dataset version: pairs, conversations or documents) over `base`.
 
-    `preflight`: what was known of it when it was started.
+    `preflight`: what was known of it when it was started. `validation`: rows of the same form for early stopping.
     """
 
     run_id: UUID
@@ -60,10 +89,23 @@ class TrainPayload(Contract):
     rows: Digest
     spec: LoraSpec
     preflight: tuple[PreflightFinding, ...] = ()
+    validation: Digest | None = None
+
+
+class CurvePoint(Part):
+    """The mean loss in nats per label token of the steps since the point before, up to and with `step`; and the validation loss at it."""
+
+    step: int
+    loss: FiniteFloat
+    validation_loss: FiniteFloat | None = None
 
 
 class TrainMetrics(Part):
-    """What the run measured. `skipped_rows` are rows where truncation left no label token."""
+    """What the run measured. `skipped_rows` are rows where truncation left no label token.
+
+    `micro_batch_size`: rows of a forward pass at the end, after `memory_halvings` times out of memory. `validation_loss` is the best one,
+    that of the exported weights, found at `best_step`.
+    """
 
     steps: int
     rows: int
@@ -74,6 +116,13 @@ class TrainMetrics(Part):
     tokens_per_s: FiniteFloat | None
     seconds: FiniteFloat
     resumed_from_step: int
+    micro_batch_size: int | None = None
+    memory_halvings: int = 0
+    validation_loss: FiniteFloat | None = None
+    best_step: int | None = None
+    packed: bool = False
+    stopped_early: bool = False
+    curve: tuple[CurvePoint, ...] = ()
 
 
 class TrainResult(Contract):

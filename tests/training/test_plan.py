@@ -1,0 +1,47 @@
+import json
+import math
+
+import pytest
+
+from ringi.jobs.contracts.training import LoraSpec, Packing, Schedule, TrainPayload
+from ringi.training.schemas import TrainingPlan
+from ringi_workers.training.data import Example
+from ringi_workers.training.plan import Plan
+from support.recipes import SPEC
+
+ROWS = tuple(Example((1, 2, 3), 1) for _ in range(80))
+
+
+def rates(schedule: Schedule) -> list[float]:
+    plan = Plan(SPEC.model_copy(update={"schedule": schedule, "learning_rate": 1.0, "max_steps": 20, "warmup_fraction": 0.2}), ROWS)
+    return [plan.learning_rate(step) for step in range(1, 21)]
+
+
+@pytest.mark.parametrize("schedule", Schedule)
+def test_every_schedule_warms_up_in_a_line_to_the_whole_rate(schedule: Schedule) -> None:
+    assert rates(schedule)[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+
+
+def test_after_the_warm_up_the_rate_falls_in_a_line_along_a_cosine_or_not_at_all() -> None:
+    assert rates(Schedule.LINEAR)[4:] == pytest.approx([1 - done / 16 for done in range(16)])
+    assert rates(Schedule.COSINE)[4:] == pytest.approx([(1 + math.cos(math.pi * done / 16)) / 2 for done in range(16)])
+    assert rates(Schedule.CONSTANT)[4:] == [1.0] * 16
+
+
+def test_the_batches_after_a_step_are_those_of_the_whole_run_and_end_with_it() -> None:
+    plan = Plan(SPEC.model_copy(update={"epochs": 1000, "max_steps": 23}), ROWS)
+    whole = list(plan.batches(after=0))
+    assert [step for step, _ in whole] == list(range(1, 24))
+    assert list(plan.batches(after=11)) == whole[11:]
+
+
+def test_a_payload_from_before_packing_is_the_run_that_it_was() -> None:
+    old = json.loads(SPEC.model_dump_json(exclude_defaults=True))
+    assert old.keys().isdisjoint({"packing", "schedule", "micro_batch_size", "early_stopping_patience"})
+    spec = LoraSpec.model_validate(old)
+    assert (spec.packing, spec.schedule, spec.micro_batch_size, spec.gradient_checkpointing) == (Packing.OFF, Schedule.LINEAR, None, False)
+    assert not TrainPayload.model_fields["validation"].is_required()
+
+
+def test_a_new_plan_packs_where_the_base_can() -> None:
+    assert TrainingPlan().resolved().packing is Packing.AUTO
