@@ -22,10 +22,10 @@ from transformers import (
     TrainingArguments,
 )
 
-from datasets import Dataset
+from datasets import Dataset  # type: ignore[attr-defined]  # the peers' library, not the folder of our tests
 
 WARM_STEPS = 2
-LORA = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
+LORA: dict[str, Any] = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
 
 
 class Clock(TrainerCallback):  # type: ignore[misc]  # transformers says nothing of its type
@@ -82,7 +82,7 @@ def with_trainer(base: str, rows: list[dict[str, str]], clock: Clock, folder: st
 
 def with_trl(base: str, rows: list[dict[str, str]], clock: Clock, folder: str, *, packing: bool, tokens: int) -> None:
     """SFTTrainer in bf16 on prompts and completions: 16 rows a step, or one pack of as many tokens as 16 rows have."""
-    from trl import SFTConfig, SFTTrainer  # noqa: PLC0415  # the other kinds do without
+    from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found]  # noqa: PLC0415  # the other kinds do without
 
     data = Dataset.from_list([{"prompt": f"{row['prompt']}\n", "completion": row["completion"]} for row in rows])
     packed = {"packing": True, "max_length": tokens, "per_device_train_batch_size": 1}

@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -172,7 +173,7 @@ def test_a_version_without_recipe_and_terms_has_the_digest_that_it_had_before_th
     }  # fmt: skip
     payload = ValidateDatasetPayload.model_validate(old)
     counts = ("rows", "unique_pairs", "empty_rows", "duplicate_rows", "duplicated_pairs", "conflicting_prompts", "leakage_prevented")
-    report = dict.fromkeys((*counts, "train_rows", "validation_rows", "characters"), 1) | {"categories": {}, "examples": {}}
+    report: dict[str, Any] = dict.fromkeys((*counts, "train_rows", "validation_rows", "characters"), 1) | {"categories": {}, "examples": {}}
     result = ValidateDatasetResult.model_validate(
         {
             "report": report, "train": FileRef(path="train.jsonl", size=1, digest="sha256:" + "b" * 64),

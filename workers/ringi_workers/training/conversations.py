@@ -78,7 +78,7 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, chat: Chat, turns: int, *, ask
     messages: list[Mapping[str, Any]] = [dict(message) for message in chat.messages[:turns]]
     offered = [dict(tool) for tool in chat.tools] if tools and chat.tools else None
     try:
-        return str(tokenizer.apply_chat_template(messages, tools=offered, tokenize=False, add_generation_prompt=asking))  # type: ignore[arg-type]
+        return str(tokenizer.apply_chat_template(messages, tools=offered, tokenize=False, add_generation_prompt=asking))
     except (TemplateError, TypeError, KeyError) as error:
         raise TemplateRefuses(str(error).rstrip(".")) from error
 

@@ -61,10 +61,10 @@ def attend(
     rows, longest = row_places.under.shape
     flat = row_places.under.flatten()
     groups = query.shape[1] // key.shape[1]
-    laid = [
+    queries, keys, values = [
         (one[0].repeat_interleave(groups, 0) if one is not query and groups > 1 else one[0])
         .index_select(1, flat)
-        .unflatten(1, (rows, longest))
+        .unflatten(1, (rows, longest))  # type: ignore[no-untyped-call]
         .transpose(0, 1)
         for one in (query, key, value)
     ]
@@ -74,7 +74,9 @@ def attend(
         window = (ahead >= 0) & (ahead < sliding_window)
     plain = sdpa_kernel(SDPBackend.MATH) if query.device.type == "cpu" and longest <= _SHORT else nullcontext()
     with plain:
-        out = scaled_dot_product_attention(*laid, attn_mask=window, dropout_p=dropout, is_causal=window is None, scale=scaling)
+        out = scaled_dot_product_attention(
+            queries, keys, values, attn_mask=window, dropout_p=dropout, is_causal=window is None, scale=scaling
+        )
     return out.transpose(1, 2).flatten(0, 1).index_select(0, row_places.behind)[None].contiguous(), None
 
 
