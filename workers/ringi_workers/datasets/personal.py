@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from ringi.datasets.contents import Row, texts_in
 from ringi.jobs.contracts.datasets import Recipe
@@ -13,17 +13,24 @@ from ringi_workers.personal_data import places, redacted
 _EXAMPLES = 5
 
 
+class PersonalLine(NamedTuple):
+    """A line of the upload and the kinds of personal data in it."""
+
+    line: int
+    kinds: list[str]
+
+
 class DatasetPersonalData(InvalidInput):
     """Rows hold what looks like personal data, and the recipe or the project refuses that. `details` has lines and kinds, never the text."""
 
     code: ClassVar[str] = "dataset_personal_data"
 
-    def __init__(self, rows: int, lines: Sequence[dict[str, Any]]) -> None:
-        first = "; ".join(f"line {one['line']}: {', '.join(one['kinds'])}" for one in lines)
+    def __init__(self, rows: int, lines: Sequence[PersonalLine]) -> None:
+        first = "; ".join(f"line {one.line}: {', '.join(one.kinds)}" for one in lines)
         super().__init__(
             f"{rows} rows hold what looks like personal data ({first}).",
             next_step="Take it out, or have it taken out: ringi datasets add … --personal-data redact.",
-            details={"count": rows, "lines": list(lines)},
+            details={"count": rows, "lines": [one._asdict() for one in lines]},
         )
 
 
@@ -41,15 +48,15 @@ def look(rows: list[Row], recipe: Recipe) -> Looked:
     if recipe.personal_data == "ignore":
         return Looked(rows, {}, None, [])
     by_kind: Counter[str] = Counter()
-    found: list[dict[str, Any]] = []
+    found: list[PersonalLine] = []
     for row in rows:
         texts = [*texts_in(row.content.sealed()), *row.tags.values()]
         if kinds := sorted({one.kind for text in texts for one in places(text, recipe.personal_kinds)}):
             by_kind.update(kinds)
-            found.append({"line": row.line, "kinds": kinds})
+            found.append(PersonalLine(row.line, kinds))
     if found and recipe.personal_data == "refuse":
         raise DatasetPersonalData(len(found), found[:_EXAMPLES])
-    lines = [one["line"] for one in found]
+    lines = [one.line for one in found]
     if recipe.personal_data == "report":
         return Looked(rows, {}, dict(sorted(by_kind.items())), lines)
     redact = partial(redacted, kinds=recipe.personal_kinds)
