@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from audit.new_origin import lost
 from audit.test_anchoring import anchored
 from audit.votes import Votes
-from ringi.audit import ddl, entry_policy
+from ringi.audit import ddl, entry_policy, guard
 from ringi.audit.note import Signer
 from ringi.audit.sequence import sequence_once
 from ringi.audit.signing import CheckpointFile, sign_head
@@ -44,6 +44,7 @@ def audit_template(postgres_server: PostgresHandle) -> str:
         ddl.install_by_statement(lambda statement: connection.execute(text(statement)))
         tenancy.protect(lambda statement: connection.execute(text(statement)), "audit_event", "true")
         entry_policy.install(lambda statement: connection.execute(text(statement)))
+        guard.install(lambda statement: connection.execute(text(statement)))
     engine.dispose()
     return made.name
 

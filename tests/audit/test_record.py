@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,14 +13,16 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from ringi.audit import ddl, entry_policy, personal, service
+from ringi.audit import ddl, entry_policy, guard, personal, service
 from ringi.audit.models import AuditEvent
+from ringi.audit.read_only import AuditReadOnly
 from ringi.audit.schemas import AuditAction, Outcome
 from ringi.audit.sequence import sequence_once
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.digests import sha256_json
 from ringi.settings import get_settings
 from support.postgres import DatabaseUrls
+from support.waiting import until
 
 
 def counts(sessions: sessionmaker[Session]) -> dict[str, int]:
@@ -144,7 +147,15 @@ def test_nobody_puts_a_table_of_their_own_before_those_that_the_triggers_read(se
 def test_removing_the_triggers_and_installing_them_again_works(urls: DatabaseUrls) -> None:
     engine = create_engine(urls.owner_url)
     with engine.begin() as connection:
-        removed = (entry_policy.remove, ddl.remove_by_statement, ddl.remove_snapshot, ddl.remove_origins, ddl.remove_anchoring, ddl.remove)
+        removed = (
+            guard.remove,
+            entry_policy.remove,
+            ddl.remove_by_statement,
+            ddl.remove_snapshot,
+            ddl.remove_origins,
+            ddl.remove_anchoring,
+            ddl.remove,
+        )
         added = (
             ddl.install,
             ddl.install_anchoring,
@@ -152,12 +163,53 @@ def test_removing_the_triggers_and_installing_them_again_works(urls: DatabaseUrl
             ddl.install_snapshot,
             ddl.install_by_statement,
             entry_policy.install,
+            guard.install,
         )
         for step in (*removed, *added):
             step(lambda statement: connection.execute(text(statement)))
     with engine.begin() as connection:
         assert connection.execute(text("SELECT size FROM audit_head")).scalar_one() == 0
     engine.dispose()
+
+
+def test_without_the_row_that_events_are_compared_with_none_is_written(
+    urls: DatabaseUrls, sessions: sessionmaker[Session], actor: Actor
+) -> None:
+    superuser = create_engine(urls.superuser_url)
+    with pytest.raises(DBAPIError, match="append-only"), superuser.begin() as connection:
+        connection.execute(text("DELETE FROM audit_guard"))
+    with superuser.begin() as connection:
+        connection.execute(text("ALTER TABLE audit_guard DISABLE TRIGGER audit_guard_no_delete"))
+        connection.execute(text("DELETE FROM audit_guard"))
+    superuser.dispose()
+    with pytest.raises(DBAPIError, match="gone from audit_guard"), sessions.begin() as session:
+        service.record(session, actor, AuditAction.PROJECT_CREATE, object_type="project", object_id="p")
+    assert counts(sessions)["audit_event"] == 0
+
+
+def test_a_stop_that_begins_while_another_ends_is_not_lost(urls: DatabaseUrls, sessions: sessionmaker[Session], actor: Actor) -> None:
+    superuser = create_engine(urls.superuser_url)
+    stop = "INSERT INTO audit_stop (origin, code, message) VALUES (:origin, 'log_shortened', '項目が欠けている')"
+    with superuser.begin() as connection:
+        connection.execute(text(stop), {"origin": "一"})
+
+    def end_the_first() -> None:
+        with superuser.begin() as connection:
+            connection.execute(text("UPDATE audit_stop SET ended_at = now() WHERE origin = '一'"))
+
+    with ThreadPoolExecutor(1) as other, superuser.connect() as connection:
+        connection.execute(text(stop), {"origin": "二"})
+        ending = other.submit(end_the_first)
+        with superuser.connect().execution_options(isolation_level="AUTOCOMMIT") as looking:
+            waits = text(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%ended_at%' AND datname = current_database()"
+            )
+            until(lambda: looking.execute(waits).scalar_one() == 1)
+        connection.commit()
+        ending.result(timeout=10)
+    superuser.dispose()
+    with pytest.raises(AuditReadOnly), sessions.begin() as session:
+        service.record(session, actor, AuditAction.PROJECT_CREATE, object_type="project", object_id="p")
 
 
 def test_a_second_sequencer_leaves_the_work_to_the_first(sessions: sessionmaker[Session], actor: Actor) -> None:

@@ -14,6 +14,7 @@ from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.base_models.models import BaseRevision
 from ringi.compatibility.models import BaseComparison, CompatibilityAssessment
+from ringi.datasets.models import DatasetPolicy
 from ringi.events.models import DeliveryAttempt
 from ringi.fleet.models import Worker
 from ringi.identity.models import BrowserSession, LoginProof, Project, User
@@ -52,6 +53,7 @@ def fill(sessions: sessionmaker[Session], world: World) -> None:
                 organization_id=project.organization_id, user_id=voter.id, secret_hash=uuid4().hex * 2, issuer="https://login.example.test", amr=[],
                 ends_at=datetime.now(UTC) + timedelta(hours=1),
             ),
+            DatasetPolicy(project_id=project.id, personal_data="report"),
             UploadPart(id=uuid4(), session_id=values["session_id"], start=0, size=1),
         ))  # fmt: skip
         session.execute(

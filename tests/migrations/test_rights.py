@@ -12,7 +12,7 @@ from all_models import metadata
 from support.postgres import DatabaseUrls
 
 SEALED = (
-    "approval_grants", "approval_policies", "approval_votes", "audit_checkpoint", "audit_cosignature", "audit_event", "audit_leaf", "audit_node", "audit_origin", "audit_payload", "audit_stop",
+    "approval_grants", "approval_policies", "approval_votes", "audit_checkpoint", "audit_cosignature", "audit_event", "audit_guard", "audit_leaf", "audit_node", "audit_origin", "audit_payload", "audit_stop",
     "base_comparisons", "blobs", "compatibility_assessments", "dataset_versions", "delivery_attempts", "events", "gate_decisions", "project_bytes", "releases", "suite_versions", "upload_parts", "uploads", "version_origins",
 )  # fmt: skip
 # Delivered messages, placed events, the erasure of personal text (governance B6), answers kept for a day, and tags, whose every change the audit log keeps.
@@ -102,7 +102,9 @@ def test_every_table_can_be_read_and_all_but_the_logs_head_logins_and_the_revisi
         application.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(sql.Identifier(table)))
         (may_insert,) = application.execute("SELECT has_table_privilege(%s, 'INSERT')", (table,)).fetchone() or (None,)
         # Whose login an access token or a session is, what a witness said and that the platform stops: only the platform's own role says that.
-        assert may_insert is (table not in {"audit_head", "logins", "browser_sessions", "audit_cosignature", "audit_stop", "audit_origin"})
+        assert may_insert is (
+            table not in {"audit_head", "audit_guard", "logins", "browser_sessions", "audit_cosignature", "audit_stop", "audit_origin"}
+        )
     with pytest.raises(errors.InsufficientPrivilege):
         application.execute("UPDATE alembic_version SET version_num = version_num")
 

@@ -12,11 +12,11 @@ from ringi.audit.ddl import LET_THROUGH, OTHER_ORIGIN_STATE, READ_ONLY_STATE
 from ringi.audit.schemas import MAX_ENTRY_BYTES
 
 # The code of the stop that is open, and the name of the log that grows; the first log has its name from its first checkpoint.
-_STOPPED = "SELECT code FROM audit_stop WHERE ended_at IS NULL ORDER BY id LIMIT 1"
-_ORIGIN = """SELECT coalesce(
+STOPPED = "SELECT code FROM audit_stop WHERE ended_at IS NULL ORDER BY id LIMIT 1"
+ORIGIN = """SELECT coalesce(
     (SELECT origin FROM audit_origin ORDER BY generation DESC LIMIT 1),
     (SELECT split_part(convert_from(note, 'UTF8'), chr(10), 1) FROM audit_checkpoint ORDER BY generation DESC, size DESC LIMIT 1))"""
-_OLD_SNAPSHOT = (
+OLD_SNAPSHOT = (
     "an audit event is written READ COMMITTED: an older snapshot shows neither that its log has ended nor that the platform is read-only"
 )
 # VOLATILE, which it is by itself, so that no planner asks it beforehand. It finds what to tell by itself: every sub-select of the policy is made ready
@@ -27,13 +27,13 @@ DECLARE
     told text;
 BEGIN
     IF rule = 'read_only' THEN
-        told := coalesce(({_STOPPED}), 'ended meanwhile');
+        told := coalesce(({STOPPED}), 'ended meanwhile');
         RAISE EXCEPTION USING ERRCODE = '{READ_ONLY_STATE}', MESSAGE = 'the platform is read-only: ' || told, DETAIL = told;
     ELSIF rule = 'origin' THEN
-        told := coalesce(({_ORIGIN}), 'unknown');
+        told := coalesce(({ORIGIN}), 'unknown');
         RAISE EXCEPTION USING ERRCODE = '{OTHER_ORIGIN_STATE}', MESSAGE = 'the log of this database is ' || told, DETAIL = told;
     ELSIF rule = 'snapshot' THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_transaction_state', MESSAGE = '{_OLD_SNAPSHOT}';
+        RAISE EXCEPTION USING ERRCODE = 'invalid_transaction_state', MESSAGE = '{OLD_SNAPSHOT}';
     END IF;
     RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = 'the audit event breaks the rule ' || rule;
 END
@@ -41,14 +41,16 @@ $$
 """  # of constants of this file
 # Asked once a statement, however many events it writes. EXCLUSIVE locks of `audit_event` (succession/opening.py) end before a statement takes its
 # snapshot, so a writer that waited for one sees what it changed.
-_RULES = {
+ROW_RULES = {
     "snapshot": "current_setting('transaction_isolation') IN ('repeatable read', 'serializable')",
     "body_fits_an_entry": f"octet_length(body) NOT BETWEEN 1 AND {MAX_ENTRY_BYTES}",
     "leaf_hash_is_of_body": r"leaf_hash IS DISTINCT FROM sha256('\x00'::bytea || body)",
+}
+_RULES = ROW_RULES | {
     # Whether anything is stopped is asked before what it lets through: it hardly ever is.
-    "read_only": f"({_STOPPED}) IS NOT NULL AND outcome = 'ok' AND action !~ '{LET_THROUGH}'",
+    "read_only": f"({STOPPED}) IS NOT NULL AND outcome = 'ok' AND action !~ '{LET_THROUGH}'",
     # An event names its log in its bytes, so a process with another RINGI_AUDIT_ORIGIN than the database's writes nothing.
-    "origin": f"position((SELECT convert_to('\"origin\":' || CAST(to_json(({_ORIGIN})) AS text), 'UTF8')) IN body) = 0",
+    "origin": f"position((SELECT convert_to('\"origin\":' || CAST(to_json(({ORIGIN})) AS text), 'UTF8')) IN body) = 0",
 }
 _CASES = " ".join(f"WHEN {broken} THEN ringi_audit_refuse_event('{rule}')" for rule, broken in _RULES.items())
 POLICY = f"CREATE POLICY entry ON audit_event AS RESTRICTIVE FOR INSERT WITH CHECK (CASE {_CASES} ELSE true END)"

@@ -29,7 +29,7 @@ from ringi.db.base import Base
 class AuditEvent(Base):
     """What happened. `body` is the truth, byte for byte; the plain columns are copies for searching and prove nothing.
 
-    What a row must be to be written is in `entry_policy.py`.
+    What a row must be to be written is in `entry_policy.py` and `guard.py`.
     """
 
     __tablename__ = "audit_event"
@@ -166,7 +166,7 @@ class AuditCosignature(Base):
 
 
 class AuditStop(Base):
-    """Why nothing may be changed: a row that nobody has ended is the read-only mode. The policy of `audit_event` looks here (`entry_policy.py`)."""
+    """Why nothing may be changed: a row that nobody has ended is the read-only mode. The policy of `audit_event` looks for it (`guard.py`)."""
 
     __tablename__ = "audit_stop"
     __table_args__ = (Index("uq_audit_stop_origin_open", "origin", unique=True, postgresql_where=text("ended_at IS NULL")),)
@@ -178,6 +178,19 @@ class AuditStop(Base):
     found_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     ended_at: Mapped[datetime | None]
     ended_reason: Mapped[str | None] = mapped_column(Text)
+
+
+class AuditGuard(Base):
+    """The one row that the policy of `audit_event` looks at; triggers of the tables that it sums up keep it (`guard.py`)."""
+
+    __tablename__ = "audit_guard"
+    __table_args__ = (CheckConstraint("id = 1", name="only_one"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    # Whether a stop is open.
+    stopped: Mapped[bool]
+    # How the name of the log that grows stands in an entry's bytes; null before the first checkpoint.
+    growing: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class AuditHead(Base):

@@ -6,11 +6,11 @@ real order. Overlapping transactions may land either way; a late commit simply g
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from ringi.audit.generations import GROWING
-from ringi.audit.models import AuditEvent, AuditHead, AuditLeaf, AuditNode, AuditPending
+from ringi.audit.models import AuditHead, AuditLeaf, AuditNode, AuditPending
 from ringi.audit.ringi_verify import HASH_BYTES, Frontier
 from ringi.kit.errors import RingiError
 
@@ -18,8 +18,8 @@ from ringi.kit.errors import RingiError
 SEQUENCE_LOCK = 0x72696E67_00000001
 SIGN_LOCK = 0x72696E67_00000002
 
-# One array a column: a batch is one statement, twice as fast as one row after another. Hashes go as one long text of bytes, because an array of them is written
-# element by element, which took as long as all the rest.
+# One array a column: a batch is one statement, twice as fast as one row after another. The driver looks at each element of an array that it writes, which took
+# as long as all the rest: numbers go as the text of an array, hashes as one long text of bytes.
 _HASH_OF = f"substring(CAST(:hashes AS bytea) FROM CAST(place - 1 AS integer) * {HASH_BYTES} + 1 FOR {HASH_BYTES})"
 _LEAVES = text(
     f"INSERT INTO audit_leaf (generation, leaf_index, event_id, leaf_hash) SELECT :generation, :first + place - 1, event_id, {_HASH_OF}"  # noqa: S608  # of constants
@@ -29,6 +29,9 @@ _NODES = text(
     f"INSERT INTO audit_node (generation, level, idx, hash) SELECT :generation, level, idx, {_HASH_OF}"  # noqa: S608  # of constants
     " FROM unnest(CAST(:levels AS smallint[]), CAST(:places AS bigint[])) WITH ORDINALITY AS node (level, idx, place)"
 )
+
+_QUEUED = text("SELECT id, leaf_hash FROM audit_event WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id")
+_PLACED = text("DELETE FROM audit_pending WHERE event_id = ANY(CAST(:ids AS bigint[]))")
 
 
 class AuditHeadInvalid(RingiError):
@@ -73,13 +76,15 @@ def sequence_once(session: Session, batch: int = 5000) -> int:
     queued = session.scalars(select(AuditPending.event_id).order_by(AuditPending.event_id).limit(batch)).all()
     if not queued:
         return 0
-    pending = session.execute(
-        select(AuditEvent.id, AuditEvent.leaf_hash).where(AuditEvent.id == func.any(queued)).order_by(AuditEvent.id)
-    ).all()
+    pending = session.execute(_QUEUED, {"ids": _array(queued)}).all()
     if not pending:
         return 0
     place(session, [(event.id, event.leaf_hash) for event in pending])
     return len(pending)
+
+
+def _array(numbers: Sequence[int]) -> str:
+    return "{" + ",".join(map(str, numbers)) + "}"
 
 
 def place(session: Session, events: Sequence[tuple[int, bytes]]) -> None:
@@ -94,15 +99,14 @@ def place(session: Session, events: Sequence[tuple[int, bytes]]) -> None:
                 f"Event {event_id} has a leaf hash of {len(leaf_hash)} bytes.", next_step="This is an incident: look at the row."
             )
         nodes += frontier.append(leaf_hash)
-    ids, hashes = [event_id for event_id, _ in events], b"".join(leaf_hash for _, leaf_hash in events)
+    ids, hashes = _array([event_id for event_id, _ in events]), b"".join(leaf_hash for _, leaf_hash in events)
     session.execute(_LEAVES, {"generation": generation, "first": first, "ids": ids, "hashes": hashes})
     if nodes:
         columns = {
-            "levels": [node.level for node in nodes],
-            "places": [node.place for node in nodes],
+            "levels": _array([node.level for node in nodes]),
+            "places": _array([node.place for node in nodes]),
             "hashes": b"".join(node.hash for node in nodes),
         }
         session.execute(_NODES, {"generation": generation, **columns})
-    # The session holds none of these rows, and would look at each of the batch to find that out.
-    session.execute(delete(AuditPending).where(AuditPending.event_id == func.any(ids)), execution_options={"synchronize_session": False})
+    session.execute(_PLACED, {"ids": ids})
     session.execute(update(AuditHead).where(AuditHead.id == 1).values(size=frontier.size, frontier=frontier.to_bytes()))

@@ -11,6 +11,7 @@ from ringi.identity.permissions import Permission
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
 from ringi.preflight import service
+from ringi.preflight.known import BaseConfigMissing
 from ringi.preflight.prices import PriceTableInvalid
 from ringi.preflight.schemas import AskEstimate, Estimate
 from ringi.preflight.shapes import ShapeInvalid, UnknownShape
@@ -23,7 +24,7 @@ router = APIRouter(
 )  # fmt: skip
 
 
-@router.get("/estimate", responses=responses(UnknownShape, ShapeInvalid, PriceTableInvalid, RevisionNotSealed))
+@router.get("/estimate", responses=responses(BaseConfigMissing, UnknownShape, ShapeInvalid, PriceTableInvalid, RevisionNotSealed))
 def estimate_base(
     session: SessionDep,
     actor: Annotated[Actor, allowed(Permission.ORGANIZATION_READ)],

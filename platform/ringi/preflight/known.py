@@ -21,7 +21,7 @@ from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
 from ringi.kit.actor import Actor
 from ringi.kit.digests import Digest
-from ringi.kit.errors import RingiError
+from ringi.kit.errors import Conflict, RingiError
 from ringi.preflight.calibration import Sample, sample_of
 from ringi.preflight.lengths import Lengths, every_nth, measure
 from ringi.preflight.shapes import Shape, shape_of
@@ -34,9 +34,27 @@ _TOKENIZER_BYTES, _ROWS_BYTES = 32 * 2**20, 256 * 2**20
 _TENSORS_BYTES = 64 * 2**20
 
 
+class BaseConfigMissing(Conflict):
+    """A base without the one file that tells its shape."""
+
+    code = "preflight_config_missing"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The base's config.json is not stored, so its shape is not known.",
+            next_step="Register a revision of the base with its config.json.",
+        )
+
+
 def shape_of_base(revision: BaseRevision) -> Shape:
-    """The shape of a registered base; raises UnknownShape, ShapeInvalid, and the store's refusals."""
-    return _shape(_file(revision.files, "config.json") or "")
+    """The shape of a registered base; raises BaseConfigMissing, UnknownShape, ShapeInvalid."""
+    config = _file(revision.files, "config.json")
+    if config is None:
+        raise BaseConfigMissing
+    try:
+        return _shape(config)
+    except blobs.BlobMissing as missing:
+        raise BaseConfigMissing from missing
 
 
 def shape_or_why(revision: BaseRevision) -> tuple[Shape | None, str]:

@@ -43,7 +43,7 @@ class RunRefused(Conflict):
     def __init__(self, findings: Sequence[PreflightFinding]) -> None:
         refused = [one for one in findings if one.gravity is Gravity.REFUSE]
         super().__init__(
-            f"The run was not started: {' '.join(one.message for one in refused)}",
+            " ".join(["The run was not started.", *(one.message for one in refused)]),
             next_step=" ".join([*(one.next_step for one in refused if one.next_step), "All that was found: ringi train … --check."]),
             details={"reasons": [one.model_dump(mode="json") for one in findings]},
         )

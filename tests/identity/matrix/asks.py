@@ -110,6 +110,7 @@ ASKS = {
     "POST /api/v1/bases/{base}/revisions": Ask(json={"files": [_FILE]}),
     "GET /api/v1/bases/{base}/revisions/{selector}": Ask(values={"selector": "r1"}),
     "GET /api/v1/bases/{base}/revisions/{selector}/compatibility": Ask(values={"selector": "r1"}),
+    # Nobody has stored its config.
     "GET /api/v1/bases/{base}/revisions/{selector}/estimate": Ask(values={"selector": "r1"}),
     # Refused before the items, which nobody has stored.
     f"GET {_IN_PROJECT}/suites/{{suite}}/versions/{{selector}}/items": Ask(below="?task=faq&limit=0"),

@@ -17,7 +17,7 @@ class PersonalLine(NamedTuple):
     """A line of the upload and the kinds of personal data in it."""
 
     line: int
-    kinds: list[str]
+    kinds: Sequence[str]
 
 
 class DatasetPersonalData(InvalidInput):
@@ -30,7 +30,7 @@ class DatasetPersonalData(InvalidInput):
         super().__init__(
             f"{rows} rows hold what looks like personal data ({first}).",
             next_step="Take it out, or have it taken out: ringi datasets add … --personal-data redact.",
-            details={"count": rows, "lines": [one._asdict() for one in lines]},
+            details={"count": rows, "lines": [{"line": one.line, "kinds": list(one.kinds)} for one in lines]},
         )
 
 
