@@ -23,9 +23,12 @@ from ringi.kit.ids import uuid7
 ROOT = Path(__file__).parents[1]
 BACKLOG, CLIENTS, ROUNDS = 100_000, (8, 32), 5
 Way = Callable[[psycopg.Connection, int], None]
-_EVENT = """WITH event AS (INSERT INTO audit_event (event_id, body, leaf_hash, ts, action, outcome, actor_type, actor_id, object_type, object_id)
- VALUES (%(id)s, %(body)s, %(leaf)s, clock_timestamp(), 'job.cancel', 'ok', 'user', 'a', 'job', 'x') RETURNING id)
-"""
+# Each client is an actor who changes a row of its own, as the platform's callers are.
+_EVENT = f"""WITH event AS (
+ INSERT INTO audit_event (event_id, body, leaf_hash, ts, action, outcome, actor_type, actor_id, object_type, object_id, project_id, organization_id)
+ VALUES (%(id)s, %(body)s, %(leaf)s, clock_timestamp(), 'job.cancel', 'ok', 'user', %(actor)s, 'job', %(object)s, '{audit_pgbench.PROJECT}',
+  '{audit_pgbench.ORGANIZATION}') RETURNING id)
+"""  # noqa: S608  # of constants
 _QUEUED = _EVENT + "INSERT INTO audit_pending SELECT id FROM event"  # noqa: S608  # two constants
 _INDEXED = _EVENT + "INSERT INTO bench_leaf SELECT %(index)s, id, %(leaf)s FROM event"  # noqa: S608  # two constants
 _BODY = next(events(1))
@@ -40,22 +43,26 @@ def plain(connection: psycopg.Connection, row: int) -> None:
     _update(connection, row)
 
 
+def _values(body: bytes, row: int) -> dict[str, object]:
+    return {"id": uuid7(), "body": body, "leaf": leaf_hash(body), "actor": f"a{row}", "object": f"x{row}"}
+
+
 def two_phase(connection: psycopg.Connection, row: int) -> None:
     """The change, its event and its place in the queue."""
     _update(connection, row)
     body = _BODY + uuid4().bytes
-    connection.execute(_QUEUED, {"id": uuid7(), "body": body, "leaf": leaf_hash(body)})
+    connection.execute(_QUEUED, _values(body, row))
 
 
 def in_transaction(connection: psycopg.Connection, row: int) -> None:
     """The change, its event and its index, under the lock of the head until the commit."""
     _update(connection, row)
     body = _BODY + uuid4().bytes
-    leaf = leaf_hash(body)
+    values = _values(body, row)
     found = connection.execute("SELECT size, frontier FROM bench_head WHERE id = 1 FOR UPDATE").fetchone()
     frontier = Frontier.from_bytes(*(found or (0, b"")))
-    connection.execute(_INDEXED, {"id": uuid7(), "body": body, "leaf": leaf, "index": frontier.size})
-    frontier.append(leaf)
+    connection.execute(_INDEXED, values | {"index": frontier.size})
+    frontier.append(leaf_hash(body))
     connection.execute("UPDATE bench_head SET size = %s, frontier = %s WHERE id = 1", [frontier.size, frontier.to_bytes()])
 
 
@@ -98,13 +105,12 @@ def waits(owner: psycopg.Connection, app: str, seconds: float) -> list[float]:
     with psycopg.connect(app) as connection:
         ends = time.perf_counter() + seconds
         while time.perf_counter() < ends:
-            event = uuid7()
-            body = _BODY + event.bytes
-            connection.execute(_QUEUED, {"id": event, "body": body, "leaf": leaf_hash(body)})
+            values = _values(_BODY + uuid4().bytes, 0)
+            connection.execute(_QUEUED, values)
             connection.commit()
             began = time.perf_counter()
             placed = "SELECT 1 FROM audit_leaf JOIN audit_event ON audit_event.id = audit_leaf.event_id WHERE audit_event.event_id = %s"
-            while owner.execute(placed, [event]).fetchone() is None:
+            while owner.execute(placed, [values["id"]]).fetchone() is None:
                 time.sleep(0.005)
             found.append(time.perf_counter() - began)
     return sorted(found)
