@@ -3,17 +3,24 @@
 `python benchmarks/ringi_sweep.py PLAN.json RESULTS.jsonl`; the plan has base, adapters, task, items, dtype and batch_size.
 """
 
+import gc
 import json
 import sys
 import time
 from pathlib import Path
 
-import torch
+# As a worker starts (`ringi_workers.app.load_tasks`).
+gc.disable()
 
-from ringi.jobs.contracts.parts import Progress
-from ringi.jobs.contracts.suites import Item, Task
-from ringi_workers.evaluation.swapping import SwappableBase
-from ringi_workers.evaluation.sweep import NotMeasured, sweep
+import torch  # noqa: E402
+
+from ringi.jobs.contracts.parts import Progress  # noqa: E402
+from ringi.jobs.contracts.suites import Item, Task  # noqa: E402
+from ringi_workers.evaluation.swapping import SwappableBase  # noqa: E402
+from ringi_workers.evaluation.sweep import NotMeasured, sweep  # noqa: E402
+
+gc.freeze()
+gc.enable()
 
 
 class _Silent:
