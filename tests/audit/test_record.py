@@ -197,7 +197,7 @@ def test_a_stop_that_begins_while_another_ends_is_not_lost(urls: DatabaseUrls, s
         with superuser.begin() as connection:
             connection.execute(text("UPDATE audit_stop SET ended_at = now() WHERE origin = '一'"))
 
-    with ThreadPoolExecutor(1) as other, superuser.connect() as connection:
+    with ThreadPoolExecutor(1) as other, superuser.connect() as connection:  # thread: two transactions at once
         connection.execute(text(stop), {"origin": "二"})
         ending = other.submit(end_the_first)
         with superuser.connect().execution_options(isolation_level="AUTOCOMMIT") as looking:
