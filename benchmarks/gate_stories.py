@@ -176,8 +176,8 @@ def tell(name: str, story: Story, stage: Stage, scratch: Path) -> dict[str, floa
     with stage.chapter(f"{name}: one sweep"):
         stage.run("sweep", f"desk/{name}", "desk/bot:v1", "desk/bot:v2", "--include-base", user="aiko")
     with stage.chapter(f"{name}: the gate"):
-        good = _decide(stage, name, "v1", "base")
-        damaged = _decide(stage, name, "v2", "bot:v1")
+        good = decide(stage, name, "bot:v1", "base")
+        damaged = decide(stage, name, "bot:v2", "bot:v1")
         return _told(stage, name, story, good, damaged)
 
 
@@ -189,9 +189,9 @@ def _with_items(task: dict[str, Any], items: list[dict[str, Any]], scratch: Path
     return task | {"items_file": f"{task['answering']}.jsonl"}
 
 
-def _decide(stage: Stage, suite: str, candidate: str, against: str) -> GateOut:
+def decide(stage: Stage, suite: str, candidate: str, against: str) -> GateOut:
     """What `ringi gate` says; its exit code is the verdict, and 2 an error."""
-    command = ("gate", f"desk/bot:{candidate}", "--suite", suite, "--against", against)
+    command = ("gate", f"desk/{candidate}", "--suite", suite, "--against", against)
     stage.console.print(f"[bold cyan]$[/] ringi --profile aiko {shlex.join(command)}", soft_wrap=True)
     typed = [str(Path(sys.executable).with_name("ringi")), "--profile", "aiko", *command, "--json"]
     done = subprocess.run(typed, env=stage.environment, capture_output=True, text=True, check=False)
