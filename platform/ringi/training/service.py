@@ -19,7 +19,7 @@ from ringi.identity.permissions import visible
 from ringi.jobs import service as jobs
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.contracts.parts import as_document
-from ringi.jobs.contracts.training import Gravity, TrainPayload, TrainResult
+from ringi.jobs.contracts.training import Gravity, LoraSpec, RunOrigin, TrainPayload, TrainResult
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import Placement
 from ringi.jobs.service import AlreadyRunning
@@ -61,11 +61,15 @@ def start(
     adapter: Adapter,
     dataset: DatasetVersion,
     base_revision: BaseRevision,
-    plan: TrainingPlan,
+    plan: TrainingPlan | LoraSpec,
     placement: Placement | None = None,
+    origin: RunOrigin | None = None,
 ) -> TrainingRun:
-    """A run and its job in one transaction; raises RunInProgress, and RunRefused where a finding refuses it."""
-    spec = plan.resolved()
+    """A run and its job in one transaction; raises RunInProgress, and RunRefused where a finding refuses it.
+
+    `plan`: also the spec of another run, as it stands; `origin`: that run.
+    """
+    spec = plan if isinstance(plan, LoraSpec) else plan.resolved()
     device = placement.device if placement else None
     found = preflight.findings(session, actor, revision=base_revision, dataset=dataset, work=workload_of(spec), device=device)
     if get_settings().preflight_refuses and any(one.gravity is Gravity.REFUSE for one in found):
@@ -80,6 +84,7 @@ def start(
         spec=spec,
         preflight=tuple(found),
         validation=None if spec.early_stopping_patience is None else dataset.validation_digest,
+        origin=origin,
     )
     try:
         job = jobs.enqueue(
@@ -96,7 +101,8 @@ def start(
     session.flush()  # the run must be findable in the answer
     audit.record(
         session, actor, AuditAction.TRAINING_RUN_START, object_type="training_run", object_id=run.id, project_id=adapter.project_id,
-        details={"adapter": str(adapter.id), "dataset": dataset.digest, "base": base_revision.digest, "job": str(job.id)},
+        details={"adapter": str(adapter.id), "dataset": dataset.digest, "base": base_revision.digest, "job": str(job.id)}
+        | ({"origin": str(origin.run_id)} if origin else {}),
     )  # fmt: skip
     base = f"{payload.base.name}:r{payload.base.revision}"
     started = work_events.TrainingRunStarted(

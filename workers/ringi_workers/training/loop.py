@@ -16,7 +16,7 @@ import torch
 from peft import PeftModel
 
 from ringi.jobs.contracts.parts import Progress
-from ringi_workers.failures import ran_out_of_memory
+from ringi_workers.failures import WorkPaused, ran_out_of_memory
 from ringi_workers.training.checkpoint import CheckpointStore, RunState, save
 from ringi_workers.training.data import Example
 from ringi_workers.training.packing import Layout, Pass, row_losses, token_losses
@@ -43,6 +43,9 @@ class ProgressSink(Protocol):
 
     def should_stop(self) -> bool:
         """Whether somebody asked the run to stop."""
+
+    def should_pause(self) -> bool:
+        """Whether somebody asked the run to rest."""
 
 
 class StepFigures(NamedTuple):
@@ -81,6 +84,9 @@ class Loop:
                 break
             if self._sink.should_stop():
                 raise TrainingCancelled(state.step)
+            if checkpoints is not None and self._sink.should_pause():
+                save(workspace, self._model, self._optimizer, state, checkpoints)
+                raise WorkPaused(state.step)
             rate = self._plan.learning_rate(step)
             figures = self._step(step, indices, rate, state)
             state.step, state.label_tokens = step, state.label_tokens + figures.labels

@@ -13,7 +13,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from ringi.jobs.contracts.parts import Progress
-from ringi.jobs.contracts.training import CurvePoint, LoraSpec, Packing, TrainMetrics
+from ringi.jobs.contracts.training import BRANCHABLE, CurvePoint, LoraSpec, Packing, TrainMetrics
 from ringi.kit.digests import Digest, sha256_file, sha256_json
 from ringi_workers.adapters.attach import base_dtype, load_base, load_tokenizer, require_target_modules, runtime_facts
 from ringi_workers.training.checkpoint import CheckpointStore, RunState, put_weights, restore
@@ -48,11 +48,12 @@ def train(
     base_name: str,
     base_commit: str,
     validation: Path | None = None,
+    branched_at: int | None = None,
 ) -> TrainedAdapter:
     """Train a LoRA on `rows` over the Hugging Face folder `base` and export it to `out`; resumes from `checkpoints.latest()`.
 
     On one machine's CPU a resumed run ends with the same weights as an uninterrupted one. Early stopping needs `validation`, rows of the
-    same form. Raises UnknownTargetModules, NoLabelTokens, UnreadableRow, CheckpointForeign, and what training/refusals.py names.
+    same form. `branched_at`: the step of the snapshot of another run from which this one begins. Raises UnknownTargetModules, NoLabelTokens, UnreadableRow, CheckpointForeign, and what training/refusals.py names.
     """
     sink.report(Progress(phase="loading"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -63,11 +64,15 @@ def train(
     torch.manual_seed(spec.seed)
     model = _adapted(spec, load_base(base, dtype=dtype, device=device))
     plan = Plan(spec, data.examples)
-    identity = identity_of(spec, base_commit=base_commit, rows=rows, validation=validation)
     optimizer = torch.optim.AdamW(_trainable(model), lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=True)
-    state = RunState(identity=identity)
+    state = RunState(
+        identity=identity_of(spec, base_commit=base_commit, rows=rows, validation=validation), lineage=lineage_of(spec, base_commit=base_commit, rows=rows)
+    )  # fmt: skip
     if checkpoints is not None and (latest := checkpoints.latest()) is not None:
-        state = restore(latest, model, optimizer, identity=identity)
+        state = restore(latest, model, optimizer, run=state)
+        if state.step == branched_at:
+            # Until here the time was the other run's.
+            state.seconds = 0.0
     layout = _layout(spec, model, data.examples, pad_id_of(tokenizer), state)
     loop = Loop(plan, model, optimizer, layout, sink, _validation(spec, unseen))
     loop.run(state, checkpoints, workspace=out)
@@ -82,6 +87,12 @@ def identity_of(spec: LoraSpec, *, base_commit: str, rows: Path, validation: Pat
     """What a checkpoint must have been made from. A field that came later says nothing at its default, so older checkpoints stay good."""
     document = {"spec": spec.model_dump(mode="json", exclude_defaults=True), "base_commit": base_commit, "rows": sha256_file(rows)}
     return sha256_json(document if validation is None else document | {"validation": sha256_file(validation)})
+
+
+def lineage_of(spec: LoraSpec, *, base_commit: str, rows: Path) -> Digest:
+    """What a snapshot must have been made from for a run to branch off from it."""
+    fixed = spec.model_dump(mode="json", exclude_defaults=True, exclude=set(BRANCHABLE))
+    return sha256_json({"spec": fixed, "base_commit": base_commit, "rows": sha256_file(rows)})
 
 
 def _layout(spec: LoraSpec, model: PeftModel, examples: tuple[Example, ...], pad_id: int, state: RunState) -> Layout:

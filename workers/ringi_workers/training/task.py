@@ -35,7 +35,7 @@ def train(payload: TrainPayload, workspace: Workspace, sink: JobSink) -> TrainRe
     )  # fmt: skip
     trained = recipe.train(
         payload.spec, base=base, rows=rows, out=workspace.out, sink=sink, checkpoints=workspace, base_name=payload.base.repository,
-        base_commit=payload.base.commit, validation=validation,
+        base_commit=payload.base.commit, validation=validation, branched_at=payload.origin.step if payload.origin else None,
     )  # fmt: skip
     sink.report(Progress(phase="measuring the effect"))
     measured = measure(trained.directory, base=base)

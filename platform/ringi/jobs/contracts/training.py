@@ -59,6 +59,19 @@ class LoraSpec(Part):
     evaluate_every: int = Field(default=50, ge=1)
 
 
+# What a run that branches off from a snapshot may have otherwise: the snapshot means the same under any of these.
+BRANCHABLE = frozenset({
+    "learning_rate", "epochs", "max_steps", "warmup_fraction", "max_grad_norm", "checkpoint_every", "schedule", "early_stopping_patience", "evaluate_every",
+})  # fmt: skip
+
+
+class RunOrigin(Part):
+    """The run that another one comes from: branched off from its snapshot of `step`, or done again from the beginning where that is None."""
+
+    run_id: UUID
+    step: int | None
+
+
 class Gravity(StrEnum):
     """How grave a finding before a run is: it refuses the run, it warns, or it says what could not be looked at."""
 
@@ -79,7 +92,8 @@ class PreflightFinding(Part):
 class TrainPayload(Contract):
     """Train a LoRA on `rows` (a sealed part of a dataset version: pairs, conversations or documents) over `base`.
 
-    `preflight`: what was known of it when it was started. `validation`: rows of the same form for early stopping.
+    `preflight`: what was known of it when it was started. `validation`: rows of the same form for early stopping. `origin`: the run that it
+    comes from.
     """
 
     run_id: UUID
@@ -90,6 +104,7 @@ class TrainPayload(Contract):
     spec: LoraSpec
     preflight: tuple[PreflightFinding, ...] = ()
     validation: Digest | None = None
+    origin: RunOrigin | None = None
 
 
 class CurvePoint(Part):
