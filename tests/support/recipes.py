@@ -7,7 +7,7 @@ from uuid import uuid4
 import torch
 
 from ringi.jobs.contracts.parts import Progress
-from ringi.jobs.contracts.training import LoraSpec
+from ringi.jobs.contracts.training import LoraSpec, PriceTable
 from ringi_workers.adapters.attach import attach, load_base, load_tokenizer
 from ringi_workers.training.data import IGNORED, collate, load_examples, pad_id_of
 from ringi_workers.training.recipe import TrainedAdapter, train
@@ -64,12 +64,12 @@ class FolderCheckpoints:
 
 def run(
     base: Path, rows: Path, out: Path, *, spec: LoraSpec = SPEC, sink: Follower | None = None, folder: Path | None = None,
-    validation: Path | None = None, branched_at: int | None = None,
+    validation: Path | None = None, branched_at: int | None = None, prices: PriceTable | None = None,
 ) -> TrainedAdapter:  # fmt: skip
     store = FolderCheckpoints(folder) if folder is not None else None
     return train(
         spec, base=base, rows=rows, out=out, sink=sink or Follower(), checkpoints=store, base_name="bases/tiny", base_commit=COMMIT,
-        validation=validation, branched_at=branched_at,
+        validation=validation, branched_at=branched_at, prices=prices,
     )  # fmt: skip
 
 

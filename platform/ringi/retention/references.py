@@ -95,6 +95,8 @@ NOT_REFERENCES = {
     "tokens.networks": "addresses",
     "tokens.scopes": "permissions",
     "training_runs.metrics": "figures",
+    "training_runs.provenance": "names rows and bases, which have rows of their own",
+    "training_runs.provenance_digest": "of the record beside it",
     "training_runs.spec": "hyperparameters",
     "upload_sessions.digest": "announced; its bytes are parts, which the session keeps by their ids",
     "uploads.digest": "who sent the bytes: goes with them",

@@ -59,7 +59,7 @@ def run_out(run: TrainingRun) -> RunOut:
         job_id=run.job_id, version=f"{adapter.reference}:v{run.version.number}" if run.version else None,
         progress=Progress.model_validate(run.job.progress) if run.job.progress else None,
         metrics=TrainMetrics.model_validate(run.metrics) if run.metrics else None, error=JobError.model_validate(run.job.error) if run.job.error else None,
-        mlflow_run_id=run.mlflow_run_id,
+        mlflow_run_id=run.mlflow_run_id, provenance_digest=run.provenance_digest,
         preflight=[PreflightFinding.model_validate(one) for one in run.job.payload.get("preflight", [])],
         origin=RunOrigin.model_validate(run.job.payload["origin"]) if run.job.payload.get("origin") else None,
         snapshot_step=(run.job.checkpoint or {}).get("step"), pause_requested=run.job.pause_requested_at is not None, row_version=run.job.row_version,

@@ -12,13 +12,15 @@ from ringi.audit.schemas import AuditAction
 from ringi.events.catalogue import work as work_events
 from ringi.events.emission import emit
 from ringi.jobs import pausing
-from ringi.jobs.contracts.training import LoraSpec, RunOrigin
+from ringi.jobs.contracts.training import LoraSpec, RunOrigin, TrainMetrics
 from ringi.jobs.schemas import JobState
 from ringi.jobs.service import AlreadyRunning
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Conflict
 from ringi.training import service
 from ringi.training.models import TrainingRun
+from ringi.training.picture import loss_curve
+from ringi.training.provenance import Provenance
 from ringi.training.schemas import BranchRun
 from ringi.training.service import RunInProgress
 
@@ -33,6 +35,32 @@ class NoSnapshot(Conflict):
             f"Run {run_id} is '{state}' and has no snapshot: it makes one every {every} steps and when it pauses; it goes when the run succeeds, and thirty days after it has failed or was cancelled.",
             next_step="Start a run from the beginning: ringi runs again.",
         )
+
+
+class NoRecord(Conflict):
+    """A record is written when a run succeeds."""
+
+    code = "training_no_record"
+
+    def __init__(self, run_id: UUID, *, state: JobState) -> None:
+        super().__init__(
+            f"Run {run_id} is '{state}' and has no record: its curve and its provenance are written when it succeeds.",
+            next_step="See what is known of it: ringi runs show.",
+        )
+
+
+def provenance(run: TrainingRun) -> Provenance:
+    """How the run's version came to be; raises NoRecord."""
+    if run.provenance is None:
+        raise NoRecord(run.id, state=run.job.state)
+    return Provenance.model_validate(run.provenance)
+
+
+def curve(run: TrainingRun) -> str:
+    """The run's losses as SVG; raises NoRecord."""
+    if run.metrics is None:
+        raise NoRecord(run.id, state=run.job.state)
+    return loss_curve(TrainMetrics.model_validate(run.metrics), title=f"{run.adapter.reference}, run {run.id}")
 
 
 def pause(session: Session, actor: Actor, *, run: TrainingRun) -> TrainingRun:

@@ -1,9 +1,9 @@
 """HTTP for what is done with a run after its start (life.py)."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from ringi.adapters import service as adapters
 from ringi.identity.dependencies import InProject, allowed_in_project
@@ -16,6 +16,7 @@ from ringi.quotas.refusals import QUOTAS
 from ringi.training import life, service
 from ringi.training.endpoints import run_out
 from ringi.training.models import TrainingRun
+from ringi.training.provenance import Provenance
 from ringi.training.schemas import BranchRun, RunOut
 from ringi.web.errors import responses
 from ringi.web.preconditions import IfMatch, PreconditionFailed
@@ -28,6 +29,8 @@ router = APIRouter(
     tags=["training"],
     responses=responses(Unauthenticated, Forbidden, NotFound),
 )
+Reader = Annotated[InProject, allowed_in_project(Permission.PROJECT_READ)]
+_PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/svg+xml": {"schema": {"type": "string"}}}}}
 Starter = Annotated[InProject, allowed_in_project(Permission.TRAINING_START)]
 
 
@@ -50,6 +53,18 @@ def continue_run(session: SessionDep, caller: Starter, adapter: str, run_id: UUI
     run = _found(session, caller, adapter, run_id)
     match.check(session, run.job)
     return run_out(life.go_on(session, caller.actor, run=run))
+
+
+@router.get("/provenance", responses=responses(life.NoRecord))
+def provenance_of_run(session: SessionDep, caller: Reader, adapter: str, run_id: UUID) -> Provenance:
+    """How the version of a succeeded run came to be; `provenance_digest` of the run is the digest of its canonical JSON (RFC 8785)."""
+    return life.provenance(_found(session, caller, adapter, run_id))
+
+
+@router.get("/curve", response_class=Response, responses=_PICTURE | responses(life.NoRecord))
+def curve_of_run(session: SessionDep, caller: Reader, adapter: str, run_id: UUID) -> Response:
+    """The losses of a succeeded run as a picture (SVG)."""
+    return Response(life.curve(_found(session, caller, adapter, run_id)), media_type="image/svg+xml")
 
 
 @router.post("/again", status_code=202, responses=responses(service.RunInProgress, RunRefused, *QUOTAS))

@@ -96,6 +96,7 @@ class RunOut(Tagged):
     progress: Progress | None
     metrics: TrainMetrics | None
     error: JobError | None
+    provenance_digest: Digest | None
     mlflow_run_id: str | None
     preflight: list[PreflightFinding]
     origin: RunOrigin | None

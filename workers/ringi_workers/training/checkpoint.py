@@ -6,7 +6,7 @@ is state: whether rows are packed, how many fit a pass, and what early stopping 
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -51,7 +51,8 @@ class RunState:
 
     `packed`: None until it is decided; `by_rows`: with attention row by row. `micro_batch_size`: rows of a pass once memory has run out, `memory_halvings` times. `stale`:
     measurements of the validation loss since the best one, whose weights are kept. `curve`: (step, loss, validation loss), and in `since`
-    the losses after its last point, with the last validation loss measured there.
+    the losses after its last point, with the last validation loss measured there. `tokens` (read), `cost`, `energy_j` and `gpu_seconds` begin at 0
+    in `begun` and are None once a part was not measured, as in checkpoints from before they were counted.
     """
 
     identity: str
@@ -73,6 +74,14 @@ class RunState:
     curve: list[tuple[int, float, float | None]] = field(default_factory=list)
     since: list[float] = field(default_factory=list)
     validation_since: float | None = None
+    tokens: int | None = None
+    cost: float | None = None
+    energy_j: float | None = None
+    gpu_seconds: float | None = None
+
+    def begun(self) -> "RunState":
+        """Nothing is spent yet."""
+        return replace(self, seconds=0.0, label_tokens=0, tokens=0, cost=0.0, energy_j=0.0, gpu_seconds=0.0)
 
 
 def save(workspace: Path, model: PeftModel, optimizer: torch.optim.Optimizer, state: RunState, store: CheckpointStore) -> None:

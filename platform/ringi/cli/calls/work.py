@@ -15,6 +15,7 @@ from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.schemas import JobOut, JobState, Level, LogLine, Placement, SetPriority
 from ringi.preflight.schemas import PreflightOut
 from ringi.quotas.schemas import ProjectUsage, QuotasOut, SetQuotas, TokenUsage
+from ringi.training.provenance import Provenance
 from ringi.training.schemas import BranchRun, RunOut, StartRun, TrainingPlan
 
 
@@ -129,6 +130,14 @@ class TrainingCalls:
     def again(self, project: str, adapter: str, run_id: UUID) -> RunOut:
         """A new run with its recipe."""
         return self._http.post(_of_run(project, adapter, run_id, "again"), RunOut)
+
+    def provenance(self, project: str, adapter: str, run_id: UUID) -> Provenance:
+        """How its version came to be."""
+        return self._http.get(_of_run(project, adapter, run_id, "provenance"), Provenance)
+
+    def curve(self, project: str, adapter: str, run_id: UUID) -> str:
+        """Its losses as SVG."""
+        return self._http.get_text(_of_run(project, adapter, run_id, "curve"))
 
     def branch(self, project: str, adapter: str, run_id: UUID, change: BranchRun) -> RunOut:
         """A new run that goes on from its last snapshot."""

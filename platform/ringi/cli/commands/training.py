@@ -26,6 +26,7 @@ app = Commands("Training runs.")
 verbs = Commands()
 
 _PLAN = TrainingPlan()
+_NOT_MEASURED, _KWH_J = "not measured", 3.6e6
 
 
 class BadPlan(Usage):
@@ -195,7 +196,7 @@ def drawn(run: RunOut) -> Table:
     if run.error is not None:
         pairs += [("error", f"{run.error.message} [{run.error.code}]"), ("next", run.error.next_step)]
     pairs += [(f"found before ({one.gravity})", f"{one.message} [{one.code}]") for one in run.preflight]
-    return facts([*pairs, ("job", run.job_id), ("MLflow run", run.mlflow_run_id)])
+    return facts([*pairs, ("record", run.provenance_digest), ("job", run.job_id), ("MLflow run", run.mlflow_run_id)])
 
 
 def _origin(run: RunOut) -> str | None:
@@ -214,6 +215,9 @@ def _measured(metrics: TrainMetrics) -> list[tuple[str, object]]:
         ("final loss", metrics.final_loss),
         ("tokens/s", metrics.tokens_per_s),
         ("seconds", metrics.seconds),
+        ("GPU seconds", metrics.gpu_seconds if metrics.gpu_seconds is not None else _NOT_MEASURED),
+        ("energy", f"{metrics.energy_j / _KWH_J:.4g} kWh of the whole GPU" if metrics.energy_j is not None else _NOT_MEASURED),
+        ("cost", f"{metrics.cost:.4g} {metrics.currency}" if metrics.cost is not None else _NOT_MEASURED),
     ]
     if metrics.memory_halvings:
         pairs.append(("out of memory", f"{metrics.memory_halvings} times: passes were halved and the run went on"))
