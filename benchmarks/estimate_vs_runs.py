@@ -134,6 +134,10 @@ class Clock:
         """Never."""
         return False
 
+    def should_pause(self) -> bool:
+        """Never."""
+        return False
+
 
 @contextmanager
 def peak_of_this_process() -> Iterator[list[int]]:

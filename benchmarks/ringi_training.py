@@ -40,6 +40,10 @@ class Clock:
     def should_stop(self) -> bool:
         return len(self.ended) > WARM_STEPS and self.ended[-1] - self.ended[WARM_STEPS - 1] >= self._seconds
 
+    def should_pause(self) -> bool:
+        """Never."""
+        return False
+
 
 def main() -> None:
     """Run until the time is over."""

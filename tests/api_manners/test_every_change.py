@@ -13,6 +13,8 @@ ONLY_ADD = {
     "POST /projects",
     "POST /projects/{project}/adapters",
     "POST /projects/{project}/adapters/{adapter}/runs",
+    "POST /projects/{project}/adapters/{adapter}/runs/{run_id}/again",
+    "POST /projects/{project}/adapters/{adapter}/runs/{run_id}/branch",
     # Looks, and changes nothing.
     "POST /projects/{project}/adapters/{adapter}/runs/check",
     "POST /projects/{project}/adapters/{adapter}/versions",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 from sqlalchemy import create_engine, select
@@ -29,6 +29,7 @@ from ringi.storage.blobs import store_at
 from support.own_api import store_url
 from support.running_platform import PROJECT, SETUP_KEY
 from support.story import ADAPTER, BASE, DATASET, PLAN, Ground, environment_name, signed
+from support.waiting import until
 
 IN_PROJECT = "/projects/{project}"
 REASON = {"reason": "監査の試験のために変える"}
@@ -189,6 +190,24 @@ def _data(steps: Steps) -> None:
     steps.cancelled(revision["job_id"])
 
 
+def _runs(steps: Steps, adapter: str) -> None:
+    do, platform, runs = steps.do, steps.ground.platform, f"POST {IN_PROJECT}/adapters/{{adapter}}/runs"
+    endless = PLAN.model_copy(update={"max_steps": 100_000, "epochs": 1000})
+    run = do("contributor", runs, "training.run.start", json={"dataset": DATASET, "plan": endless.model_dump(mode="json")}, adapter=adapter)
+    place: dict[str, Any] = {"adapter": adapter, "run_id": run["id"]}
+    jobs = platform.as_("contributor").jobs
+    # A snapshot is of a run that has begun.
+    until(lambda: (job := jobs.get(UUID(run["job_id"]))).progress and job.progress.step, timeout_s=60)
+    do("contributor", f"{runs}/{{run_id}}/pause", "training.run.pause", **place)
+    until(lambda: jobs.get(UUID(run["job_id"])).state is JobState.PAUSED, timeout_s=60)
+    for verb, body in (("branch", {"max_steps": 100_001}), ("again", None)):
+        job = do("contributor", f"{runs}/{{run_id}}/{verb}", "training.run.start", json=body, **place)["job_id"]
+        steps.cancelled(job)
+        platform.ended(UUID(job))
+    do("contributor", f"{runs}/{{run_id}}/continue", "training.run.continue", **place)
+    steps.cancelled(run["job_id"])
+
+
 def _versions(steps: Steps) -> None:
     do, name, platform = steps.do, f"a{uuid4().hex[:8]}", steps.ground.platform
     do("contributor", f"POST {IN_PROJECT}/adapters", "adapter.create", json={"name": name, "base": BASE})
@@ -198,10 +217,7 @@ def _versions(steps: Steps) -> None:
     registered = do(
         "contributor", f"POST {IN_PROJECT}/adapters/{{adapter}}/versions", "adapter.version.register", json={"files": sent}, adapter=name
     )
-    run = {"dataset": DATASET, "plan": PLAN.model_dump(mode="json")}
-    steps.cancelled(
-        do("contributor", f"POST {IN_PROJECT}/adapters/{{adapter}}/runs", "training.run.start", json=run, adapter=name)["job_id"]
-    )
+    _runs(steps, name)
     platform.succeeded(registered["job_id"])
     version = f"{IN_PROJECT}/adapters/{{adapter}}/versions/{{selector}}"
     place: dict[str, Any] = {"adapter": name, "selector": "v1"}

@@ -11,6 +11,7 @@ from ringi.fleet import service as fleet
 from ringi.fleet.matching import GIB
 from ringi.fleet.schemas import Device
 from ringi.identity.models import Organization
+from ringi.jobs import priority
 from ringi.jobs import service as jobs
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.models import Job
@@ -34,11 +35,11 @@ def test_priority_goes_before_age(house: House) -> None:
     old, urgent, patient = house.asked(), house.asked(), house.asked(priority=-5)
     registered()
     with transaction() as session:
-        jobs.prioritize(session, house.actor, job_id=urgent, priority=50)
+        priority.prioritize(session, house.actor, job_id=urgent, priority=50)
     assert [taken(), taken(), taken()] == [urgent, old, patient]
     with transaction() as session, refused("job_ended", 409):
         session.execute(update(Job).where(Job.id == urgent).values(state=JobState.FAILED, finished_at=func.clock_timestamp()))
-        jobs.prioritize(session, house.actor, job_id=urgent, priority=1)
+        priority.prioritize(session, house.actor, job_id=urgent, priority=1)
 
 
 def test_a_project_with_many_jobs_does_not_make_another_wait(house: House) -> None:

@@ -7,7 +7,7 @@ from uuid import uuid4
 import torch
 
 from ringi.jobs.contracts.parts import Progress
-from ringi.jobs.contracts.training import LoraSpec
+from ringi.jobs.contracts.training import LoraSpec, PriceTable
 from ringi_workers.adapters.attach import attach, load_base, load_tokenizer
 from ringi_workers.training.data import IGNORED, collate, load_examples, pad_id_of
 from ringi_workers.training.recipe import TrainedAdapter, train
@@ -23,10 +23,10 @@ SPEC = LoraSpec(
 class Follower:
     """A real sink: keeps what it is told and asks for a stop once a step is reached."""
 
-    def __init__(self, *, stop_at: int | None = None) -> None:
+    def __init__(self, *, stop_at: int | None = None, pause_at: int | None = None) -> None:
         self.reports: list[Progress] = []
         self.figures: dict[int, dict[str, float]] = {}
-        self._stop_at = stop_at
+        self._stop_at, self._pause_at = stop_at, pause_at
 
     def report(self, progress: Progress) -> None:
         self.reports.append(progress)
@@ -36,6 +36,9 @@ class Follower:
 
     def should_stop(self) -> bool:
         return self._stop_at is not None and self._stop_at in self.figures
+
+    def should_pause(self) -> bool:
+        return self._pause_at is not None and self._pause_at in self.figures
 
     def losses(self) -> dict[int, tuple[float, float | None]]:
         """Loss and, where it was measured, validation loss of every step that was seen."""
@@ -54,17 +57,19 @@ class FolderCheckpoints:
     def save(self, directory: Path, step: int) -> None:
         aside = self._folder / f"part-{uuid4().hex}"
         shutil.copytree(directory, aside)
+        # A run that rests at once where it has just saved, saves again.
+        shutil.rmtree(self._folder / f"{step:06d}", ignore_errors=True)
         aside.rename(self._folder / f"{step:06d}")
 
 
 def run(
     base: Path, rows: Path, out: Path, *, spec: LoraSpec = SPEC, sink: Follower | None = None, folder: Path | None = None,
-    validation: Path | None = None,
+    validation: Path | None = None, branched_at: int | None = None, prices: PriceTable | None = None,
 ) -> TrainedAdapter:  # fmt: skip
     store = FolderCheckpoints(folder) if folder is not None else None
     return train(
         spec, base=base, rows=rows, out=out, sink=sink or Follower(), checkpoints=store, base_name="bases/tiny", base_commit=COMMIT,
-        validation=validation,
+        validation=validation, branched_at=branched_at, prices=prices,
     )  # fmt: skip
 
 

@@ -15,10 +15,12 @@ from ringi_workers.training.loop import Loop
 from ringi_workers.training.packing import Layout
 from ringi_workers.training.plan import Plan
 from ringi_workers.training.refusals import PackingUnsupported, TrainingDiverged, TrainingOutOfMemory
+from ringi_workers.training.spending import Meter
 from support.recipes import SPEC, Follower, mean_nll, run
 from support.tiny_model import make_tiny_base, make_tiny_rows, make_tiny_tokenizer, tiny_rows
 from support.tiny_shapes import tiny_shape
 
+METER = Meter(torch.device("cpu"), None)
 TOKENIZER = make_tiny_tokenizer()
 ROWS = tuple(encode_row(TOKENIZER, row["prompt"], row["completion"], max_length=96) for row in tiny_rows(32))
 CUDA: Callable[[], Exception] = lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")  # noqa: E731
@@ -72,7 +74,7 @@ def steps(
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=1e-2)
     state, sink = RunState(identity="x"), Follower()
     layout = Layout(packed=packing, pack_length=1024, pad_id=0, most_rows=most_rows)
-    Loop(plan, model, optimizer, layout, sink, None).run(state, None, workspace=Path("nowhere"))
+    Loop(plan, model, optimizer, layout, sink, None, METER).run(state, None, workspace=Path("nowhere"))
     return state, copy_weights(model), sink
 
 
@@ -131,7 +133,7 @@ def test_a_row_whose_loss_is_not_finite_is_named_although_it_spoils_its_whole_pa
     model.get_input_embeddings().weight.data[spare] = float("nan")
     plan = Plan(SPEC.model_copy(update={"max_steps": 4, "epochs": 1}), rows)
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=1e-3)
-    loop = Loop(plan, model, optimizer, Layout(True, 1024, 0, 8), Follower(), None)
+    loop = Loop(plan, model, optimizer, Layout(True, 1024, 0, 8), Follower(), None, METER)
     with pytest.raises(TrainingDiverged, match=f"in rows {culprit + 1} ") as refusal:
         loop.run(RunState(identity="x"), None, workspace=Path("nowhere"))
     step = next(step for step, indices in plan.batches(after=0) if culprit in indices)

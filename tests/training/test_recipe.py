@@ -9,9 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from ringi.adapters.config_gate import check_config
+from ringi.jobs.contracts.training import Schedule
 from ringi.kit.digests import sha256_file
 from ringi_workers.adapters.attach import UnknownTargetModules
+from ringi_workers.failures import WorkPaused
 from ringi_workers.training.checkpoint import CheckpointForeign
+from ringi_workers.training.export import WEIGHTS_FILE
 from ringi_workers.training.refusals import TrainingCancelled, TrainingDiverged
 from support.recipes import COMMIT, SPEC, Follower, mean_nll, run
 from support.tiny_model import make_tiny_base, make_tiny_rows
@@ -76,6 +79,46 @@ def test_a_checkpoint_of_another_run_is_refused(base: Path, rows: Path, tmp_path
     run(base, rows, tmp_path / "one", spec=short, folder=folder)
     with pytest.raises(CheckpointForeign):
         run(base, rows, tmp_path / "two", spec=short.model_copy(update={"seed": 8}), folder=folder)
+
+
+def test_a_run_that_rests_after_any_step_goes_on_as_if_it_had_not(base: Path, rows: Path, tmp_path: Path) -> None:
+    spec = SPEC.model_copy(update={"max_steps": 14})
+    sink = Follower()
+    undisturbed = run(base, rows, tmp_path / "whole", spec=spec, sink=sink)
+    folder, seen = tmp_path / "checkpoints", dict[int, tuple[float, float | None]]()
+    for rest in (2, 3, 9):
+        follower = Follower(pause_at=rest)
+        with pytest.raises(WorkPaused, match=f"after step {rest}"):
+            run(base, rows, tmp_path / "cut", spec=spec, sink=follower, folder=folder)
+        # Nothing is done twice.
+        assert not seen.keys() & follower.losses().keys()
+        seen |= follower.losses()
+        torch.rand(100)
+    last = Follower()
+    rested = run(base, rows, tmp_path / "rested", spec=spec, sink=last, folder=folder)
+    assert seen | last.losses() == sink.losses()
+    assert sha256_file(rested.directory / WEIGHTS_FILE) == sha256_file(undisturbed.directory / WEIGHTS_FILE)
+
+
+def test_a_branch_has_the_losses_before_it_and_others_behind_it_and_only_where_the_snapshot_means_the_same(
+    base: Path, rows: Path, tmp_path: Path
+) -> None:
+    spec = SPEC.model_copy(update={"max_steps": 12})
+    run(base, rows, tmp_path / "whole", spec=spec, sink=(whole := Follower()))
+    folder = tmp_path / "checkpoints"
+    with pytest.raises(WorkPaused):
+        run(base, rows, tmp_path / "cut", spec=spec, sink=Follower(pause_at=6), folder=folder)
+    for fixed in ({"batch_size": 4}, {"rank": 2, "alpha": 4.0}, {"seed": 8}):
+        with pytest.raises(CheckpointForeign):
+            run(base, rows, tmp_path / "other", spec=spec.model_copy(update=fixed), folder=folder, branched_at=6)
+    follower = Follower()
+    changed = spec.model_copy(update={"learning_rate": 1e-3, "max_steps": 10, "schedule": Schedule.CONSTANT, "warmup_fraction": 0.0})
+    branched = run(base, rows, tmp_path / "branch", spec=changed, sink=follower, folder=folder, branched_at=6)
+    assert (branched.metrics.steps, branched.metrics.resumed_from_step, min(follower.figures)) == (10, 6, 7)
+    # The seventh step's loss is of weights that the change has not touched yet.
+    assert follower.losses()[7] == whole.losses()[7]
+    assert follower.losses()[8] != whole.losses()[8]
+    assert {figures["learning_rate"] for figures in follower.figures.values()} == {1e-3}
 
 
 def test_a_cancelled_run_exports_nothing(base: Path, rows: Path, tmp_path: Path) -> None:

@@ -13,6 +13,15 @@ class WorkFailed(RingiError):
         super().__init__(f"The work failed with {type(error).__name__}: {error}"[:2000] + ".", next_step=next_step)
 
 
+class WorkPaused(RingiError):
+    """The work stopped because it was asked to rest, and kept what it needs to go on."""
+
+    code, status = "job_paused", 409
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"The work rests after step {step}.", next_step="Let it go on: ringi runs continue.", details={"step": step})
+
+
 class OutOfMemory(RingiError):
     """The device has no room for the work; the same work again would need the same room."""
 

@@ -26,6 +26,7 @@ class JobSink:
     def __init__(self, job: Job, ended: Callable[[], bool]) -> None:
         self.job = job
         self.latest: Progress | None = None
+        self.pause_requested = False
         self.mirror: MetricMirror = NoMirror()
         self._ended = ended
 
@@ -44,6 +45,10 @@ class JobSink:
     def should_stop(self) -> bool:
         """Whether cancellation was asked for, the lease is lost, or the time is over."""
         return self._ended()
+
+    def should_pause(self) -> bool:
+        """Whether the job was asked to rest."""
+        return self.pause_requested
 
     def close(self, status: RunStatus) -> None:
         """Flush the metrics, within bounds, and say there how the work ended."""

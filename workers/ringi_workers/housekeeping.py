@@ -1,5 +1,5 @@
 """What must happen by itself: jobs of silent workers go back to the queue, lost nudges are sent again, and what is no longer needed
-goes: sent messages, answers kept for repeated requests, old logs, workers long gone, unused bytes.
+goes: sent messages, answers kept for repeated requests, old logs and snapshots, workers long gone, unused bytes.
 
 Run by the relay.
 """
@@ -15,6 +15,7 @@ from ringi.events import outbox
 from ringi.fleet import service as fleet
 from ringi.identity import logins, sessions
 from ringi.jobs import log as job_log
+from ringi.jobs import pausing
 from ringi.jobs import service as jobs
 from ringi.kit.errors import RingiError
 from ringi.retention import service as retention
@@ -25,6 +26,7 @@ from ringi.web import idempotency
 
 KEPT_AFTER_SENDING = timedelta(days=1)
 LOG_KEPT_AFTER_THE_END = timedelta(days=30)
+SNAPSHOTS_KEPT_AFTER_THE_END = timedelta(days=30)
 WORKERS_REMEMBERED = timedelta(days=7)
 # Nobody waits for what is old to go.
 _PURGE_EVERY_S = 5.0
@@ -54,6 +56,8 @@ class Housekeeping:
             idempotency.purge(session)
             purged = job_log.purge(session, ended_before=LOG_KEPT_AFTER_THE_END, after=self._log_looked_at)
         self._log_looked_at = purged.reached
+        with transaction() as session:
+            pausing.forget_snapshots(session, ended_before=SNAPSHOTS_KEPT_AFTER_THE_END)
         with transaction() as session:
             logins.purge(session)
             sessions.purge(session)

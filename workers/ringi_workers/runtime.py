@@ -22,16 +22,17 @@ from sqlalchemy.orm import Session
 
 from ringi.db.session import transaction
 from ringi.jobs import log as job_log
+from ringi.jobs import pausing
 from ringi.jobs import service as jobs
 from ringi.jobs.contracts.kinds import CONTRACTS, JobKind
 from ringi.jobs.log import Line
 from ringi.jobs.models import Job
-from ringi.jobs.schemas import JobState
+from ringi.jobs.schemas import JobState, Stop
 from ringi.jobs.service import LeaseLost
 from ringi.kit.errors import RingiError
 from ringi.observe import work
 from ringi.settings import get_settings
-from ringi_workers.failures import OutOfMemory, TimeLimitExceeded, WorkFailed, ran_out_of_memory
+from ringi_workers.failures import OutOfMemory, TimeLimitExceeded, WorkFailed, WorkPaused, ran_out_of_memory
 from ringi_workers.following import JobSink
 from ringi_workers.joblog import HELD_LINES, JobLog, own_secrets
 from ringi_workers.tracking import RunStatus
@@ -127,7 +128,7 @@ def _attempt(kind: JobKind, lease: "Lease") -> Any:
 def _run_status(outcome: Any, lease: "Lease") -> RunStatus:
     if not isinstance(outcome, RingiError):
         return "FINISHED"
-    return "KILLED" if lease.cancel_requested else "FAILED"
+    return "KILLED" if lease.cancel_requested or isinstance(outcome, WorkPaused) else "FAILED"
 
 
 def _settle(kind: JobKind, outcome: Any, lease: "Lease") -> None:
@@ -159,6 +160,10 @@ def _report(kind: JobKind, outcome: Any, lease: "Lease") -> None:
             jobs.cancelled(session, lease.job.id, owner=lease.owner, attempt=lease.job.attempt)
             log.info("job %s: cancelled", lease.job.id)
             work.ended("cancelled")
+        elif isinstance(outcome, WorkPaused):
+            pausing.paused(session, lease.job.id, owner=lease.owner, attempt=lease.job.attempt)
+            log.info("job %s: paused", lease.job.id)
+            work.ended("paused")
         else:
             _fail(session, kind, lease.explained(outcome), lease)
 
@@ -270,7 +275,7 @@ class Lease:
 
     def _renew(self) -> None:
         with self.log.handing_over() as lines, transaction() as session:
-            self.cancel_requested = jobs.heartbeat(
+            asked = jobs.heartbeat(
                 session,
                 self.job.id,
                 owner=self.owner,
@@ -278,6 +283,7 @@ class Lease:
                 lease_s=get_settings().lease_s,
                 progress=self.sink.latest,
             )
+            self.cancel_requested, self.sink.pause_requested = asked is Stop.CANCEL, asked is Stop.PAUSE
             self._write(session, lines)
         self._renewed.set()
 

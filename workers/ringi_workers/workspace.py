@@ -16,7 +16,7 @@ from uuid import uuid4
 import psutil
 
 from ringi.db.session import transaction
-from ringi.jobs import service as jobs
+from ringi.jobs import holding
 from ringi.jobs.contracts.parts import BaseRef, FileRef, as_document
 from ringi.jobs.models import Job
 from ringi.kit.digests import Digest, chunks, hex_of
@@ -129,4 +129,4 @@ class Workspace:
             for file in files:
                 blobs.register(session, StoredBlob(file.digest, file.size))
             checkpoint = {"step": step, "files": [as_document(file) for file in files]}
-            jobs.save_checkpoint(session, self.job.id, owner=self.owner, attempt=self.job.attempt, checkpoint=checkpoint)
+            holding.save_checkpoint(session, self.job.id, owner=self.owner, attempt=self.job.attempt, checkpoint=checkpoint)

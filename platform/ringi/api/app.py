@@ -48,6 +48,7 @@ from ringi.suites.endpoints import router as suites
 from ringi.sweeps.endpoints import router as sweeps
 from ringi.training.endpoints import project_router as runs
 from ringi.training.endpoints import router as training
+from ringi.training.life_endpoints import router as lives_of_runs
 from ringi.uploads.endpoints import router as uploads
 from ringi.uploads.session_endpoints import router as upload_sessions
 from ringi.usage.endpoints import router as limits
@@ -77,6 +78,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     catalogue,
     origins,
     training,
+    lives_of_runs,
     runs,
     evaluation,
     evaluations,

@@ -58,6 +58,8 @@ class AuditAction(StrEnum):
     ADAPTER_VERSION_REVOKE = "adapter.version.revoke"
     ADAPTER_VERSION_ORIGIN = "adapter.version.origin"
     TRAINING_RUN_START = "training.run.start"
+    TRAINING_RUN_PAUSE = "training.run.pause"
+    TRAINING_RUN_CONTINUE = "training.run.continue"
     TRAINING_RUN_COMPLETE = "training.run.complete"
     TRAINING_RUN_FAIL = "training.run.fail"
     EVALUATION_REQUEST = "evaluation.request"

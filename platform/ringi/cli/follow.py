@@ -81,7 +81,7 @@ def _phase(job: JobOut) -> str:
 
 
 def measured(job: JobOut) -> str:
-    """Step, loss, tokens/s and time left; what is not measured is left out."""
+    """Step, loss, tokens/s, cost and time left; what is not measured is left out."""
     progress = job.progress
     if progress is None:
         return ""
@@ -90,6 +90,7 @@ def measured(job: JobOut) -> str:
         f"loss {progress.loss:.4f}" if progress.loss is not None else "",
         f"{progress.tokens_per_s:,.0f} tokens/s" if progress.tokens_per_s is not None else "",
         f"{progress.label_tokens:,} tokens learnt from" if progress.label_tokens is not None else "",
+        f"{progress.cost:,.2f} {progress.currency} so far" if progress.cost is not None else "",
         f"{timedelta(seconds=round(progress.eta_s))} left" if progress.eta_s is not None and job.state is JobState.RUNNING else "",
     ]
     return "  ".join(part for part in parts if part)

@@ -52,7 +52,7 @@ COMMANDS: dict[str, Entry] = {
     "import": Entry(_MAKE, "moving", "app", False, "Move adapters in: from MLflow, from folders."),
     "estimate": Entry(_MAKE, "estimate", "verbs", True, "Memory, time and cost of a training, before one."),
     "train": Entry(_MAKE, "training", "verbs", True, "Train a new version of an adapter."),
-    "runs": Entry(_MAKE, "training", "app", False, "Training runs."),
+    "runs": Entry(_MAKE, "runs", "app", False, "Training runs."),
     "evaluate": Entry(_JUDGE, "evaluation", "verbs", True, "Compare a version with a baseline."),
     "evaluations": Entry(_JUDGE, "evaluation", "app", False, "Evaluations and their records."),
     "suites": Entry(_JUDGE, "suites", "app", False, "Suites: sealed questions, and what must hold."),

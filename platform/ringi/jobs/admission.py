@@ -33,9 +33,9 @@ def usage_of(session: Session, project_id: UUID) -> Used:
     now: datetime = session.scalars(select(func.clock_timestamp())).one()
     day, month = func.date_trunc("day", now, "UTC"), func.date_trunc("month", now, "UTC")
     is_open = Job.state.in_(OPEN)
-    # From its first start to its end, with the pauses between attempts: a worker was reserved or awaited for it.
-    began, ended = func.greatest(Job.started_at, month), func.coalesce(Job.finished_at, now)
-    held_s = func.greatest(extract("epoch", ended - began), 0)
+    # From its first start to its end, with the waits between attempts: a worker was reserved or awaited for it. A rest was wanted, and is free.
+    began, ended = func.greatest(Job.started_at, month), func.coalesce(Job.paused_at, Job.finished_at, now)
+    held_s = func.greatest(extract("epoch", ended - began) - Job.paused_s, 0)
     # unscoped: the caller has been let into the project already.
     row = session.execute(
         select(
@@ -45,7 +45,7 @@ def usage_of(session: Session, project_id: UUID) -> Used:
             func.coalesce(func.sum(Job.reserved_bytes).filter(is_open), 0).label("reserved"),
             extract("epoch", func.date_trunc("day", now, "UTC") + func.make_interval(0, 0, 0, 1) - now).label("day_s"),
             extract("epoch", func.date_trunc("month", now, "UTC") + func.make_interval(0, 1) - now).label("month_s"),
-        ).where(Job.project_id == project_id, or_(is_open, Job.created_at >= day, Job.finished_at >= month))
+        ).where(Job.project_id == project_id, or_(is_open, Job.created_at >= day, Job.finished_at >= month, Job.paused_at >= month))
     ).one()
     return Used(
         open_jobs=row.open_jobs, jobs_today=row.jobs_today, gpu_hours=float(row.gpu_s) / 3600, stored_bytes=quotas.bytes_of(session, project_id),

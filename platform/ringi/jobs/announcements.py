@@ -21,6 +21,14 @@ def ended(session: Session, job: Job) -> None:
         emit(session, event, project_id=job.project_id, organization_id=job.organization_id)
 
 
+def paused(session: Session, job: Job) -> None:
+    """Tell that `job`, whose row the caller has just changed, rests."""
+    run, _ = _subjects(job)
+    if run:
+        told = work_events.TrainingRunPaused.model_validate({"job_id": job.id, **run})
+        emit(session, told, project_id=job.project_id, organization_id=job.organization_id)
+
+
 def _subjects(job: Job) -> tuple[dict[str, str], dict[str, str]]:
     """What names the run, and what names the evaluation, that the job was; empty when it was none."""
     # A row without its ids was not made by `enqueue`; its job still ends.

@@ -13,7 +13,7 @@ from ringi.fleet.schemas import Device
 from ringi.identity.dependencies import InProject, allowed, allowed_in_project, deny
 from ringi.identity.permissions import Permission
 from ringi.jobs import log as job_log
-from ringi.jobs import placement, service, stream
+from ringi.jobs import placement, priority, service, stream
 from ringi.jobs.contracts.kinds import JobKind, Queue
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.lists import JOBS
@@ -169,7 +169,7 @@ def prioritize_job(
     if not actor.may(Permission.JOB_PRIORITIZE, job.project_id):
         raise deny(session, actor, Permission.JOB_PRIORITIZE, job.project_id)
     match.check(session, job)
-    return _shown(session, service.prioritize(session, actor, job_id=job_id, priority=body.priority))
+    return _shown(session, priority.prioritize(session, actor, job_id=job_id, priority=body.priority))
 
 
 @router.get("/queues/{queue}/demand")

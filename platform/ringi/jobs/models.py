@@ -23,6 +23,7 @@ class Job(Versioned, OwnedByOrganization, Base):
         Index("uq_jobs_exclusive_key_open", "exclusive_key", unique=True, postgresql_where=STILL_OPEN),
         Index("ix_jobs_queued", "queue", "priority", "id", postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+        Index("ix_jobs_snapshot", "finished_at", postgresql_where=text("checkpoint IS NOT NULL AND finished_at IS NOT NULL")),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("state = 'running'")),
         # The few that failed, or still run, among many that are done; the newest first.
         Index("ix_jobs_organization_id_state", "organization_id", "state", "id"),
@@ -57,6 +58,10 @@ class Job(Versioned, OwnedByOrganization, Base):
     lease_owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
+    # pausing.py. `paused_s`: how long it has rested before it went on.
+    pause_requested_at: Mapped[datetime | None]
+    paused_at: Mapped[datetime | None]
+    paused_s: Mapped[float] = mapped_column(default=0.0, server_default=text("0"))
     # What it will seal, as far as that is known when it is asked for; counts as stored while the job is open.
     reserved_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     created_by: Mapped[UUID]

@@ -15,16 +15,27 @@ from ringi.web.schemas import Integer, Schema
 
 
 class JobState(StrEnum):
-    """queued -> running -> succeeded | failed | cancelled; back to queued when a lease is lost or a retry is due."""
+    """queued -> running -> succeeded | failed | cancelled; back to queued when a lease is lost or a retry is due.
+
+    A training run can rest: queued | running -> paused -> queued | cancelled.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
 
 OPEN = frozenset({JobState.QUEUED, JobState.RUNNING})
+
+
+class Stop(StrEnum):
+    """What was asked of a running job: to end, or to rest."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
 
 
 class EntryKind(StrEnum):

@@ -28,7 +28,7 @@ from ringi.jobs.cleaning import clean_document
 from ringi.jobs.contracts.kinds import CONTRACTS, JobKind
 from ringi.jobs.contracts.parts import Contract, Progress, as_document
 from ringi.jobs.models import STILL_OPEN, Job
-from ringi.jobs.schemas import OPEN, JobState, Placement
+from ringi.jobs.schemas import OPEN, JobState, Placement, Stop
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.errors import Conflict, NotFound, RingiError
 from ringi.observe import tracing
@@ -98,11 +98,12 @@ def enqueue(
     if job is None:
         raise AlreadyRunning(subject)
     tracing.describe(ringi__job__id=str(job.id), ringi__job__kind=kind, ringi__job__queue=job.queue)
-    _nudge(session, job)
+    nudge(session, job)
     return job
 
 
-def _nudge(session: Session, job: Job, *, delay_s: float = 0.0) -> None:
+def nudge(session: Session, job: Job, *, delay_s: float = 0.0) -> None:
+    """Tell the workers of a queued job, with the caller's commit."""
     outbox.put(
         session, Topic.JOB_READY, key=str(job.id), payload={"queue": job.queue}, delay_s=delay_s, traceparent=job.traceparent,
         request_id=job.request_id,
@@ -134,34 +135,30 @@ def claim_next(session: Session, *, worker: str, owner: str, lease_s: float) -> 
     return claim(session, best, owner=owner, lease_s=lease_s) if best is not None else None
 
 
-def _owned(job_id: UUID, owner: str, attempt: int) -> list[ColumnElement[bool]]:
+def owned(job_id: UUID, owner: str, attempt: int) -> list[ColumnElement[bool]]:
+    """The job while it is this attempt's."""
     # The attempt is part of the claim: the same worker may have lost the job and taken it again.
     return [Job.id == job_id, Job.state == JobState.RUNNING, Job.lease_owner == owner, Job.attempt == attempt]
 
 
-def heartbeat(session: Session, job_id: UUID, *, owner: str, attempt: int, lease_s: float, progress: Progress | None) -> bool:
-    """Extend the lease and store progress; returns whether cancellation was asked for. Raises LeaseLost."""
+def heartbeat(session: Session, job_id: UUID, *, owner: str, attempt: int, lease_s: float, progress: Progress | None) -> Stop | None:
+    """Extend the lease and store progress; returns what was asked of the job meanwhile. Raises LeaseLost."""
     values: dict[str, Any] = {"lease_until": func.clock_timestamp() + timedelta(seconds=lease_s)}
     if progress is not None:
         values["progress"] = as_document(progress)
     row = session.execute(
-        update(Job).where(*_owned(job_id, owner, attempt)).values(**values).returning(Job.id, Job.cancel_requested_at)
+        update(Job).where(*owned(job_id, owner, attempt)).values(**values).returning(Job.cancel_requested_at, Job.pause_requested_at)
     ).one_or_none()
     if row is None:
         raise LeaseLost(job_id)
-    return row.cancel_requested_at is not None
-
-
-def save_checkpoint(session: Session, job_id: UUID, *, owner: str, attempt: int, checkpoint: dict[str, Any]) -> None:
-    """Remember where a next attempt may go on. Raises LeaseLost."""
-    moved = session.scalar(update(Job).where(*_owned(job_id, owner, attempt)).values(checkpoint=checkpoint).returning(Job.id))
-    if moved is None:
-        raise LeaseLost(job_id)
+    if row.cancel_requested_at is not None:
+        return Stop.CANCEL
+    return Stop.PAUSE if row.pause_requested_at is not None else None
 
 
 def finish(session: Session, job_id: UUID, *, owner: str, attempt: int, result: Contract) -> Job:
     """Succeed; the caller writes what the result means in the same transaction. Raises LeaseLost."""
-    ended = update(Job).where(*_owned(job_id, owner, attempt)).values(
+    ended = update(Job).where(*owned(job_id, owner, attempt)).values(
         state=JobState.SUCCEEDED, result=as_document(result), lease_owner=None, lease_until=None, checkpoint=None,
         finished_at=func.clock_timestamp(),
     )  # fmt: skip
@@ -179,7 +176,7 @@ def fail(session: Session, job_id: UUID, *, owner: str, attempt: int, error: Rin
     The error is stored without `secrets` (the worker's own) and what looks like one: people, events and mails repeat it.
     """
     # unscoped: the worker holds the lease.
-    job = session.scalars(select(Job).where(*_owned(job_id, owner, attempt)).with_for_update()).one_or_none()
+    job = session.scalars(select(Job).where(*owned(job_id, owner, attempt)).with_for_update()).one_or_none()
     if job is None:
         raise LeaseLost(job_id)
     told = {"code": error.code, "message": error.message, "next_step": error.next_step, "details": error.details}
@@ -196,24 +193,32 @@ def fail(session: Session, job_id: UUID, *, owner: str, attempt: int, error: Rin
 
 
 def requeue(session: Session, job: Job) -> None:
-    """Back to the queue with exponential back-off and jitter; the caller holds the row's lock."""
+    """Back to the queue with exponential back-off and jitter, or to rest where that was asked for; the caller holds the row's lock."""
+    if job.pause_requested_at is not None:
+        rest(session, job)
+        return
     delay_s = min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2 ** (job.attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
     job.state, job.lease_owner, job.lease_until = JobState.QUEUED, None, None
     job.not_before = func.clock_timestamp() + timedelta(seconds=delay_s)
-    _nudge(session, job, delay_s=delay_s)
+    nudge(session, job, delay_s=delay_s)
+
+
+def rest(session: Session, job: Job) -> None:
+    """Pause a job whose row the caller has locked."""
+    job.state, job.lease_owner, job.lease_until, job.paused_at = JobState.PAUSED, None, None, func.clock_timestamp()
+    announcements.paused(session, job)
 
 
 def end(session: Session, job: Job, state: JobState) -> None:
-    """Close a job whose row the caller has locked: it failed or was cancelled."""
-    job.state, job.lease_owner, job.lease_until, job.checkpoint = state, None, None, None
-    job.finished_at = func.clock_timestamp()
+    """Close a job whose row the caller has locked: it failed or was cancelled. Its snapshot stays for a while (pausing.py)."""
+    job.state, job.lease_owner, job.lease_until, job.finished_at = state, None, None, func.clock_timestamp()
     announcements.ended(session, job)
 
 
 def cancelled(session: Session, job_id: UUID, *, owner: str, attempt: int) -> Job:
     """The worker stopped because it was asked to. Raises LeaseLost."""
     # unscoped: the worker holds the lease.
-    job = session.scalars(select(Job).where(*_owned(job_id, owner, attempt)).with_for_update()).one_or_none()
+    job = session.scalars(select(Job).where(*owned(job_id, owner, attempt)).with_for_update()).one_or_none()
     if job is None:
         raise LeaseLost(job_id)
     end(session, job, JobState.CANCELLED)
@@ -221,31 +226,18 @@ def cancelled(session: Session, job_id: UUID, *, owner: str, attempt: int) -> Jo
 
 
 def cancel(session: Session, actor: Actor, *, job_id: UUID) -> Job:
-    """Ask for the end of an open job: a queued one ends now, a running one at its next heartbeat."""
+    """Ask for the end of an open or paused job: a running one ends at its next heartbeat, another now."""
     job = find(session, actor, job_id)
     session.refresh(job, with_for_update={"of": Job})
-    if job.state not in OPEN:
+    if job.state not in OPEN and job.state != JobState.PAUSED:
         raise JobEnded(job)
     job.cancel_requested_at = func.clock_timestamp()
-    if job.state == JobState.QUEUED:
+    if job.state != JobState.RUNNING:
         end(session, job, JobState.CANCELLED)
     audit.record(session, actor, AuditAction.JOB_CANCEL, object_type="job", object_id=job.id, project_id=job.project_id)
     session.flush()  # the answer shows the database's times
     session.refresh(job)
     return find(session, actor, job_id)
-
-
-def prioritize(session: Session, actor: Actor, *, job_id: UUID, priority: int) -> Job:
-    """Give an open job another place in its queue."""
-    job = find(session, actor, job_id)
-    session.refresh(job, with_for_update={"of": Job})
-    if job.state not in OPEN:
-        raise JobEnded(job)
-    job.priority = priority
-    audit.record(
-        session, actor, AuditAction.JOB_PRIORITIZE, object_type="job", object_id=job.id, project_id=job.project_id, details={"priority": priority}
-    )  # fmt: skip
-    return job
 
 
 def reap(session: Session, *, batch: int = 100) -> int:
@@ -281,7 +273,7 @@ def renudge(session: Session, *, older_than_s: float, batch: int = 100) -> int:
     jobs = session.scalars(waiting.limit(batch).with_for_update(skip_locked=True)).all()
     for job in jobs:
         job.nudged_at = func.clock_timestamp()
-        _nudge(session, job)
+        nudge(session, job)
     return len(jobs)
 
 

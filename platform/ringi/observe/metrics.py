@@ -49,7 +49,7 @@ DELIVERIES = Counter(
     ["topic", "outcome"], registry=REGISTRY,
 )  # fmt: skip
 ATTEMPTS = Counter(
-    "ringi_job_attempts", "Attempts at jobs by this worker. outcome: succeeded, failed, queued (will be tried again), cancelled, lost or crashed.",
+    "ringi_job_attempts", "Attempts at jobs by this worker. outcome: succeeded, failed, queued (will be tried again), cancelled, paused, lost or crashed.",
     ["kind", "outcome"], registry=REGISTRY,
 )  # fmt: skip
 ATTEMPT_SECONDS = Histogram(

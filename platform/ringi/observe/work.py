@@ -68,7 +68,7 @@ def attempt(
 
 
 def ended(outcome: str) -> None:
-    """How the current attempt went: succeeded, failed, queued, cancelled or lost; outside of one, nothing happens."""
+    """How the current attempt went: succeeded, failed, queued, cancelled, paused or lost; outside of one, nothing happens."""
     this = _attempt.get()
     if this is not None:
         this.outcome = outcome

@@ -15,7 +15,7 @@ class Place(NamedTuple):
     where: str = "true"
 
 
-_OPEN_JOBS = "state IN ('queued', 'running')"
+_TO_BE_DONE = "state IN ('queued', 'running', 'paused')"
 
 # Columns that hold one digest.
 COLUMNS = (
@@ -32,8 +32,9 @@ DOCUMENTS = (
     Place("base_revisions", "files"),
     Place("base_revisions", "parts"),
     Place("suite_versions", "document"),
-    Place("jobs", "payload", _OPEN_JOBS),
-    Place("jobs", "checkpoint", _OPEN_JOBS),
+    Place("jobs", "payload", _TO_BE_DONE),
+    # Also of a run that failed or was cancelled, for a while: another one may branch from it.
+    Place("jobs", "checkpoint"),
 )
 # Digests of other things than stored bytes, and documents that name bytes without needing them.
 NOT_REFERENCES = {
@@ -94,6 +95,8 @@ NOT_REFERENCES = {
     "tokens.networks": "addresses",
     "tokens.scopes": "permissions",
     "training_runs.metrics": "figures",
+    "training_runs.provenance": "names rows and bases, which have rows of their own",
+    "training_runs.provenance_digest": "of the record beside it",
     "training_runs.spec": "hyperparameters",
     "upload_sessions.digest": "announced; its bytes are parts, which the session keeps by their ids",
     "uploads.digest": "who sent the bytes: goes with them",

@@ -17,7 +17,7 @@ from ringi.identity.dependencies import InProject, allowed_in_project
 from ringi.identity.permissions import Permission
 from ringi.jobs import stream
 from ringi.jobs.contracts.parts import Progress
-from ringi.jobs.contracts.training import LoraSpec, PreflightFinding, TrainMetrics
+from ringi.jobs.contracts.training import LoraSpec, PreflightFinding, RunOrigin, TrainMetrics
 from ringi.jobs.schemas import JobError, Level
 from ringi.jobs.stream import EVENTS, EventStream, PlaceDep, TooManyStreams, UnknownEventId
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
@@ -59,8 +59,11 @@ def run_out(run: TrainingRun) -> RunOut:
         job_id=run.job_id, version=f"{adapter.reference}:v{run.version.number}" if run.version else None,
         progress=Progress.model_validate(run.job.progress) if run.job.progress else None,
         metrics=TrainMetrics.model_validate(run.metrics) if run.metrics else None, error=JobError.model_validate(run.job.error) if run.job.error else None,
-        mlflow_run_id=run.mlflow_run_id,
-        preflight=[PreflightFinding.model_validate(one) for one in run.job.payload.get("preflight", [])], started_by=run.started_by, created_at=run.created_at,
+        mlflow_run_id=run.mlflow_run_id, provenance_digest=run.provenance_digest,
+        preflight=[PreflightFinding.model_validate(one) for one in run.job.payload.get("preflight", [])],
+        origin=RunOrigin.model_validate(run.job.payload["origin"]) if run.job.payload.get("origin") else None,
+        snapshot_step=(run.job.checkpoint or {}).get("step"), pause_requested=run.job.pause_requested_at is not None, row_version=run.job.row_version,
+        started_by=run.started_by, created_at=run.created_at,
     )  # fmt: skip
 
 

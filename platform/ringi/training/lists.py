@@ -17,7 +17,7 @@ from ringi.web.listing import Listing, column, flag, measured, through
 # unscoped: the list's own rows are scoped.
 _JOBS, _VERSIONS = select(Job.id), select(AdapterVersion.id)
 _SPEC = ("rank", "alpha", "dropout", "learning_rate", "epochs", "batch_size", "max_length", "seed")
-_FIGURES = sorted(TrainMetrics.model_fields.keys() - {"packed", "stopped_early", "curve"})
+_FIGURES = sorted(TrainMetrics.model_fields.keys() - {"packed", "stopped_early", "curve", "currency"})
 
 RUNS = Listing(
     "runs", key=TrainingRun.id, families=tags_of(TrainingRun.id), finish=fill,

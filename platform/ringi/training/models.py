@@ -25,6 +25,9 @@ class TrainingRun(Identified, OwnedByProject, Base):
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), unique=True)
     version_id: Mapped[UUID | None] = mapped_column(ForeignKey("adapter_versions.id"))
     metrics: Mapped[dict[str, Any] | None]
+    # provenance.Provenance, of a run that succeeded.
+    provenance: Mapped[dict[str, Any] | None]
+    provenance_digest: Mapped[str | None] = mapped_column(String(71))
     # A link into MLflow, never a key.
     mlflow_run_id: Mapped[str | None] = mapped_column(String(64))
     started_by: Mapped[UUID]

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
 from ringi.jobs.contracts.parts import Progress
-from ringi.jobs.contracts.training import LoraSpec, Packing, PreflightFinding, Schedule, TrainMetrics
+from ringi.jobs.contracts.training import LoraSpec, Packing, PreflightFinding, RunOrigin, Schedule, TrainMetrics
 from ringi.jobs.schemas import JobError, JobState, Placement
 from ringi.kit.digests import Digest
 from ringi.tags.schemas import Tagged
@@ -61,8 +61,30 @@ class StartRun(Schema):
     placement: Placement | None = None
 
 
+class BranchRun(Schema):
+    """What a run that goes on from the last snapshot of another one has otherwise; what is left out stays."""
+
+    learning_rate: Annotated[FiniteFloat, Field(gt=0, le=1)] | None = None
+    epochs: Annotated[Integer, Field(ge=1, le=1000)] | None = None
+    max_steps: Annotated[Integer, Field(ge=1)] | None = None
+    warmup_fraction: Annotated[FiniteFloat, Field(ge=0, lt=1)] | None = None
+    max_grad_norm: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    checkpoint_every: Annotated[Integer, Field(ge=1)] | None = None
+    schedule: Schedule | None = None
+    early_stopping_patience: Annotated[Integer, Field(ge=1, le=1000)] | None = None
+    evaluate_every: Annotated[Integer, Field(ge=1)] | None = None
+
+    def applied_to(self, spec: LoraSpec) -> LoraSpec:
+        """The spec of the new run."""
+        return LoraSpec.model_validate(spec.model_dump() | self.model_dump(exclude_none=True))
+
+
 class RunOut(Tagged):
-    """One run; `version` is the reference that it sealed, `preflight` what was known of it when it was started."""
+    """One run; `version` is the reference that it sealed, `preflight` what was known of it when it was started.
+
+    `snapshot_step`: the step of its last snapshot, from which it goes on or another run branches off; null where there is none (any more).
+    `pause_requested`: it rests as soon as it has come to the end of its step. `row_version` counts the changes of its job.
+    """
 
     adapter: str
     dataset: str
@@ -74,8 +96,13 @@ class RunOut(Tagged):
     progress: Progress | None
     metrics: TrainMetrics | None
     error: JobError | None
+    provenance_digest: Digest | None
     mlflow_run_id: str | None
     preflight: list[PreflightFinding]
+    origin: RunOrigin | None
+    snapshot_step: int | None
+    pause_requested: bool
+    row_version: int
     started_by: UUID
     created_at: datetime
 

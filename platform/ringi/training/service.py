@@ -19,18 +19,22 @@ from ringi.identity.permissions import visible
 from ringi.jobs import service as jobs
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.contracts.parts import as_document
-from ringi.jobs.contracts.training import Gravity, TrainPayload, TrainResult
+from ringi.jobs.contracts.training import Gravity, LoraSpec, PriceTable, RunOrigin, TrainPayload, TrainResult
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import Placement
 from ringi.jobs.service import AlreadyRunning
 from ringi.kit.actor import Actor, system_actor
+from ringi.kit.digests import Digest, sha256_json
 from ringi.kit.errors import Conflict, NotFound
 from ringi.kit.ids import uuid7
 from ringi.preflight import service as preflight
+from ringi.preflight.known import shape_or_why
+from ringi.preflight.prices import PriceTableInvalid, read_prices
 from ringi.preflight.schemas import PreflightOut
 from ringi.preflight.service import RunRefused
 from ringi.settings import get_settings
 from ringi.training.models import TrainingRun
+from ringi.training.provenance import DatasetUsed, Provenance, recorded
 from ringi.training.schemas import TrainingPlan
 from ringi.training.workload import workload_of
 
@@ -61,11 +65,15 @@ def start(
     adapter: Adapter,
     dataset: DatasetVersion,
     base_revision: BaseRevision,
-    plan: TrainingPlan,
+    plan: TrainingPlan | LoraSpec,
     placement: Placement | None = None,
+    origin: RunOrigin | None = None,
 ) -> TrainingRun:
-    """A run and its job in one transaction; raises RunInProgress, and RunRefused where a finding refuses it."""
-    spec = plan.resolved()
+    """A run and its job in one transaction; raises RunInProgress, and RunRefused where a finding refuses it.
+
+    `plan`: also the spec of another run, as it stands; `origin`: that run.
+    """
+    spec = plan if isinstance(plan, LoraSpec) else plan.resolved()
     device = placement.device if placement else None
     found = preflight.findings(session, actor, revision=base_revision, dataset=dataset, work=workload_of(spec), device=device)
     if get_settings().preflight_refuses and any(one.gravity is Gravity.REFUSE for one in found):
@@ -80,6 +88,8 @@ def start(
         spec=spec,
         preflight=tuple(found),
         validation=None if spec.early_stopping_patience is None else dataset.validation_digest,
+        origin=origin,
+        prices=prices_now(),
     )
     try:
         job = jobs.enqueue(
@@ -96,7 +106,8 @@ def start(
     session.flush()  # the run must be findable in the answer
     audit.record(
         session, actor, AuditAction.TRAINING_RUN_START, object_type="training_run", object_id=run.id, project_id=adapter.project_id,
-        details={"adapter": str(adapter.id), "dataset": dataset.digest, "base": base_revision.digest, "job": str(job.id)},
+        details={"adapter": str(adapter.id), "dataset": dataset.digest, "base": base_revision.digest, "job": str(job.id)}
+        | ({"origin": str(origin.run_id)} if origin else {}),
     )  # fmt: skip
     base = f"{payload.base.name}:r{payload.base.revision}"
     started = work_events.TrainingRunStarted(
@@ -104,6 +115,19 @@ def start(
     )
     emit(session, started, project_id=run.project_id)
     return find(session, actor, adapter=adapter, run_id=run.id)
+
+
+def prices_now() -> PriceTable | None:
+    """What the operator's devices cost now; None where there is no table, or none that can be read: that is told where costs are asked for."""
+    try:
+        table = read_prices(get_settings().price_table)
+    except PriceTableInvalid:
+        return None
+    if table.example:
+        return None
+    return PriceTable(
+        currency=table.currency, as_of=table.as_of, source=table.source, per_hour={str(kind): one for kind, one in table.per_hour.items()}
+    )
 
 
 def complete(session: Session, job: Job, result: TrainResult) -> AdapterVersion:
@@ -114,12 +138,18 @@ def complete(session: Session, job: Job, result: TrainResult) -> AdapterVersion:
         runtime=result.runtime, source=VersionSource.TRAINED,
     )  # fmt: skip
     # unscoped: the platform itself finishes a run that was authorised when it was started.
-    run = session.scalars(select(TrainingRun).where(TrainingRun.id == payload.run_id)).one()
+    mine = select(TrainingRun).where(TrainingRun.id == payload.run_id).options(
+        joinedload(TrainingRun.base_revision),
+        joinedload(TrainingRun.dataset_version).joinedload(DatasetVersion.dataset).joinedload(Dataset.project),
+    )  # fmt: skip
+    run = session.scalars(mine).one()
     run.version_id, run.metrics, run.mlflow_run_id = version.id, as_document(result.metrics), result.mlflow_run_id
+    run.provenance = as_document(_provenance(run, payload, result, manifest_digest=version.manifest_digest))
+    run.provenance_digest = sha256_json(run.provenance)
     audit.record(
         session, system_actor("worker"), AuditAction.TRAINING_RUN_COMPLETE, object_type="training_run", object_id=run.id,
         object_digest=version.manifest_digest, project_id=run.project_id, organization_id=job.organization_id,
-        details={"job": str(job.id), "version": str(version.id), "on_behalf_of": str(job.created_by)},
+        details={"job": str(job.id), "version": str(version.id), "on_behalf_of": str(job.created_by), "provenance": run.provenance_digest},
     )  # fmt: skip
     succeeded = work_events.TrainingRunSucceeded(
         run_id=run.id, adapter=payload.adapter_name, job_id=job.id, version=f"{payload.adapter_name}:v{version.number}", version_id=version.id,
@@ -127,6 +157,18 @@ def complete(session: Session, job: Job, result: TrainResult) -> AdapterVersion:
     )  # fmt: skip
     emit(session, succeeded, project_id=run.project_id)
     return version
+
+
+def _provenance(run: TrainingRun, payload: TrainPayload, result: TrainResult, *, manifest_digest: Digest) -> Provenance:
+    version = run.dataset_version
+    dataset = DatasetUsed(
+        name=f"{version.dataset.project.name}/{version.dataset.name}", version=version.number, digest=version.digest, train=payload.rows,
+        validation=payload.validation,
+    )  # fmt: skip
+    return recorded(
+        payload, result, manifest_digest=manifest_digest, fingerprint=run.base_revision.parts or {}, dataset=dataset,
+        shape=shape_or_why(run.base_revision)[0],
+    )  # fmt: skip
 
 
 def failed(session: Session, job: Job) -> None:

@@ -99,6 +99,9 @@ ASKS = {
     "GET /api/v1/jobs/events": Ask(headers=NO_PLACE),
     f"GET {_IN_PROJECT}/jobs/events": Ask(headers=NO_PLACE),
     f"GET {_IN_PROJECT}/adapters/{{adapter}}/runs/{{run_id}}/events": Ask(headers=NO_PLACE),
+    # It has ended; it has no snapshot; its recipe is not whole.
+    **{f"POST {_IN_PROJECT}/adapters/{{adapter}}/runs/{{run_id}}/{verb}": _NOTHING for verb in ("pause", "continue", "again")},
+    f"POST {_IN_PROJECT}/adapters/{{adapter}}/runs/{{run_id}}/branch": Ask(json={}),
     # The job has ended.
     "POST /api/v1/jobs/{job_id}/cancel": _NOTHING,
     f"GET {_IN_PROJECT}/sweeps/{{job_id}}": Ask(values={"job_id": "sweep_id"}),

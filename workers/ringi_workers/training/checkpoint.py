@@ -6,7 +6,7 @@ is state: whether rows are packed, how many fit a pass, and what early stopping 
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -46,12 +46,17 @@ class CheckpointStore(Protocol):
 class RunState:
     """Counters and decisions of a run across all its processes. Losses in nats per label token; `last_losses` newest last.
 
+    `identity`: what the run is; `lineage`: the part of it that a run which branches off has too ("" in checkpoints from before there were
+    branches).
+
     `packed`: None until it is decided; `by_rows`: with attention row by row. `micro_batch_size`: rows of a pass once memory has run out, `memory_halvings` times. `stale`:
     measurements of the validation loss since the best one, whose weights are kept. `curve`: (step, loss, validation loss), and in `since`
-    the losses after its last point, with the last validation loss measured there.
+    the losses after its last point, with the last validation loss measured there. `tokens` (read), `cost`, `energy_j` and `gpu_seconds` begin at 0
+    in `begun` and are None once a part was not measured, as in checkpoints from before they were counted.
     """
 
     identity: str
+    lineage: str = ""
     step: int = 0
     resumed_from: int = 0
     first_loss: float | None = None
@@ -69,6 +74,14 @@ class RunState:
     curve: list[tuple[int, float, float | None]] = field(default_factory=list)
     since: list[float] = field(default_factory=list)
     validation_since: float | None = None
+    tokens: int | None = None
+    cost: float | None = None
+    energy_j: float | None = None
+    gpu_seconds: float | None = None
+
+    def begun(self) -> "RunState":
+        """Nothing is spent yet."""
+        return replace(self, seconds=0.0, label_tokens=0, tokens=0, cost=0.0, energy_j=0.0, gpu_seconds=0.0)
 
 
 def save(workspace: Path, model: PeftModel, optimizer: torch.optim.Optimizer, state: RunState, store: CheckpointStore) -> None:
@@ -83,12 +96,13 @@ def save(workspace: Path, model: PeftModel, optimizer: torch.optim.Optimizer, st
         store.save(directory, state.step)
 
 
-def restore(directory: Path, model: PeftModel, optimizer: torch.optim.Optimizer, *, identity: str) -> RunState:
-    """Put model, optimiser and random state back; raises `CheckpointForeign` when `identity` is another run's."""
+def restore(directory: Path, model: PeftModel, optimizer: torch.optim.Optimizer, *, run: RunState) -> RunState:
+    """Put model, optimiser and random state back; raises `CheckpointForeign` when both identity and lineage are not those of `run`."""
     document = torch.load(directory / _STATE, weights_only=True, map_location="cpu")
     state = RunState(**document["run"])
-    if state.identity != identity:
+    if state.identity != run.identity and state.lineage != run.lineage:
         raise CheckpointForeign
+    state.identity, state.lineage = run.identity, run.lineage
     put_weights(model, load_file(directory / _WEIGHTS))
     optimizer.load_state_dict(document["optimizer"])
     torch.set_rng_state(document["cpu_rng"])

@@ -16,12 +16,13 @@ import torch
 from peft import PeftModel
 
 from ringi.jobs.contracts.parts import Progress
-from ringi_workers.failures import ran_out_of_memory
+from ringi_workers.failures import WorkPaused, ran_out_of_memory
 from ringi_workers.training.checkpoint import CheckpointStore, RunState, save
 from ringi_workers.training.data import Example
 from ringi_workers.training.packing import Layout, Pass, row_losses, token_losses
 from ringi_workers.training.plan import Plan
 from ringi_workers.training.refusals import TrainingCancelled, TrainingDiverged, TrainingOutOfMemory
+from ringi_workers.training.spending import Meter
 from ringi_workers.training.stopping import Validation
 
 # `final_loss` is the mean over this many last steps, because the loss of one small batch says little.
@@ -44,6 +45,9 @@ class ProgressSink(Protocol):
     def should_stop(self) -> bool:
         """Whether somebody asked the run to stop."""
 
+    def should_pause(self) -> bool:
+        """Whether somebody asked the run to rest."""
+
 
 class StepFigures(NamedTuple):
     """Of one step: mean negative log-likelihood per label token in nats, gradient norm before clipping, tokens read, tokens learnt."""
@@ -65,7 +69,9 @@ class Loop:
         layout: Layout,
         sink: ProgressSink,
         validation: Validation | None,
+        meter: Meter,
     ) -> None:
+        self._meter = meter
         self._plan, self._model, self._optimizer = plan, model, optimizer
         self._layout, self._sink, self._validation = layout, sink, validation
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -75,18 +81,24 @@ class Loop:
     def run(self, state: RunState, checkpoints: CheckpointStore | None, *, workspace: Path) -> None:
         """Do the steps that follow `state.step`, keeping `state` up to date; raises what training/refusals.py names."""
         begun, before, steps = time.monotonic(), state.seconds, self._plan.steps
+        self._meter.begin(state)
         for done, (step, indices) in enumerate(self._plan.batches(after=state.step), start=1):
             if self._validation is not None and self._validation.over(state):
                 log.info("stopped early after step %d: the validation loss was best at step %s", state.step, state.best_step)
                 break
             if self._sink.should_stop():
                 raise TrainingCancelled(state.step)
+            if checkpoints is not None and self._sink.should_pause():
+                save(workspace, self._model, self._optimizer, state, checkpoints)
+                raise WorkPaused(state.step)
             rate = self._plan.learning_rate(step)
             figures = self._step(step, indices, rate, state)
             state.step, state.label_tokens = step, state.label_tokens + figures.labels
             noted = {"loss": figures.loss, "learning_rate": rate, "grad_norm": figures.grad_norm} | self._validated(state)
             elapsed = time.monotonic() - begun
             state.seconds, self._tokens = before + elapsed, self._tokens + figures.tokens
+            state.tokens = None if state.tokens is None else state.tokens + figures.tokens
+            self._meter.note(state, elapsed)
             self.tokens_per_s = self._tokens / elapsed
             note(state, figures.loss, noted.get("validation_loss"), steps)
             self._sink.log(noted | {"tokens_per_s": self.tokens_per_s}, step)
@@ -94,7 +106,7 @@ class Loop:
             self._sink.report(
                 Progress(
                     phase="training", step=step, total=steps, loss=figures.loss, tokens_per_s=self.tokens_per_s, eta_s=eta,
-                    label_tokens=state.label_tokens,
+                    label_tokens=state.label_tokens, cost=state.cost, currency=None if state.cost is None else self._meter.currency,
                 )
             )  # fmt: skip
             if checkpoints is not None and step % self._plan.spec.checkpoint_every == 0 and step < steps:

@@ -13,7 +13,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from ringi.jobs.contracts.parts import Progress
-from ringi.jobs.contracts.training import CurvePoint, LoraSpec, Packing, TrainMetrics
+from ringi.jobs.contracts.training import BRANCHABLE, CurvePoint, LoraSpec, Packing, PriceTable, TrainMetrics
 from ringi.kit.digests import Digest, sha256_file, sha256_json
 from ringi_workers.adapters.attach import base_dtype, load_base, load_tokenizer, require_target_modules, runtime_facts
 from ringi_workers.training.checkpoint import CheckpointStore, RunState, put_weights, restore
@@ -24,6 +24,7 @@ from ringi_workers.training.packing import Layout, Separation, separation, set_a
 from ringi_workers.training.plan import Plan
 from ringi_workers.training.refusals import PackingUnsupported
 from ringi_workers.training.row_attention import NAME as BY_ROWS
+from ringi_workers.training.spending import Meter
 from ringi_workers.training.stopping import Validation
 
 log = logging.getLogger("ringi.job")
@@ -48,11 +49,13 @@ def train(
     base_name: str,
     base_commit: str,
     validation: Path | None = None,
+    branched_at: int | None = None,
+    prices: PriceTable | None = None,
 ) -> TrainedAdapter:
     """Train a LoRA on `rows` over the Hugging Face folder `base` and export it to `out`; resumes from `checkpoints.latest()`.
 
     On one machine's CPU a resumed run ends with the same weights as an uninterrupted one. Early stopping needs `validation`, rows of the
-    same form. Raises UnknownTargetModules, NoLabelTokens, UnreadableRow, CheckpointForeign, and what training/refusals.py names.
+    same form. `branched_at`: the step of the snapshot of another run from which this one begins. `prices`: for its cost. Raises UnknownTargetModules, NoLabelTokens, UnreadableRow, CheckpointForeign, and what training/refusals.py names.
     """
     sink.report(Progress(phase="loading"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -63,25 +66,36 @@ def train(
     torch.manual_seed(spec.seed)
     model = _adapted(spec, load_base(base, dtype=dtype, device=device))
     plan = Plan(spec, data.examples)
-    identity = identity_of(spec, base_commit=base_commit, rows=rows, validation=validation)
     optimizer = torch.optim.AdamW(_trainable(model), lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=True)
-    state = RunState(identity=identity)
+    state = RunState(
+        identity=identity_of(spec, base_commit=base_commit, rows=rows, validation=validation), lineage=lineage_of(spec, base_commit=base_commit, rows=rows)
+    ).begun()  # fmt: skip
     if checkpoints is not None and (latest := checkpoints.latest()) is not None:
-        state = restore(latest, model, optimizer, identity=identity)
+        state = restore(latest, model, optimizer, run=state)
+        if state.step == branched_at:
+            # Until here the time was the other run's.
+            state = state.begun()
     layout = _layout(spec, model, data.examples, pad_id_of(tokenizer), state)
-    loop = Loop(plan, model, optimizer, layout, sink, _validation(spec, unseen))
+    meter = Meter(device, prices)
+    loop = Loop(plan, model, optimizer, layout, sink, _validation(spec, unseen), meter)
     loop.run(state, checkpoints, workspace=out)
     sink.report(Progress(phase="exporting", step=state.step, total=plan.steps))
     if state.best_weights is not None:
         put_weights(model, state.best_weights)
     export_adapter(model, out, base_name=base_name, base_commit=base_commit)
-    return TrainedAdapter(out, _metrics(state, plan, data, layout, loop.tokens_per_s), runtime_facts(device, dtype))
+    return TrainedAdapter(out, _metrics(state, plan, data, layout, loop.tokens_per_s, meter.currency), runtime_facts(device, dtype))
 
 
 def identity_of(spec: LoraSpec, *, base_commit: str, rows: Path, validation: Path | None) -> Digest:
     """What a checkpoint must have been made from. A field that came later says nothing at its default, so older checkpoints stay good."""
     document = {"spec": spec.model_dump(mode="json", exclude_defaults=True), "base_commit": base_commit, "rows": sha256_file(rows)}
     return sha256_json(document if validation is None else document | {"validation": sha256_file(validation)})
+
+
+def lineage_of(spec: LoraSpec, *, base_commit: str, rows: Path) -> Digest:
+    """What a snapshot must have been made from for a run to branch off from it."""
+    fixed = spec.model_dump(mode="json", exclude_defaults=True, exclude=set(BRANCHABLE))
+    return sha256_json({"spec": fixed, "base_commit": base_commit, "rows": sha256_file(rows)})
 
 
 def _layout(spec: LoraSpec, model: PeftModel, examples: tuple[Example, ...], pad_id: int, state: RunState) -> Layout:
@@ -109,7 +123,7 @@ def _validation(spec: LoraSpec, examples: tuple[Example, ...]) -> Validation | N
     return Validation(examples, patience=spec.early_stopping_patience, every=spec.evaluate_every)
 
 
-def _metrics(state: RunState, plan: Plan, data: Examples, layout: Layout, tokens_per_s: float | None) -> TrainMetrics:
+def _metrics(state: RunState, plan: Plan, data: Examples, layout: Layout, tokens_per_s: float | None, currency: str | None) -> TrainMetrics:
     return TrainMetrics(
         steps=state.step,
         rows=len(data.examples),
@@ -127,6 +141,11 @@ def _metrics(state: RunState, plan: Plan, data: Examples, layout: Layout, tokens
         packed=layout.packed,
         stopped_early=state.step < plan.steps,
         curve=tuple(CurvePoint(step=step, loss=loss, validation_loss=unseen) for step, loss, unseen in state.curve),
+        tokens=state.tokens,
+        gpu_seconds=state.gpu_seconds,
+        energy_j=state.energy_j,
+        cost=state.cost,
+        currency=None if state.cost is None else currency,
     )
 
 

@@ -1,5 +1,7 @@
 """The training job: payload -> workspace -> recipe -> export -> training.service.complete. The run itself is recipe.py."""
 
+from importlib import metadata
+
 from sqlalchemy.orm import Session
 
 from ringi.compatibility import service as compatibility
@@ -14,6 +16,11 @@ from ringi_workers.runtime import job
 from ringi_workers.tracking import mirror
 from ringi_workers.training import recipe
 from ringi_workers.workspace import Workspace
+
+
+def distributions() -> dict[str, str]:
+    """Every distribution that this process could import, with its version: what would have to be installed to do the same again."""
+    return {one.name: one.version for one in sorted(metadata.distributions(), key=lambda one: one.name.lower())}
 
 
 def complete(session: Session, finished: Job, result: TrainResult) -> None:
@@ -35,11 +42,12 @@ def train(payload: TrainPayload, workspace: Workspace, sink: JobSink) -> TrainRe
     )  # fmt: skip
     trained = recipe.train(
         payload.spec, base=base, rows=rows, out=workspace.out, sink=sink, checkpoints=workspace, base_name=payload.base.repository,
-        base_commit=payload.base.commit, validation=validation,
+        base_commit=payload.base.commit, validation=validation, branched_at=payload.origin.step if payload.origin else None,
+        prices=payload.prices,
     )  # fmt: skip
     sink.report(Progress(phase="measuring the effect"))
     measured = measure(trained.directory, base=base)
     return TrainResult(
         files=workspace.upload_tree(trained.directory), facts=measured.facts, effect=measured.effect, metrics=trained.metrics, runtime=trained.runtime,
-        mlflow_run_id=sink.mirror.run_id,
+        mlflow_run_id=sink.mirror.run_id, libraries=distributions(),
     )  # fmt: skip

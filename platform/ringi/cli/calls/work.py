@@ -15,7 +15,8 @@ from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.schemas import JobOut, JobState, Level, LogLine, Placement, SetPriority
 from ringi.preflight.schemas import PreflightOut
 from ringi.quotas.schemas import ProjectUsage, QuotasOut, SetQuotas, TokenUsage
-from ringi.training.schemas import RunOut, StartRun, TrainingPlan
+from ringi.training.provenance import Provenance
+from ringi.training.schemas import BranchRun, RunOut, StartRun, TrainingPlan
 
 
 class JobCalls:
@@ -118,9 +119,37 @@ class TrainingCalls:
         """One run."""
         return self._http.get(route("projects", project, "adapters", adapter, "runs", str(run_id)), RunOut)
 
+    def pause(self, project: str, adapter: str, run_id: UUID, *, if_match: str | None = None) -> RunOut:
+        """Let it rest after its step, with a snapshot."""
+        return self._http.post(_of_run(project, adapter, run_id, "pause"), RunOut, if_match=if_match)
+
+    def go_on(self, project: str, adapter: str, run_id: UUID, *, if_match: str | None = None) -> RunOut:
+        """Let a paused run go on."""
+        return self._http.post(_of_run(project, adapter, run_id, "continue"), RunOut, if_match=if_match)
+
+    def again(self, project: str, adapter: str, run_id: UUID) -> RunOut:
+        """A new run with its recipe."""
+        return self._http.post(_of_run(project, adapter, run_id, "again"), RunOut)
+
+    def provenance(self, project: str, adapter: str, run_id: UUID) -> Provenance:
+        """How its version came to be."""
+        return self._http.get(_of_run(project, adapter, run_id, "provenance"), Provenance)
+
+    def curve(self, project: str, adapter: str, run_id: UUID) -> str:
+        """Its losses as SVG."""
+        return self._http.get_text(_of_run(project, adapter, run_id, "curve"))
+
+    def branch(self, project: str, adapter: str, run_id: UUID, change: BranchRun) -> RunOut:
+        """A new run that goes on from its last snapshot."""
+        return self._http.post(_of_run(project, adapter, run_id, "branch"), RunOut, change)
+
     def events(self, project: str, adapter: str, run_id: UUID, *, last: str | None = None) -> Iterator[ServerEvent | None]:
         """What `client.jobs.events` gives for the run's job."""
         return self._http.events(route("projects", project, "adapters", adapter, "runs", str(run_id), "events"), last=last)
+
+
+def _of_run(project: str, adapter: str, run_id: UUID, verb: str) -> str:
+    return route("projects", project, "adapters", adapter, "runs", str(run_id), verb)
 
 
 class EvaluationCalls:

@@ -18,7 +18,7 @@ from ringi.cli.output import emit, emit_list, facts, note, table
 from ringi.cli.plan_options import AfterWarmUp, FewerActivations, PackingMode, Patience, RowsOfAPass, StepsBetweenLosses, TokensOfAPack
 from ringi.cli.references import check_name, dataset_within, parse_adapter
 from ringi.jobs.contracts.training import PreflightFinding, TrainMetrics
-from ringi.jobs.schemas import placement_of
+from ringi.jobs.schemas import JobState, placement_of
 from ringi.preflight.schemas import PreflightOut
 from ringi.training.schemas import RunOut, TrainingPlan
 
@@ -26,6 +26,7 @@ app = Commands("Training runs.")
 verbs = Commands()
 
 _PLAN = TrainingPlan()
+_NOT_MEASURED, _KWH_J = "not measured", 3.6e6
 
 
 class BadPlan(Usage):
@@ -116,7 +117,7 @@ def train(
         if not detach:
             follow(client, run.job_id, f"training {wanted}")
             run = client.training.get(wanted.project, wanted.name, run.id)
-    emit(run, lambda: _drawn(run))
+    emit(run, lambda: drawn(run))
     if detach:
         note(f"Follow it: ringi jobs wait {run.job_id}. See it: ringi runs show {wanted} {run.id}.")
 
@@ -150,7 +151,7 @@ def show(name: AdapterName, run: Annotated[UUID, typer.Argument(help="The run's 
     wanted = parse_adapter(name)
     with connect() as client:
         found = client.training.get(wanted.project, wanted.name, run)
-    emit(found, lambda: _drawn(found))
+    emit(found, lambda: drawn(found))
 
 
 def _show_findings(found: PreflightOut) -> None:
@@ -170,11 +171,14 @@ def _told(found: PreflightFinding) -> str:
     return f"{found.gravity}: {found.message} [{found.code}]"
 
 
-def _drawn(run: RunOut) -> Table:
+def drawn(run: RunOut) -> Table:
+    """One run as a table."""
     spec, metrics, progress = run.spec, run.metrics, run.progress
     pairs: list[tuple[str, object]] = [
         ("run", run.id),
-        ("state", run.state),
+        ("state", f"{run.state}, rests after its step" if run.pause_requested and run.state is JobState.RUNNING else run.state),
+        ("snapshot", f"of step {run.snapshot_step}" if run.snapshot_step is not None else None),
+        ("comes from", _origin(run)),
         ("version", run.version),
         ("adapter", run.adapter),
         ("dataset", run.dataset),
@@ -192,7 +196,13 @@ def _drawn(run: RunOut) -> Table:
     if run.error is not None:
         pairs += [("error", f"{run.error.message} [{run.error.code}]"), ("next", run.error.next_step)]
     pairs += [(f"found before ({one.gravity})", f"{one.message} [{one.code}]") for one in run.preflight]
-    return facts([*pairs, ("job", run.job_id), ("MLflow run", run.mlflow_run_id)])
+    return facts([*pairs, ("record", run.provenance_digest), ("job", run.job_id), ("MLflow run", run.mlflow_run_id)])
+
+
+def _origin(run: RunOut) -> str | None:
+    if run.origin is None:
+        return None
+    return f"run {run.origin.run_id}, " + ("done again" if run.origin.step is None else f"from its snapshot of step {run.origin.step}")
 
 
 def _measured(metrics: TrainMetrics) -> list[tuple[str, object]]:
@@ -205,6 +215,9 @@ def _measured(metrics: TrainMetrics) -> list[tuple[str, object]]:
         ("final loss", metrics.final_loss),
         ("tokens/s", metrics.tokens_per_s),
         ("seconds", metrics.seconds),
+        ("GPU seconds", metrics.gpu_seconds if metrics.gpu_seconds is not None else _NOT_MEASURED),
+        ("energy", f"{metrics.energy_j / _KWH_J:.4g} kWh of the whole GPU" if metrics.energy_j is not None else _NOT_MEASURED),
+        ("cost", f"{metrics.cost:.4g} {metrics.currency}" if metrics.cost is not None else _NOT_MEASURED),
     ]
     if metrics.memory_halvings:
         pairs.append(("out of memory", f"{metrics.memory_halvings} times: passes were halved and the run went on"))

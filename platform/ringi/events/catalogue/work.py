@@ -45,6 +45,18 @@ class TrainingRunCancelled(_OfRun):
     NAME, TITLE = "training.run.cancelled", "学習が取り消されました"
 
 
+class TrainingRunPaused(_OfRun):
+    """A training run rests; it goes on from its snapshot when that is asked for."""
+
+    NAME, TITLE = "training.run.paused", "学習が一時停止されました"
+
+
+class TrainingRunContinued(_OfRun):
+    """A paused training run is to go on; a worker takes it as soon as one is free."""
+
+    NAME, TITLE = "training.run.continued", "学習が再開されました"
+
+
 class _OfEvaluation(EventData):
     evaluation_id: UUID
     version: VersionName

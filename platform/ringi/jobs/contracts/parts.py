@@ -48,7 +48,10 @@ class AdapterRef(Part):
 
 
 class Progress(Part):
-    """Live state of a running job; every field but `phase` is None until it is known. `label_tokens`: tokens learnt from so far."""
+    """Live state of a running job; every field but `phase` is None until it is known. `label_tokens`: tokens learnt from so far.
+
+    `cost`: of the loop so far, in `currency`, where the device has a price.
+    """
 
     phase: str
     step: int | None = None
@@ -57,6 +60,8 @@ class Progress(Part):
     tokens_per_s: FiniteFloat | None = None
     eta_s: FiniteFloat | None = None
     label_tokens: int | None = None
+    cost: FiniteFloat | None = None
+    currency: str | None = None
 
 
 def as_document(contract: BaseModel) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Train an adapter."""
 
+from collections.abc import Mapping
+from datetime import date
 from enum import StrEnum
 from uuid import UUID
 
@@ -59,6 +61,28 @@ class LoraSpec(Part):
     evaluate_every: int = Field(default=50, ge=1)
 
 
+# What a run that branches off from a snapshot may have otherwise: the snapshot means the same under any of these.
+BRANCHABLE = frozenset({
+    "learning_rate", "epochs", "max_steps", "warmup_fraction", "max_grad_norm", "checkpoint_every", "schedule", "early_stopping_patience", "evaluate_every",
+})  # fmt: skip
+
+
+class RunOrigin(Part):
+    """The run that another one comes from: branched off from its snapshot of `step`, or done again from the beginning where that is None."""
+
+    run_id: UUID
+    step: int | None
+
+
+class PriceTable(Part):
+    """The operator's prices at the time when the run was started: of one hour of one device, by its kind (`a100-80gb`)."""
+
+    currency: str
+    as_of: date
+    source: str
+    per_hour: dict[str, FiniteFloat]
+
+
 class Gravity(StrEnum):
     """How grave a finding before a run is: it refuses the run, it warns, or it says what could not be looked at."""
 
@@ -79,7 +103,8 @@ class PreflightFinding(Part):
 class TrainPayload(Contract):
     """Train a LoRA on `rows` (a sealed part of a dataset version: pairs, conversations or documents) over `base`.
 
-    `preflight`: what was known of it when it was started. `validation`: rows of the same form for early stopping.
+    `preflight`: what was known of it when it was started. `validation`: rows of the same form for early stopping. `origin`: the run that it
+    comes from. `prices`: None where the operator has no table.
     """
 
     run_id: UUID
@@ -90,6 +115,8 @@ class TrainPayload(Contract):
     spec: LoraSpec
     preflight: tuple[PreflightFinding, ...] = ()
     validation: Digest | None = None
+    origin: RunOrigin | None = None
+    prices: PriceTable | None = None
 
 
 class CurvePoint(Part):
@@ -104,7 +131,8 @@ class TrainMetrics(Part):
     """What the run measured. `skipped_rows` are rows where truncation left no label token.
 
     `micro_batch_size`: rows of a forward pass at the end, after `memory_halvings` times out of memory. `validation_loss` is the best one,
-    that of the exported weights, found at `best_step`.
+    that of the exported weights, found at `best_step`. `tokens`: read, padding not counted. `gpu_seconds`, `energy_j` (joules) and `cost` (in
+    `currency`) are of the loop; None where there was no GPU, no counter, no price.
     """
 
     steps: int
@@ -123,10 +151,15 @@ class TrainMetrics(Part):
     packed: bool = False
     stopped_early: bool = False
     curve: tuple[CurvePoint, ...] = ()
+    tokens: int | None = None
+    gpu_seconds: FiniteFloat | None = None
+    energy_j: FiniteFloat | None = None
+    cost: FiniteFloat | None = None
+    currency: str | None = None
 
 
 class TrainResult(Contract):
-    """The exported files and the same facts that an inspected adapter has."""
+    """The exported files and the same facts that an inspected adapter has. `libraries`: every distribution of the worker and its version."""
 
     files: tuple[FileRef, ...]
     facts: AdapterFacts
@@ -134,3 +167,4 @@ class TrainResult(Contract):
     metrics: TrainMetrics
     runtime: dict[str, str]
     mlflow_run_id: str | None
+    libraries: Mapping[str, str] = {}
