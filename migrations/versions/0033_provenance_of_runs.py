@@ -1,15 +1,15 @@
 """How a version came to be: the record of a succeeded run, with its digest.
 
-Revision: 0032
-Revises: 0031
+Revision: 0033
+Revises: 0032
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0032"
-down_revision = "0031"
+revision = "0033"
+down_revision = "0032"
 branch_labels = None
 depends_on = None
 

@@ -1,14 +1,14 @@
 """A training run that pauses, and goes on: when that was asked for, since when it rests, and how long it has rested before.
 
-Revision: 0031
-Revises: 0030
+Revision: 0032
+Revises: 0031
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0031"
-down_revision = "0030"
+revision = "0032"
+down_revision = "0031"
 branch_labels = None
 depends_on = None
 
