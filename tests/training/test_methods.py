@@ -20,6 +20,7 @@ from ringi_workers.training.export import export_adapter
 from ringi_workers.training.methods import adapted
 from ringi_workers.training.refusals import TrainingCancelled
 from ringi_workers.training.targets import NoSuggestedTargets, UnknownTargetModules, linear_modules
+from training.method_matrix import SHOWN, in_the_docs, table
 from support.recipes import COMMIT, SPEC, Follower, mean_nll, run
 from support.tiny_model import make_tiny_rows
 from support.tiny_shapes import make_tiny_shape
@@ -83,6 +84,7 @@ def test_a_method_trains_lowers_the_loss_and_is_sealed_as_it_was_measured(
     measured = measure(trained.directory, base=base)
     assert refusals(measured.facts, measured.effect) == []
     assert measured.facts.replaced_tensors == ()
+    SHOWN.add((method, shape, "trains"))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -106,6 +108,7 @@ def test_the_sealed_files_give_the_outputs_of_the_model_that_was_trained(
     facts = adapter_facts(folder, base=bases[shape])
     assert (facts.unmatched_tensors, facts.unfilled_tensors, facts.replaced_tensors) == ((), (), ())
     assert sorted(facts.adapted_modules) == sorted(modules)
+    SHOWN.add((method, shape, "outputs"))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -113,6 +116,7 @@ def test_a_run_that_learns_nothing_is_refused_for_having_no_effect(bases: dict[s
     spec = spec_of(method, learning_rate=1e-30, max_steps=2)
     measured = measure(run(bases["llama"], rows, tmp_path / "out", spec=spec).directory, base=bases["llama"])
     assert [one.code for one in refusals(measured.facts, measured.effect)] == ["adapter_no_effect"]
+    SHOWN.add((method, "llama", "refuses"))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -129,6 +133,7 @@ def test_a_cut_run_goes_on_to_the_same_bytes(bases: dict[str, Path], rows: Path,
     assert cut.losses() | again.losses() == uncut.losses()
     for file in ("adapter_model.safetensors", "adapter_config.json"):
         assert sha256_file(resumed.directory / file) == sha256_file(whole.directory / file)
+    SHOWN.add((method, "llama", "resumes"))
 
 
 @pytest.mark.parametrize("init", [Init.PISSA, Init.OLORA])
@@ -196,3 +201,10 @@ def test_adapters_of_two_methods_take_turns_over_one_base(bases: dict[str, Path]
     for arm, method in ((arms.candidate, "ia3"), (arms.baseline, "lora")):
         with arm.active() as model:
             assert torch.equal(logits(model), alone[method])
+
+
+def test_the_matrix_in_the_docs_is_what_was_shown() -> None:
+    asked = {(method, shape) for method, shape, _ in SHOWN}
+    if len(asked) < len(METHODS) * len(SHAPES):
+        pytest.skip("not all methods ran in this process")
+    assert in_the_docs() == table(METHODS, SHAPES, SHOWN)
