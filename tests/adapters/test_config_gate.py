@@ -8,17 +8,16 @@ from typing import Any
 import pytest
 
 from ringi.adapters.config_gate import (
-    KNOWN_KEYS,
-    PEFT_VERSION,
     AdapterBaseMismatch,
     AdapterBaseRevisionMissing,
     AdapterConfigInvalid,
     AdapterConfigKeyRefused,
     AdapterConfigUnknownKey,
     AdapterTypeUnsupported,
-    LoraConfigFacts,
+    ConfigFacts,
     check_config,
 )
+from ringi.adapters.config_keys import KEYS, PEFT_VERSION
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 GOOD: dict[str, Any] = {
@@ -33,7 +32,7 @@ GOOD: dict[str, Any] = {
 }
 
 
-def gate(changes: dict[str, Any], *, base: str | None = "demo/base", commit: str | None = COMMIT) -> LoraConfigFacts:
+def gate(changes: dict[str, Any], *, base: str | None = "demo/base", commit: str | None = COMMIT) -> ConfigFacts:
     return check_config(json.dumps({**GOOD, **changes}).encode(), expected_base=base, expected_commit=commit)
 
 
@@ -50,7 +49,8 @@ def test_the_table_holds_exactly_the_fields_of_the_pinned_peft_and_its_own_file_
     peft = pytest.importorskip("peft")
     if peft.__version__ != PEFT_VERSION:
         pytest.skip(f"the table is of peft {PEFT_VERSION}")
-    assert {field.name for field in dataclasses.fields(peft.LoraConfig)} == set(KNOWN_KEYS)
+    for method, kind in (("LORA", peft.LoraConfig), ("IA3", peft.IA3Config), ("VERA", peft.VeraConfig)):
+        assert {field.name for field in dataclasses.fields(kind)} == set(KEYS[method].known)
     config = peft.LoraConfig(r=4, target_modules=["q_proj"], base_model_name_or_path="demo/base", revision=COMMIT, task_type="CAUSAL_LM")
     config.save_pretrained(tmp_path)
     facts = check_config((tmp_path / "adapter_config.json").read_bytes(), expected_base="demo/base", expected_commit=COMMIT)
@@ -95,7 +95,7 @@ def test_an_unknown_key_is_refused(key: str) -> None:
     assert refusal.value.code == "adapter_config_unknown_key"
 
 
-@pytest.mark.parametrize("peft_type", ["IA3", "PROMPT_TUNING", "lora", None, ["LORA"], "ADALORA"])
+@pytest.mark.parametrize("peft_type", ["LOHA", "PROMPT_TUNING", "lora", None, ["LORA"], "ADALORA"])
 def test_other_methods_are_refused(peft_type: object) -> None:
     with pytest.raises(AdapterTypeUnsupported):
         gate({"peft_type": peft_type})
@@ -139,3 +139,37 @@ def test_another_base_or_revision_is_refused() -> None:
     with pytest.raises(AdapterBaseMismatch) as refusal:
         gate({"revision": "main"})
     assert refusal.value.details == {"field": "revision", "found": "main", "expected": COMMIT}
+
+
+def other(changes: dict[str, Any]) -> ConfigFacts:
+    known = {key: value for key, value in GOOD.items() if not key.startswith("lora") and key != "r"}
+    return check_config(json.dumps(known | changes).encode(), expected_base=None, expected_commit=None)
+
+
+def test_ia3_has_no_rank_and_its_inner_modules_are_targets() -> None:
+    facts = other({"peft_type": "IA3", "feedforward_modules": ["q_proj"]})
+    assert (facts.peft_type, facts.rank, facts.alpha, facts.dropout) == ("IA3", None, None, None)
+    with pytest.raises(AdapterConfigInvalid, match="feedforward_modules"):
+        other({"peft_type": "IA3", "feedforward_modules": ["down_proj"]})
+    with pytest.raises(AdapterConfigInvalid, match="patterns are not run"):
+        other({"peft_type": "IA3", "feedforward_modules": ".*"})
+
+
+@pytest.mark.parametrize(
+    "changes", [{"r": 0}, {"projection_prng_key": -1}, {"projection_prng_key": 1.5}, {"d_initial": "x"}, {"vera_dropout": 1}]
+)
+def test_vera_has_a_rank_and_no_alpha_and_bounded_numbers(changes: dict[str, Any]) -> None:
+    facts = other({"peft_type": "VERA", "r": 64, "projection_prng_key": 3})
+    assert (facts.peft_type, facts.rank, facts.alpha) == ("VERA", 64, None)
+    with pytest.raises(AdapterConfigInvalid):
+        other({"peft_type": "VERA"} | changes)
+
+
+def test_a_vera_whose_projections_would_be_drawn_anew_is_refused() -> None:
+    with pytest.raises(AdapterConfigKeyRefused):
+        other({"peft_type": "VERA", "save_projection": False})
+
+
+def test_a_key_of_another_method_is_unknown() -> None:
+    with pytest.raises(AdapterConfigUnknownKey, match="IA3"):
+        other({"peft_type": "IA3", "r": 8})

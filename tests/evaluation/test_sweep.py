@@ -168,8 +168,8 @@ def _broken(source: Path, out: Path, kind: str) -> Path:
         config["target_modules"] = ["no_such_module"]
     elif kind == "code":
         config["auto_mapping"] = {"parent_library": "os"}
-    elif kind == "ia3":
-        config["peft_type"] = "IA3"
+    elif kind == "loha":
+        config["peft_type"] = "LOHA"
     save_file(tensors, out / WEIGHTS, metadata={"format": "pt"})
     (out / CONFIG).write_text(json.dumps(config))
     if kind == "bytes":
@@ -183,7 +183,7 @@ def test_adapters_that_do_not_fit_say_why_and_the_rest_goes_on(
     folder: Path, adapters: dict[str, Path | None], alone: dict[tuple[str, str | None], list[Answer]], tmp_path: Path
 ) -> None:
     source = Path(str(adapters["適合器1"]))
-    kinds = ("shape", "missing", "strange", "modules", "code", "ia3", "bytes", "empty")
+    kinds = ("shape", "missing", "strange", "modules", "code", "loha", "bytes", "empty")
     arms: dict[str, Path | None] = {kind: _broken(source, tmp_path / kind, kind) for kind in kinds}
     arms["nowhere"] = tmp_path / "nowhere"
     arms |= {"適合器1": source, "base": None}
@@ -192,7 +192,7 @@ def test_adapters_that_do_not_fit_say_why_and_the_rest_goes_on(
     codes = {one.arm: one.code for one in found.values() if isinstance(one, NotMeasured)}
     fit = "adapter_does_not_fit"
     assert codes == dict.fromkeys(("shape", "missing", "strange", "modules", "bytes", "empty"), fit) | {
-        "code": "adapter_config_key_refused", "ia3": "adapter_type_unsupported", "nowhere": "adapter_undecodable",
+        "code": "adapter_config_key_refused", "loha": "adapter_type_unsupported", "nowhere": "adapter_undecodable",
     }  # fmt: skip
     for arm in ("適合器1", "base"):
         for task in ("choose", "say", "judge"):

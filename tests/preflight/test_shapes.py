@@ -8,7 +8,8 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from ringi.preflight.shapes import ALL_LINEAR, Shape, ShapeInvalid, UnknownShape, shape_of
+from ringi.jobs.contracts.methods import ALL_LINEAR
+from ringi.preflight.shapes import Shape, ShapeInvalid, UnknownShape, shape_of
 
 # Sizes that nothing else is equal to, so that a matrix counted for another one shows; and some published shapes.
 _ODD: dict[str, Any] = {

@@ -8,7 +8,7 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from support.tiny_model import VOCAB_SIZE
+from support.tiny_model import VOCAB_SIZE, make_tiny_tokenizer
 
 _COMMON: dict[str, Any] = {
     "vocab_size": VOCAB_SIZE, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -49,6 +49,13 @@ def tiny_shape(name: str, *, attention: str | None = None, seed: int = 0) -> Any
         torch.manual_seed(seed)
         model: Any = AutoModelForCausalLM.from_config(config, **({"attn_implementation": attention} if attention else {}))
     return model.eval()
+
+
+def make_tiny_shape(name: str, directory: Path, *, seed: int = 0) -> Path:
+    """The model and the tokenizer of `tiny_model` as a Hugging Face folder."""
+    tiny_shape(name, seed=seed).save_pretrained(directory)
+    make_tiny_tokenizer().save_pretrained(directory)
+    return directory
 
 
 def make_tiny_adapter(

@@ -2,9 +2,12 @@ import json
 import math
 
 import pytest
+from pydantic import ValidationError
 
+from ringi.jobs.contracts.methods import Init, Method
 from ringi.jobs.contracts.training import LoraSpec, Packing, Schedule, TrainPayload
 from ringi.training.schemas import TrainingPlan
+from ringi.training.workload import workload_of
 from ringi_workers.training.data import Example
 from ringi_workers.training.plan import Plan
 from support.recipes import SPEC
@@ -40,8 +43,33 @@ def test_a_payload_from_before_packing_is_the_run_that_it_was() -> None:
     assert old.keys().isdisjoint({"packing", "schedule", "micro_batch_size", "early_stopping_patience"})
     spec = LoraSpec.model_validate(old)
     assert (spec.packing, spec.schedule, spec.micro_batch_size, spec.gradient_checkpointing) == (Packing.OFF, Schedule.LINEAR, None, False)
+    assert (spec.method, spec.init, spec.lora_plus_ratio, spec.rank_pattern) == (Method.LORA, Init.ZERO, None, {})
     assert not TrainPayload.model_fields["validation"].is_required()
 
 
 def test_a_new_plan_packs_where_the_base_can() -> None:
     assert TrainingPlan().resolved().packing is Packing.AUTO
+
+
+@pytest.mark.parametrize(
+    ("plan", "told"),
+    [
+        ({"method": "ia3", "init": "pissa"}, "one of plain LoRA"),
+        ({"method": "vera", "use_rslora": True}, "rank-stabilised"),
+        ({"method": "adalora", "lora_plus_ratio": 16}, "LoRA\\+"),
+        ({"method": "ia3", "rank_pattern": {"q_proj": 4}}, "by module"),
+        ({"method": "ia3", "dropout": 0.1}, "no dropout"),
+        ({"init": "olora", "rank": 300}, "sealed as rank 600"),
+        ({"init": "pissa", "rank_pattern": {"q_proj": 257}}, "sealed as rank 514"),
+        ({"target_modules": ["all-linear", "q_proj"]}, "stands for all"),
+    ],
+)
+def test_what_cannot_be_one_run_is_told_before_there_is_one(plan: dict[str, object], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        TrainingPlan.model_validate(plan)
+
+
+def test_memory_is_forecast_for_what_is_trained_and_not_less() -> None:
+    ranks = {"lora": 16, "dora": 16, "adalora": 24, "ia3": 1, "vera": 1}
+    assert {method: workload_of(TrainingPlan.model_validate({"method": method}).resolved()).rank for method in ranks} == ranks
+    assert workload_of(TrainingPlan(init=Init.PISSA, rank_pattern={"q_proj": 20}).resolved()).rank == 40

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from ringi.adapters.config_gate import check_config
 from ringi.jobs.contracts.training import Schedule
 from ringi.kit.digests import sha256_file
-from ringi_workers.adapters.attach import UnknownTargetModules
 from ringi_workers.failures import WorkPaused
 from ringi_workers.training.checkpoint import CheckpointForeign
 from ringi_workers.training.export import WEIGHTS_FILE
 from ringi_workers.training.refusals import TrainingCancelled, TrainingDiverged
+from ringi_workers.training.targets import UnknownTargetModules
 from support.recipes import COMMIT, SPEC, Follower, mean_nll, run
 from support.tiny_model import make_tiny_base, make_tiny_rows
 

@@ -1,57 +1,25 @@
 """What an `adapter_config.json` may say. Every key is on a list; nothing in it may name code, a file, or a pattern that is run.
 
-The list is `LoraConfig` of peft 0.21.2. Three groups: keys with a checked value, keys that must keep their inert default (they
-reach `importlib`, open files, or change the base while loading), and the rest, which is refused. In PEFT the entries of
-`target_modules` as text, `rank_pattern`, `alpha_pattern` and `layers_pattern` are run as regular expressions, so only literal names pass.
+The lists are config_keys.py. In PEFT the entries of `target_modules` as text, `rank_pattern`, `alpha_pattern` and `layers_pattern` are run
+as regular expressions, so only literal names pass.
 """
 
 import json
 import re
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
+from ringi.adapters.config_keys import KEYS, PEFT_VERSION
+from ringi.jobs.contracts.methods import MOST_RANK
 from ringi.kit.errors import RingiError
 
-PEFT_VERSION = "0.21.2"
 MAX_CONFIG_BYTES = 256 * 1024
-MAX_RANK, MIN_ALPHA, MAX_ALPHA = 512, 1e-6, 65_536.0
+MAX_RANK, MIN_ALPHA, MAX_ALPHA = MOST_RANK, 1e-6, 65_536.0
 MAX_TEXT, MAX_NAMES = 1024, 4096
 _LITERAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,511}")
 _TASKS = (None, "CAUSAL_LM", "SEQ_CLS", "SEQ_2_SEQ_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION")
-
-# Key -> the values it may have: anything else would import a module, open a file, or rewrite base weights while loading.
-INERT: Mapping[str, tuple[object, ...]] = {
-    "auto_mapping": (None,),
-    "megatron_config": (None,),
-    "megatron_core": ("megatron.core", None),
-    "loftq_config": ({}, None),
-    "eva_config": (None,),
-    "corda_config": (None,),
-    "lora_ga_config": (None,),
-    "velora_config": (None,),
-    "monteclora_config": (None,),
-    "arrow_config": (None,),
-    "kasa_config": (None,),
-    "runtime_config": ({"ephemeral_gpu_offload": False}, None),
-    "use_bdlora": (None,),
-    "use_qalora": (False,),
-    "layer_replication": (None,),
-    "target_parameters": (None, []),
-    "trainable_token_indices": (None,),
-    "alora_invocation_tokens": (None,),
-    "bias": ("none",),
-    # The other initialisations (pissa, olora, corda, eva, loftq, lora_ga, mica) change the base's weights when the adapter is loaded.
-    "init_lora_weights": (True, False, "gaussian", "orthogonal"),
-}
-_FLAGS = ("fan_in_fan_out", "inference_mode", "use_rslora", "use_dora", "lora_bias", "ensure_weight_tying")
-_CHECKED = frozenset({
-    "peft_type", "task_type", "base_model_name_or_path", "revision", "peft_version", "r", "lora_alpha", "lora_dropout", "target_modules",
-    "exclude_modules", "modules_to_save", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "qalora_group_size",
-})  # fmt: skip
-KNOWN_KEYS = _CHECKED | INERT.keys() | frozenset(_FLAGS)
 
 
 class AdapterConfigInvalid(RingiError):
@@ -68,13 +36,14 @@ class AdapterConfigInvalid(RingiError):
 
 
 class AdapterConfigUnknownKey(RingiError):
-    """A key that LoraConfig does not have."""
+    """A key that peft's configuration of the method does not have."""
 
     code, status = "adapter_config_unknown_key", 400
 
-    def __init__(self, keys: tuple[str, ...]) -> None:
+    def __init__(self, keys: tuple[str, ...], peft_type: str) -> None:
+        named = ", ".join(ascii(key) for key in keys)
         super().__init__(
-            f"adapter_config.json has keys that LoraConfig of peft {PEFT_VERSION} does not know: {', '.join(ascii(key) for key in keys)}.",
+            f"adapter_config.json has keys that peft {PEFT_VERSION} does not know for {peft_type}: {named}.",
             next_step="Remove them; what they would do cannot be checked.",
             details={"keys": [ascii(key) for key in keys]},
         )
@@ -88,19 +57,20 @@ class AdapterConfigKeyRefused(RingiError):
     def __init__(self, key: str) -> None:
         super().__init__(
             f"adapter_config.json sets '{key}' to something that can run code, open files or rewrite the base while loading.",
-            next_step=f"Set '{key}' to its default and export the adapter as a plain LoRA.",
+            next_step=f"Set '{key}' to its default, and export the adapter so that it needs no other.",
             details={"key": key},
         )
 
 
 class AdapterTypeUnsupported(RingiError):
-    """A PEFT method other than LoRA."""
+    """A PEFT method that is not checked here. AdaLoRA's is one, because as a LoRA with ranks by module it says the same."""
 
     code, status = "adapter_type_unsupported", 400
 
     def __init__(self, peft_type: str) -> None:
         super().__init__(
-            f"The adapter's peft_type is {peft_type[:40]!a}; only 'LORA' is supported.", next_step="Train or convert it as a LoRA."
+            f"The adapter's peft_type is {peft_type[:40]!a}; supported are {', '.join(KEYS)}.",
+            next_step="Train or convert it as a LoRA.",
         )
 
 
@@ -130,8 +100,11 @@ class AdapterBaseRevisionMissing(RingiError):
         )
 
 
-class LoraConfigFacts(BaseModel):
-    """What the configuration says, checked. `target_modules` is sorted and empty exactly when `all_linear`."""
+class ConfigFacts(BaseModel):
+    """What the configuration says, checked. `target_modules` is sorted and empty exactly when `all_linear`.
+
+    A method without a rank (IA3), an alpha or a dropout has None there.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -140,9 +113,9 @@ class LoraConfigFacts(BaseModel):
     base_model: str
     base_revision: str
     peft_version: str | None
-    rank: int
-    alpha: FiniteFloat
-    dropout: FiniteFloat
+    rank: int | None
+    alpha: FiniteFloat | None
+    dropout: FiniteFloat | None
     use_rslora: bool
     use_dora: bool
     lora_bias: bool
@@ -155,7 +128,7 @@ class LoraConfigFacts(BaseModel):
     alpha_pattern: tuple[tuple[str, FiniteFloat], ...]
 
 
-def check_config(raw: bytes, *, expected_base: str | None, expected_commit: str | None) -> LoraConfigFacts:
+def check_config(raw: bytes, *, expected_base: str | None, expected_commit: str | None) -> ConfigFacts:
     """The facts of an acceptable `adapter_config.json`; raises one of this file's refusals.
 
     `expected_base` and `expected_commit` are what `base_model_name_or_path` and `revision` must equal; None accepts any, but never none.
@@ -171,15 +144,12 @@ def check_config(raw: bytes, *, expected_base: str | None, expected_commit: str 
     version = config.get("peft_version")
     if version is not None and not (isinstance(version, str) and re.fullmatch(r"[0-9A-Za-z.+@_-]{1,100}", version)):
         raise AdapterConfigInvalid("peft_version", "'peft_version' must be a version")
-    return LoraConfigFacts(
-        peft_type="LORA",
+    return ConfigFacts(
+        **_numbers(config),
         task_type=task,
         base_model=base,
         base_revision=revision,
         peft_version=version,
-        rank=_rank(config.get("r", 8), "r"),
-        alpha=_alpha(config.get("lora_alpha", 8), "lora_alpha"),
-        dropout=_number(config.get("lora_dropout", 0.0), "lora_dropout", least=0.0, most=0.999),
         use_rslora=config.get("use_rslora", False),
         use_dora=config.get("use_dora", False),
         lora_bias=config.get("lora_bias", False),
@@ -191,6 +161,28 @@ def check_config(raw: bytes, *, expected_base: str | None, expected_commit: str 
         rank_pattern=tuple((name, _rank(value, "rank_pattern")) for name, value in _pattern(config, "rank_pattern")),
         alpha_pattern=tuple((name, _alpha(value, "alpha_pattern")) for name, value in _pattern(config, "alpha_pattern")),
     )
+
+
+def _numbers(config: dict[str, Any]) -> dict[str, Any]:
+    """What sizes the method, checked; its defaults are peft's."""
+    peft_type = config["peft_type"]
+    if peft_type == "IA3":
+        inner, targets = _names(config, "feedforward_modules"), _targets(config)
+        if targets is not None and not set(inner) <= set(targets):
+            raise AdapterConfigInvalid("feedforward_modules", "'feedforward_modules' must be among 'target_modules'")
+        return {"peft_type": peft_type, "rank": None, "alpha": None, "dropout": None}
+    if peft_type == "VERA":
+        _number(config.get("d_initial", 0.1), "d_initial", least=-1e6, most=1e6)
+        if type(key := config.get("projection_prng_key", 0)) is not int or not 0 <= key < 2**63:
+            raise AdapterConfigInvalid("projection_prng_key", "'projection_prng_key' must be a whole number from 0")
+        dropout = _number(config.get("vera_dropout", 0.0), "vera_dropout", least=0.0, most=0.999)
+        return {"peft_type": peft_type, "rank": _rank(config.get("r", 256), "r"), "alpha": None, "dropout": dropout}
+    return {
+        "peft_type": peft_type,
+        "rank": _rank(config.get("r", 8), "r"),
+        "alpha": _alpha(config.get("lora_alpha", 8), "lora_alpha"),
+        "dropout": _number(config.get("lora_dropout", 0.0), "lora_dropout", least=0.0, most=0.999),
+    }
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -214,15 +206,16 @@ def _parse(raw: bytes) -> dict[str, Any]:
 def _check_keys(config: dict[str, Any]) -> None:
     peft_type = config.get("peft_type")
     # First, because the keys of another method would only be called unknown.
-    if peft_type != "LORA":
+    if not isinstance(peft_type, str) or peft_type not in KEYS:
         raise AdapterTypeUnsupported(str(peft_type))
-    if unknown := tuple(sorted(key[:80] for key in config.keys() - KNOWN_KEYS)):
-        raise AdapterConfigUnknownKey(unknown[:20])
-    for key, allowed in INERT.items():
+    keys = KEYS[peft_type]
+    if unknown := tuple(sorted(key[:80] for key in config.keys() - keys.known)):
+        raise AdapterConfigUnknownKey(unknown[:20], peft_type)
+    for key, allowed in keys.inert.items():
         # JSON has true and 1 apart, Python's == does not.
         if key in config and not any(type(config[key]) is type(value) and config[key] == value for value in allowed):
             raise AdapterConfigKeyRefused(key)
-    for flag in _FLAGS:
+    for flag in sorted(keys.flags):
         if not isinstance(config.get(flag, False), bool):
             raise AdapterConfigInvalid("flag", f"'{flag}' must be true or false")
 

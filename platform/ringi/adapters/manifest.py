@@ -4,7 +4,7 @@
 files sorted by the code points of their paths, `sha256` as 64 hex characters. Provenance (recipe, costs, lock) is another record.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from ringi.jobs.contracts.parts import FileRef
 from ringi.kit.digests import Digest, canonical_json, hex_of, sha256_bytes
 
 PEFT_LORA = "peft-lora/1"
+FORMATS: Mapping[str, str] = {"LORA": PEFT_LORA, "IA3": "peft-ia3/1", "VERA": "peft-vera/1"}
 _COMMIT_LENGTH = 40
 
 

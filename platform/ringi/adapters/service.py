@@ -11,7 +11,7 @@ from sqlalchemy.sql.base import ExecutableOption
 from ringi.adapters import admission, as_of, config_gate, weights
 from ringi.adapters import files as adapter_files
 from ringi.adapters.admission import AdapterRefused
-from ringi.adapters.manifest import Manifest
+from ringi.adapters.manifest import FORMATS, Manifest
 from ringi.adapters.models import Adapter, AdapterVersion, ChannelHead
 from ringi.adapters.schemas import VersionSource
 from ringi.audit import service as audit
@@ -176,7 +176,9 @@ def register_version(  # a version is made of exactly these
     """Seal a version, in the transaction that ends its job; equal files give the version that exists. Raises AdapterRefused."""
     if refusals := admission.refusals(facts, effect):
         raise AdapterRefused(refusals)
-    manifest = Manifest.of(files, base_name=base.repository, base_revision=base.revision, base_digest=base.digest)
+    manifest = Manifest.of(
+        files, base_name=base.repository, base_revision=base.revision, base_digest=base.digest, format=FORMATS[facts.peft_type]
+    )
     # unscoped: the platform itself seals, on behalf of a job that was authorised when it was started. The row lock numbers versions.
     session.execute(select(Adapter.id).where(Adapter.id == adapter_id).with_for_update(key_share=True))
     same = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter_id, AdapterVersion.manifest_digest == manifest.digest)

@@ -4,10 +4,13 @@ from typing import Annotated
 
 import typer
 
+from ringi.jobs.contracts.methods import Init, Method
 from ringi.jobs.contracts.training import Packing, Schedule
 
 _MICRO_BATCH = "Rows of one pass; a step then takes several. All rows of the step unless given."
 _CHECKPOINTING = "Compute activations twice to keep fewer: less memory, about a third more time."
+_TARGETS = "A module to adapt; repeat it. Or all-linear (so unless given), or suggested: what peft recommends for the base's family."
+_OWN = "NAME=NUMBER for the modules whose name is or ends so; repeat it."
 _PATIENCE = "End after so many validation losses in a row that are no better; the best weights are kept."
 
 RowsOfAPass = Annotated[int | None, typer.Option(min=1, max=4096, help=_MICRO_BATCH, show_default=False)]
@@ -19,3 +22,16 @@ AfterWarmUp = Annotated[Schedule, typer.Option(help="How the learning rate goes 
 FewerActivations = Annotated[bool, typer.Option("--gradient-checkpointing", help=_CHECKPOINTING)]
 Patience = Annotated[int | None, typer.Option(min=1, max=1000, help=_PATIENCE, show_default=False)]
 StepsBetweenLosses = Annotated[int, typer.Option(min=1, help="Steps between validation losses, with early stopping.")]
+Targets = Annotated[list[str] | None, typer.Option(help=_TARGETS, show_default=False)]
+WhatIsTrained = Annotated[Method, typer.Option(help="What is trained: LoRA, DoRA, AdaLoRA, IA3 or VeRA.")]
+HowItBegins = Annotated[Init, typer.Option(help="How LoRA begins: with B at zero, or from the base's weights by PiSSA or OLoRA.")]
+RatioOfRates = Annotated[
+    float | None, typer.Option(min=1, max=1024, help="LoRA+: how many times the rate of A that of B is.", show_default=False)
+]
+OwnRanks = Annotated[list[str] | None, typer.Option(help=f"A rank of its own: {_OWN}", show_default=False)]
+OwnAlphas = Annotated[list[str] | None, typer.Option(help=f"An alpha of its own: {_OWN}", show_default=False)]
+
+
+def by_module(given: list[str] | None) -> dict[str, str]:
+    """`q_proj=8` and its like, by name; what is no number is told by the plan. A part without `=` has no number."""
+    return {one.partition("=")[0]: one.partition("=")[2] for one in given or []}

@@ -12,7 +12,7 @@ from ringi.jobs.contracts.datasets import DatasetReport
 from ringi.jobs.contracts.training import Gravity, PreflightFinding
 from ringi.preflight.lengths import Lengths
 from ringi.preflight.schemas import Memory, Workload
-from ringi.preflight.shapes import ALL_LINEAR, Shape
+from ringi.preflight.shapes import WORDS, Shape
 
 GIB = 2**30
 # What the forecast of memory may be off by (docs/preflight.md): within it nobody is refused.
@@ -73,7 +73,7 @@ def targets(facts: Facts) -> list[PreflightFinding]:
             sorted({one.name.split(".")[-1] for one in facts.shape.linears}),
         )
     elif facts.modules:
-        missing = tuple(sorted(one for one in set(facts.work.target_modules) - {ALL_LINEAR} if not _is_module(one, facts.modules)))
+        missing = tuple(sorted(one for one in set(facts.work.target_modules) - WORDS if not _is_module(one, facts.modules)))
         choices = sorted({name.rsplit(".", 1)[-1] for name in facts.modules})
     else:
         return [_open("preflight_targets_not_checked", "Whether the targets match was not checked: the base's tensors are not known.")]

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ringi.base_models.config_defaults import ALIASES
+from ringi.jobs.contracts.methods import ALL_LINEAR, SUGGESTED
 from ringi.kit.errors import InvalidInput
 from ringi.preflight.families import FAMILIES, Layout, Linear
 
-# What peft calls every matrix of the layers, the output head excluded.
-ALL_LINEAR = "all-linear"
+# Stand for modules that the worker finds: what peft recommends for a family is not known here, and every matrix is the most that it can be.
+WORDS = frozenset({ALL_LINEAR, SUGGESTED})
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 # Far above what is built; a hostile config must not make Python compute with numbers of a thousand digits.
 _LARGEST = 2**31
@@ -83,15 +84,13 @@ class Shape:
     def matched(self, targets: Iterable[str]) -> tuple[Linear, ...]:
         """The matrices of a layer that the names mean: as peft matches them, equal to the module's name or its end after a dot."""
         wanted = set(targets)
-        if ALL_LINEAR in wanted:
+        if WORDS & wanted:
             return self.linears
         return tuple(one for one in self.linears if any(_means(target, one.name, self) for target in wanted))
 
     def unmatched(self, targets: Iterable[str]) -> tuple[str, ...]:
         """Names that mean no matrix of the layers."""
-        return tuple(
-            sorted(one for one in set(targets) if one != ALL_LINEAR and not any(_means(one, linear.name, self) for linear in self.linears))
-        )
+        return tuple(sorted(one for one in set(targets) - WORDS if not any(_means(one, linear.name, self) for linear in self.linears)))
 
     def lora_parameters(self, *, rank: int, targets: Iterable[str]) -> int:
         """A and B of every adapted matrix: rank x (inputs + outputs). Source: Hu et al. 2021, arXiv:2106.09685, section 4.1."""

@@ -12,7 +12,7 @@ from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
 from ringi.tags.lists import fill, tags_of
 from ringi.training.models import TrainingRun
-from ringi.web.listing import Listing, column, flag, measured, through
+from ringi.web.listing import Listing, column, flag, measured, through, word
 
 # unscoped: the list's own rows are scoped.
 _JOBS, _VERSIONS = select(Job.id), select(AdapterVersion.id)
@@ -28,6 +28,8 @@ RUNS = Listing(
         "state": through(TrainingRun.job_id, _JOBS, Job.state, "The state of its job.", choices=JobState),
         "version": through(TrainingRun.version_id, _VERSIONS, AdapterVersion.number, "The number of the version that it sealed."),
         **{f"spec.{name}": measured(TrainingRun.spec, name, about=f"The hyperparameter {name}.") for name in _SPEC},
+        "spec.method": word(TrainingRun.spec, "method", about="What was trained: lora, dora, adalora, ia3 or vera."),
+        "spec.init": word(TrainingRun.spec, "init", about="How LoRA's matrices began: zero, pissa or olora."),
         "spec.use_rslora": flag(TrainingRun.spec, "use_rslora", about="Whether the scale follows the square root of the rank."),
         **{f"metrics.{name}": measured(TrainingRun.metrics, name, about=f"The run's {name}.") for name in _FIGURES},
         "metrics.packed": flag(TrainingRun.metrics, "packed", about="Whether its rows were packed without padding."),

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
+from ringi.jobs.contracts.methods import ALL_LINEAR, MOST_RANK, SUGGESTED, Init, Method, clashes
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import LoraSpec, Packing, PreflightFinding, RunOrigin, Schedule, TrainMetrics
 from ringi.jobs.schemas import JobError, JobState, Placement
@@ -14,17 +15,19 @@ from ringi.tags.schemas import Tagged
 from ringi.web.schemas import PRINTABLE, Integer, Name, Schema, Selector, Truth
 
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
-# The attention and MLP projections of the Llama family, on which most bases are built.
-ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+Target = Annotated[str, StringConstraints(pattern=rf"^([A-Za-z0-9_.]{{1,128}}|{ALL_LINEAR})$")]
 
 
 class TrainingPlan(Schema):
-    """Hyperparameters of a LoRA run; what is left out is filled in and recorded with the run. Lengths in tokens, rates per step."""
+    """Hyperparameters of a run; what is left out is filled in and recorded with the run. Lengths in tokens, rates per step.
+
+    `target_modules`: names of the base's modules, or the one word `all-linear` or `suggested` (what peft recommends for the base's family).
+    """
 
     rank: Annotated[Integer, Field(ge=1, le=512)] = 16
     alpha: Annotated[FiniteFloat, Field(gt=0, le=4096)] | None = None
     dropout: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.0
-    target_modules: Annotated[list[ModuleName], Field(min_length=1, max_length=64)] = list(ALL_LINEAR)  # noqa: RUF012  # Pydantic copies it for every instance
+    target_modules: Annotated[list[Target], Field(min_length=1, max_length=64)] = [ALL_LINEAR]  # noqa: RUF012  # Pydantic copies it for every instance
     use_rslora: Truth = False
     learning_rate: Annotated[FiniteFloat, Field(gt=0, le=1)] = 2e-4
     epochs: Annotated[Integer, Field(ge=1, le=1000)] = 3
@@ -43,6 +46,24 @@ class TrainingPlan(Schema):
     gradient_checkpointing: Truth = False
     early_stopping_patience: Annotated[Integer, Field(ge=1, le=1000)] | None = None
     evaluate_every: Annotated[Integer, Field(ge=1)] = 50
+    method: Method = Method.LORA
+    init: Init = Init.ZERO
+    lora_plus_ratio: Annotated[FiniteFloat, Field(ge=1, le=1024)] | None = None
+    rank_pattern: Annotated[dict[ModuleName, Annotated[Integer, Field(ge=1, le=MOST_RANK)]], Field(max_length=512)] = {}  # noqa: RUF012
+    alpha_pattern: Annotated[dict[ModuleName, Annotated[FiniteFloat, Field(gt=0, le=4096)]], Field(max_length=512)] = {}  # noqa: RUF012
+
+    @model_validator(mode="after")
+    def _one_run(self) -> Self:
+        words = {ALL_LINEAR, SUGGESTED} & set(self.target_modules)
+        if words and len(set(self.target_modules)) > 1:
+            raise ValueError(f"'{min(words)}' stands for all target modules, so no other is named beside it")
+        found = clashes(
+            method=self.method, init=self.init, rank=max([self.rank, *self.rank_pattern.values()]), use_rslora=self.use_rslora,
+            lora_plus_ratio=self.lora_plus_ratio, dropout=self.dropout, patterns=bool(self.rank_pattern or self.alpha_pattern),
+        )  # fmt: skip
+        if found:
+            raise ValueError(" ".join(found))
+        return self
 
     def resolved(self) -> LoraSpec:
         """Nothing left to default: `alpha` is twice the rank unless given, modules are sorted and unique."""

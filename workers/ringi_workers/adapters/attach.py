@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 import peft
 import torch
 import transformers
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, VeraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.pytorch_utils import Conv1D
 
-from ringi.adapters.config_gate import check_config
+from ringi.adapters.config_gate import ConfigFacts, check_config
 from ringi.adapters.weights import read_header
 from ringi.jobs.contracts.adapters import AdapterFacts, TensorFact
 from ringi.kit.errors import RingiError
@@ -26,20 +25,9 @@ from ringi_workers.training.export import CONFIG_FILE, WEIGHTS_FILE
 
 _PREFIX = "base_model.model."
 _LOADED_NAME = "default"
-
-
-class UnknownTargetModules(RingiError):
-    """The base has no linear module of that name."""
-
-    code, status = "training_unknown_target_modules", 400
-
-    def __init__(self, missing: Iterable[str], available: Iterable[str]) -> None:
-        names, choices = sorted(missing), sorted(available)
-        super().__init__(
-            f"The base has no linear module named {', '.join(repr(name) for name in names)}.",
-            next_step=f"Choose target modules from: {', '.join(choices)}.",
-            details={"missing": names, "available": choices},
-        )
+_CONFIGS: Mapping[str, type[PeftConfig]] = {"LORA": LoraConfig, "IA3": IA3Config, "VERA": VeraConfig}
+# How the part of a tensor's name begins that peft adds to its module's; and what all modules of a VeRA share.
+_PARTS, _SHARED = ("lora_", "ia3_", "vera_lambda_"), frozenset({"base_model.vera_A", "base_model.vera_B"})
 
 
 class AdapterShapeMismatch(RingiError):
@@ -111,24 +99,21 @@ def runtime_facts(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
     }
 
 
-def require_target_modules(model: Any, targets: Iterable[str]) -> None:
-    """Raise `UnknownTargetModules` unless every name is, or ends, the name of a linear module that is not the output head."""
-    head = model.get_output_embeddings()
-    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D) and module is not head]
-    missing = [target for target in targets if not any(name == target or name.endswith(f".{target}") for name in linear)]
-    if missing:
-        raise UnknownTargetModules(missing, {name.rsplit(".", 1)[-1] for name in linear})
+class ReadConfig(NamedTuple):
+    """`adapter_config.json` as it is, and what the gate made of it."""
+
+    document: dict[str, Any]
+    checked: ConfigFacts
 
 
-def read_config(folder: Path, *, base_name: str | None, base_commit: str | None) -> dict[str, Any]:
+def read_config(folder: Path, *, base_name: str | None, base_commit: str | None) -> ReadConfig:
     """The checked `adapter_config.json`; raises AdapterUndecodable, or what `config_gate.check_config` raises."""
     try:
         raw = (folder / CONFIG_FILE).read_bytes()
     except OSError as error:
         raise AdapterUndecodable(f"{CONFIG_FILE} is missing") from error
-    check_config(raw, expected_base=base_name, expected_commit=base_commit)
-    config: dict[str, Any] = json.loads(raw)
-    return config
+    checked = check_config(raw, expected_base=base_name, expected_commit=base_commit)
+    return ReadConfig(json.loads(raw), checked)
 
 
 def _structure(base: Path, config: Mapping[str, Any]) -> Structure:
@@ -137,7 +122,7 @@ def _structure(base: Path, config: Mapping[str, Any]) -> Structure:
         model: Any = AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
         own = {_PREFIX + name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         try:
-            adapted: PeftModel = get_peft_model(model, LoraConfig(**{**config, "inference_mode": False}))
+            adapted: PeftModel = get_peft_model(model, _CONFIGS[config["peft_type"]](**{**config, "inference_mode": False}))
         except ValueError:
             # peft refuses a config none of whose targets is in the base: then it promises nothing here.
             return Structure({}, own)
@@ -149,9 +134,9 @@ def _structure(base: Path, config: Mapping[str, Any]) -> Structure:
 
 
 def _module_of(tensor: str) -> str | None:
-    """The base module that an adapter tensor belongs to: what stands before its `lora_…` component."""
+    """The base module that an adapter tensor belongs to: what stands before its `lora_…`, `ia3_…` or `vera_lambda_…` component."""
     parts = tensor.removeprefix(_PREFIX).split(".")
-    index = next((number for number, part in enumerate(parts) if part.startswith("lora_")), None)
+    index = next((number for number, part in enumerate(parts) if part.startswith(_PARTS)), None)
     return None if index is None else ".".join(parts[:index])
 
 
@@ -165,7 +150,7 @@ def adapter_facts(folder: Path, *, base: Path) -> AdapterFacts:
 
     Raises AdapterShapeMismatch, AdapterUndecodable, and the refusals of `config_gate.check_config` and `weights.read_header`.
     """
-    config = read_config(folder, base_name=None, base_commit=None)
+    config, checked = read_config(folder, base_name=None, base_commit=None)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise AdapterUndecodable(f"{WEIGHTS_FILE} is missing")
@@ -178,15 +163,15 @@ def adapter_facts(folder: Path, *, base: Path) -> AdapterFacts:
         if tensor.name in known and tensor.shape != known[tensor.name]:
             raise AdapterShapeMismatch(tensor.name, expected=known[tensor.name], found=tensor.shape)
     present = {tensor.name for tensor in tensors}
-    matched = present & known.keys()
+    matched = (present & known.keys()) - _SHARED
     modules = {name: _module_of(name) for name in matched}
-    # What is matched but is no LoRA tensor is a tensor of the base itself: modules_to_save, or a base_layer.
+    # What is matched but is no adapter's tensor is a tensor of the base itself: modules_to_save, or a base_layer.
     replaced = {name.removeprefix(_PREFIX).replace(".base_layer.", ".") for name, module in modules.items() if module is None}
     return AdapterFacts(
         peft_type=config["peft_type"],
         task_type=config.get("task_type"),
-        rank=config.get("r", 8),
-        alpha=config.get("lora_alpha", 8),
+        rank=checked.rank,
+        alpha=checked.alpha,
         use_rslora=config.get("use_rslora", False),
         use_dora=config.get("use_dora", False),
         target_modules=tuple(sorted([named] if isinstance(named := config["target_modules"], str) else named)),

@@ -49,7 +49,7 @@ def inspect_adapter(
 
     Raises what `measure` raises, and AdapterBaseMismatch or AdapterBaseRevisionMissing when the config does not name this base.
     """
-    config = read_config(folder, base_name=base_name, base_commit=base_commit)
+    config = read_config(folder, base_name=base_name, base_commit=base_commit).document
     document = canonical_config(config, base_name=base_name, base_commit=base_commit)
     out.mkdir(parents=True, exist_ok=True)
     if (folder / WEIGHTS_FILE).is_file():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 
 from ringi_workers.adapters.attach import base_dtype, load_base, load_tokenizer
 
@@ -61,7 +61,7 @@ class LoadedArm:
 
 
 def load_arms(candidate: ArmFolders, baseline: ArmFolders, *, dtype: torch.dtype | None = None) -> ArmPair:
-    """Load both arms in one dtype onto the GPU if there is one; a base that both arms name is loaded once.
+    """Load both arms in one dtype onto the GPU if there is one; a base that both arms name is loaded once, unless their adapters are of different methods.
 
     The dtype is the one that training would use (`attach.base_dtype`), and float32 where two bases disagree.
     """
@@ -69,7 +69,7 @@ def load_arms(candidate: ArmFolders, baseline: ArmFolders, *, dtype: torch.dtype
     dtypes = {base_dtype(arm.base, device) for arm in (candidate, baseline)}
     chosen = dtype or (dtypes.pop() if len(dtypes) == 1 else torch.float32)
     names = ("candidate" if candidate.adapter else None, "baseline" if baseline.adapter else None)
-    if candidate.base.resolve() == baseline.base.resolve():
+    if candidate.base.resolve() == baseline.base.resolve() and _one_method(candidate.adapter, baseline.adapter):
         model = load_base(candidate.base, dtype=chosen, device=device)
         shared = _with_adapters(model, {"candidate": candidate.adapter, "baseline": baseline.adapter})
         tokenizer = load_tokenizer(candidate.base)
@@ -79,6 +79,11 @@ def load_arms(candidate: ArmFolders, baseline: ArmFolders, *, dtype: torch.dtype
         for side, arm in (("candidate", candidate), ("baseline", baseline))
     )
     return ArmPair(LoadedArm(first, load_tokenizer(candidate.base), names[0]), LoadedArm(second, load_tokenizer(baseline.base), names[1]))
+
+
+def _one_method(*adapters: Path | None) -> bool:
+    """Whether these can stand on one base: peft has one method on a base at a time."""
+    return len({str(PeftConfig.from_pretrained(str(folder)).peft_type) for folder in adapters if folder is not None}) <= 1
 
 
 def _with_adapters(model: Any, adapters: dict[str, Path | None]) -> Any:

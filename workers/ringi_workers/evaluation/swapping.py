@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedTokenizerBase
 
@@ -43,6 +43,7 @@ class SwappableBase:
     """A base model in memory, in eval mode. At most `resident` adapters stay loaded beside it; the least recently used one leaves first."""
 
     _model: Any
+    _kind: tuple[str, int | None]
     # How often the base was read from its folder.
     loads: int = 0
 
@@ -108,8 +109,12 @@ class SwappableBase:
         if not isinstance(self._model, PeftModel):
             self._resident.clear()
         try:
-            config = LoraConfig.from_pretrained(str(adapter))
+            config = PeftConfig.from_pretrained(str(adapter))
             config.inference_mode = True
+            if isinstance(self._model, PeftModel) and self._kind != _kind(config):
+                # peft has one method on a base at a time.
+                self._load()
+            self._kind = _kind(config)
             self._resident[name] = self._read(self._slot(config), config, adapter)
         except (RuntimeError, MemoryError, ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as refusal:
             # What peft leaves of a half-made adapter is not worth finding out: such adapters are rare, and the base is one file away.
@@ -119,7 +124,7 @@ class SwappableBase:
                 raise DeviceFull("The adapter, beside its base,") from refusal
             raise AdapterDoesNotFit(_first_line(refusal)) from refusal
 
-    def _slot(self, config: LoraConfig) -> str | None:
+    def _slot(self, config: PeftConfig) -> str | None:
         """Make room; the modules of what had to leave where they serve an adapter of this config too, because to build them takes longer than to fill them."""
         shape, free = _shape(config), None
         while len(self._resident) >= self.resident:
@@ -131,7 +136,7 @@ class SwappableBase:
                 del self._shapes[slot]
         return free
 
-    def _read(self, slot: str | None, config: LoraConfig, adapter: Path) -> str:
+    def _read(self, slot: str | None, config: PeftConfig, adapter: Path) -> str:
         """Into these modules, or into new ones; returns what they are called, which is never used for others."""
         if slot is None:
             # No part of another's name, because peft looks for it inside of keys, and none that a file of weights could foresee.
@@ -171,7 +176,12 @@ class SwappableBase:
         return [weight._version for weight in self._weights]  # noqa: SLF001 - torch's own count of in-place changes
 
 
-def _shape(config: LoraConfig) -> dict[str, Any]:
+def _kind(config: PeftConfig) -> tuple[str, int | None]:
+    """What adapters must have in common to stand on one base: the method, and VeRA's key."""
+    return str(config.peft_type), getattr(config, "projection_prng_key", None)
+
+
+def _shape(config: PeftConfig) -> dict[str, Any]:
     """All that decides which modules an adapter has and how they work; taken before peft fills the config in."""
     return {key: value for key, value in asdict(config).items() if key not in {"base_model_name_or_path", "revision"}}
 

@@ -1,25 +1,26 @@
-"""The LoRA run, top to bottom: seed, model, data, loop, export. After training/data.py, before training/export.py.
+"""A run, top to bottom: seed, model, data, loop, export. After training/data.py, before training/export.py.
 
 Knows paths and models only: no database, no broker, no settings, so one call runs it from a test or a notebook.
-Method: LoRA (Hu et al. 2021, arXiv:2106.09685) with AdamW (Loshchilov & Hutter 2019). The steps are training/loop.py, their batches and
-rates training/plan.py, how rows become passes training/packing.py.
+What is trained is training/methods.py, with AdamW (Loshchilov & Hutter 2019); the steps are training/loop.py, their batches and rates
+training/plan.py, how rows become passes training/packing.py.
 """
 
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import BRANCHABLE, CurvePoint, LoraSpec, Packing, PriceTable, TrainMetrics
 from ringi.kit.digests import Digest, sha256_file, sha256_json
-from ringi_workers.adapters.attach import base_dtype, load_base, load_tokenizer, require_target_modules, runtime_facts
+from ringi_workers.adapters.attach import base_dtype, load_base, load_tokenizer, runtime_facts
 from ringi_workers.training.checkpoint import CheckpointStore, RunState, put_weights, restore
 from ringi_workers.training.data import Example, Examples, load_examples, pad_id_of
 from ringi_workers.training.export import export_adapter
 from ringi_workers.training.loop import Loop, ProgressSink
+from ringi_workers.training.methods import adapted, optimizer_of
 from ringi_workers.training.packing import Layout, Separation, separation, set_attention
 from ringi_workers.training.plan import Plan
 from ringi_workers.training.refusals import PackingUnsupported
@@ -52,10 +53,11 @@ def train(
     branched_at: int | None = None,
     prices: PriceTable | None = None,
 ) -> TrainedAdapter:
-    """Train a LoRA on `rows` over the Hugging Face folder `base` and export it to `out`; resumes from `checkpoints.latest()`.
+    """Train what the spec says on `rows` over the Hugging Face folder `base` and export it to `out`; resumes from `checkpoints.latest()`.
 
     On one machine's CPU a resumed run ends with the same weights as an uninterrupted one. Early stopping needs `validation`, rows of the
-    same form. `branched_at`: the step of the snapshot of another run from which this one begins. `prices`: for its cost. Raises UnknownTargetModules, NoLabelTokens, UnreadableRow, CheckpointForeign, and what training/refusals.py names.
+    same form. `branched_at`: the step of the snapshot of another run from which this one begins. `prices`: for its cost. Raises UnknownTargetModules, NoSuggestedTargets,
+    NoLabelTokens, UnreadableRow, CheckpointForeign, and what training/refusals.py names.
     """
     sink.report(Progress(phase="loading"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -64,9 +66,9 @@ def train(
     data = load_examples(rows, tokenizer, spec.max_length)
     unseen = load_examples(validation, tokenizer, spec.max_length).examples if validation is not None else ()
     torch.manual_seed(spec.seed)
-    model = _adapted(spec, load_base(base, dtype=dtype, device=device))
     plan = Plan(spec, data.examples)
-    optimizer = torch.optim.AdamW(_trainable(model), lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=True)
+    model = adapted(spec, load_base(base, dtype=dtype, device=device), steps=plan.steps)
+    optimizer = optimizer_of(spec, model)
     state = RunState(
         identity=identity_of(spec, base_commit=base_commit, rows=rows, validation=validation), lineage=lineage_of(spec, base_commit=base_commit, rows=rows)
     ).begun()  # fmt: skip
@@ -147,26 +149,3 @@ def _metrics(state: RunState, plan: Plan, data: Examples, layout: Layout, tokens
         cost=state.cost,
         currency=None if state.cost is None else currency,
     )
-
-
-def _adapted(spec: LoraSpec, model: Any) -> PeftModel:
-    require_target_modules(model, spec.target_modules)
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=spec.rank,
-        # The annotation says int, the arithmetic takes any number.
-        lora_alpha=spec.alpha,  # type: ignore[arg-type]
-        lora_dropout=spec.dropout,
-        target_modules=list(spec.target_modules),
-        use_rslora=spec.use_rslora,
-    )
-    # The adapter stays in float32 over a bf16 base: small updates would be rounded away.
-    adapted: PeftModel = get_peft_model(model, config, autocast_adapter_dtype=True)
-    if spec.gradient_checkpointing:
-        # Not reentrant: that kind needs inputs with gradients, which a frozen base's embeddings have not.
-        adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return adapted.train()
-
-
-def _trainable(model: PeftModel) -> list[torch.nn.Parameter]:
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]

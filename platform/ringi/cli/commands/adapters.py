@@ -193,6 +193,8 @@ def drawn(version: VersionOut, origins: Sequence[OriginOut] = ()) -> Table:
     """A version as a person reads it."""
     known, effect = version.facts, version.effect
     measured = f"logits change by {effect.change:.4g}" if effect.change is not None else "change of the logits not measured"
+    # Not every method has them.
+    sizes = [f"{name} {size:g}" for name, size in (("rank", known.rank), ("alpha", known.alpha)) if size is not None]
     noise = f"noise {effect.noise:.3g}" if effect.noise is not None else "noise not measured"
     return facts(
         [
@@ -202,7 +204,7 @@ def drawn(version: VersionOut, origins: Sequence[OriginOut] = ()) -> Table:
             ("manifest", version.manifest_digest),
             ("commit", version.commit),
             ("base", f"{version.base}:r{version.base_revision}"),
-            ("method", f"{known.peft_type}, rank {known.rank}, alpha {known.alpha:g}, {known.parameters:,} parameters"),
+            ("method", ", ".join([known.peft_type, *sizes, f"{known.parameters:,} parameters"])),
             ("modules", f"{', '.join(known.target_modules)} ({len(known.adapted_modules)} adapted)"),
             ("effect", f"{measured}, {noise}, on {effect.prompts} prompts"),
             *((f"file {file.path}", f"{file.size:,} bytes  {file.digest}") for file in version.files),

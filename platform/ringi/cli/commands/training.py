@@ -15,9 +15,25 @@ from ringi.cli.follow import follow
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import AdapterName, AdapterOrProject, Detach, LeastMemory, Limit, LowerPriority, WantedDevice
 from ringi.cli.output import emit, emit_list, facts, note, table
-from ringi.cli.plan_options import AfterWarmUp, FewerActivations, PackingMode, Patience, RowsOfAPass, StepsBetweenLosses, TokensOfAPack
+from ringi.cli.plan_options import (
+    AfterWarmUp,
+    FewerActivations,
+    HowItBegins,
+    OwnAlphas,
+    OwnRanks,
+    PackingMode,
+    Patience,
+    RatioOfRates,
+    RowsOfAPass,
+    StepsBetweenLosses,
+    Targets,
+    TokensOfAPack,
+    WhatIsTrained,
+    by_module,
+)
 from ringi.cli.references import check_name, dataset_within, parse_adapter
-from ringi.jobs.contracts.training import PreflightFinding, TrainMetrics
+from ringi.jobs.contracts.methods import Init, Method
+from ringi.jobs.contracts.training import LoraSpec, PreflightFinding, TrainMetrics
 from ringi.jobs.schemas import JobState, placement_of
 from ringi.preflight.schemas import PreflightOut
 from ringi.training.schemas import RunOut, TrainingPlan
@@ -59,6 +75,9 @@ def _checked(**values: object) -> TrainingPlan:
     "ringi train risk/answers --dataset questions --batch-size 32 --micro-batch-size 4 --gradient-checkpointing",
     "ringi train risk/answers --dataset questions --epochs 20 --schedule cosine --early-stopping-patience 3 --evaluate-every 25",
     "ringi train risk/answers --dataset questions --target-module q_proj --target-module v_proj --detach",
+    "ringi train risk/answers --dataset questions --method dora --rank 8 --rank-of down_proj=16 --alpha-of down_proj=32",
+    "ringi train risk/answers --dataset questions --init pissa --lora-plus-ratio 16",
+    "ringi train risk/answers --dataset questions --method ia3 --target-module suggested --learning-rate 0.005",
     "ringi train risk/answers --dataset questions --rank 8 --check",
 )
 def train(
@@ -68,9 +87,12 @@ def train(
     rank: Annotated[int, typer.Option(min=1, max=512, help="Rank of the LoRA matrices.")] = _PLAN.rank,
     alpha: Annotated[float | None, typer.Option(help="Scale; twice the rank unless given.", show_default=False)] = None,
     dropout: Annotated[float, typer.Option(min=0, max=1, help="Share of inputs dropped while training.")] = _PLAN.dropout,
-    target_module: Annotated[
-        list[str] | None, typer.Option(help="A module to adapt; repeat it. All linear ones unless given.", show_default=False)
-    ] = None,
+    target_module: Targets = None,
+    method: WhatIsTrained = _PLAN.method,
+    init: HowItBegins = _PLAN.init,
+    lora_plus_ratio: RatioOfRates = None,
+    rank_of: OwnRanks = None,
+    alpha_of: OwnAlphas = None,
     use_rslora: Annotated[bool, typer.Option("--use-rslora", help="Scale by the square root of the rank.")] = _PLAN.use_rslora,
     learning_rate: Annotated[float, typer.Option(min=0, max=1, help="Peak learning rate.")] = _PLAN.learning_rate,
     epochs: Annotated[int, typer.Option(min=1, max=1000, help="Passes over the rows.")] = _PLAN.epochs,
@@ -95,7 +117,7 @@ def train(
     check: Annotated[bool, typer.Option("--check", help="Start nothing: show what would be found, and what it would need.")] = False,
     detach: Detach = False,
 ) -> None:
-    """Train a LoRA on a dataset's training split, and follow it until a new version is sealed."""
+    """Train an adapter on a dataset's training split, and follow it until a new version is sealed."""
     wanted = parse_adapter(name)
     plan = _checked(
         rank=rank, alpha=alpha, dropout=dropout, target_modules=target_module or _PLAN.target_modules, use_rslora=use_rslora,
@@ -103,6 +125,7 @@ def train(
         weight_decay=weight_decay, max_grad_norm=max_grad_norm, max_length=max_length, seed=seed, checkpoint_every=checkpoint_every,
         micro_batch_size=micro_batch_size, packing=packing, pack_length=pack_length, schedule=schedule,
         gradient_checkpointing=gradient_checkpointing, early_stopping_patience=early_stopping_patience, evaluate_every=evaluate_every,
+        method=method, init=init, lora_plus_ratio=lora_plus_ratio, rank_pattern=by_module(rank_of), alpha_pattern=by_module(alpha_of),
     )  # fmt: skip
     with connect() as client:
         rows = dataset_within(dataset, project=wanted.project)
@@ -112,14 +135,22 @@ def train(
                                            placement=placement))  # fmt: skip
             return
         run = client.training.start(wanted.project, wanted.name, dataset=rows, base_revision=base_revision, plan=plan, placement=placement)
-        for found in run.preflight:
-            note(_told(found))
+        _note_findings(run)
         if not detach:
             follow(client, run.job_id, f"training {wanted}")
             run = client.training.get(wanted.project, wanted.name, run.id)
+    _end(run, f"Follow it: ringi jobs wait {run.job_id}. See it: ringi runs show {wanted} {run.id}." if detach else None)
+
+
+def _note_findings(run: RunOut) -> None:
+    for found in run.preflight:
+        note(_told(found))
+
+
+def _end(run: RunOut, how_to_follow: str | None) -> None:
     emit(run, lambda: drawn(run))
-    if detach:
-        note(f"Follow it: ringi jobs wait {run.job_id}. See it: ringi runs show {wanted} {run.id}.")
+    if how_to_follow:
+        note(how_to_follow)
 
 
 @app.verb(
@@ -183,7 +214,7 @@ def drawn(run: RunOut) -> Table:
         ("adapter", run.adapter),
         ("dataset", run.dataset),
         ("base", run.base),
-        ("LoRA", f"rank {spec.rank}, alpha {spec.alpha:g}, dropout {spec.dropout:g}, on {', '.join(spec.target_modules)}"),
+        ("method", _method(spec)),
         (
             "schedule",
             f"{spec.epochs} epochs of {spec.batch_size} rows a step, learning rate {spec.learning_rate:g} {spec.schedule}, seed {spec.seed}",
@@ -203,6 +234,18 @@ def _origin(run: RunOut) -> str | None:
     if run.origin is None:
         return None
     return f"run {run.origin.run_id}, " + ("done again" if run.origin.step is None else f"from its snapshot of step {run.origin.step}")
+
+
+def _method(spec: LoraSpec) -> str:
+    said = [spec.method.value if spec.init is Init.ZERO else f"{spec.method} begun as {spec.init}"]
+    if spec.method is not Method.IA3:
+        said.append(f"rank {spec.rank}")
+    if spec.method not in {Method.IA3, Method.VERA}:
+        said.append(f"alpha {spec.alpha:g}")
+    said += [f"{name} {value:g}" for name, value in (("dropout", spec.dropout), ("LoRA+ ratio", spec.lora_plus_ratio)) if value is not None]
+    said += [f"rank {rank} on {name}" for name, rank in spec.rank_pattern.items()]
+    said += [f"alpha {alpha:g} on {name}" for name, alpha in spec.alpha_pattern.items()]
+    return f"{', '.join(said)}, on {', '.join(spec.target_modules)}"
 
 
 def _measured(metrics: TrainMetrics) -> list[tuple[str, object]]:

@@ -17,12 +17,15 @@ class TensorFact(Part):
 
 
 class AdapterFacts(Part):
-    """What the adapter's files say and how they meet the base. Module names are the base's own full names."""
+    """What the adapter's files say and how they meet the base. Module names are the base's own full names.
+
+    `rank` and `alpha` are None for a method that has none: IA3 has neither, VeRA no alpha.
+    """
 
     peft_type: str
     task_type: str | None
-    rank: int
-    alpha: FiniteFloat
+    rank: int | None
+    alpha: FiniteFloat | None
     use_rslora: bool
     use_dora: bool
     target_modules: tuple[str, ...]

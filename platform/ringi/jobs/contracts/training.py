@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import Field, FiniteFloat
 
 from ringi.jobs.contracts.adapters import AdapterFacts, EffectFacts
+from ringi.jobs.contracts.methods import Init, Method
 from ringi.jobs.contracts.parts import BaseRef, Contract, FileRef, Part
 from ringi.kit.digests import Digest
 
@@ -34,7 +35,8 @@ class LoraSpec(Part):
     A field with a default came later: the default is what runs did before it, so a payload without it is the same run as ever.
     `micro_batch_size`: rows of one forward pass, all rows of the step where None. `pack_length`: tokens of a packed sequence; a longer
     row stands alone. `early_stopping_patience`: measurements of the validation loss, one every `evaluate_every` steps, without a new
-    best one before the run ends.
+    best one before the run ends. `lora_plus_ratio`: how many times the rate of A that of B is. `rank_pattern`, `alpha_pattern`: modules
+    (by name or its end) that have their own. `target_modules` may be the one word `all-linear` or `suggested`.
     """
 
     rank: int = Field(ge=1, le=512)
@@ -59,6 +61,11 @@ class LoraSpec(Part):
     gradient_checkpointing: bool = False
     early_stopping_patience: int | None = Field(default=None, ge=1)
     evaluate_every: int = Field(default=50, ge=1)
+    method: Method = Method.LORA
+    init: Init = Init.ZERO
+    lora_plus_ratio: FiniteFloat | None = Field(default=None, ge=1, le=1024)
+    rank_pattern: dict[str, int] = Field(default_factory=dict)
+    alpha_pattern: dict[str, FiniteFloat] = Field(default_factory=dict)
 
 
 # What a run that branches off from a snapshot may have otherwise: the snapshot means the same under any of these.

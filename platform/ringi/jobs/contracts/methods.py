@@ -1,0 +1,64 @@
+"""What is trained over the frozen base, and how it begins. A pure table: which of these go together, and what they become when sealed."""
+
+from enum import StrEnum
+
+# What an adapter_config.json may say (adapters/config_gate.py), so what a sealed adapter may have.
+MOST_RANK = 512
+# The one word in place of module names: every linear module but the output head, or those that peft recommends for the base's family.
+ALL_LINEAR, SUGGESTED = "all-linear", "suggested"
+
+
+class Method(StrEnum):
+    """What is trained: LoRA's two matrices; with DoRA a magnitude too; AdaLoRA moves rank to where it helps; IA3 and VeRA train vectors."""
+
+    LORA = "lora"
+    DORA = "dora"
+    ADALORA = "adalora"
+    IA3 = "ia3"
+    VERA = "vera"
+
+
+class Init(StrEnum):
+    """How LoRA's matrices begin: B is zero, or both come from the base's own weights (PiSSA: singular vectors; OLoRA: QR)."""
+
+    ZERO = "zero"
+    PISSA = "pissa"
+    OLORA = "olora"
+
+
+_WITH_A_AND_B = (Method.LORA, Method.DORA)
+
+
+def clashes(
+    *, method: Method, init: Init, rank: int, use_rslora: bool, lora_plus_ratio: float | None, dropout: float, patterns: bool
+) -> list[str]:
+    """Why these cannot be one run, in sentences; empty where they can. `patterns`: whether some modules have a rank or alpha of their own."""
+    found = []
+    if init is not Init.ZERO and method is not Method.LORA:
+        found.append(f"The initialisation {init} is one of plain LoRA, not of {method}.")
+    if use_rslora and method not in _WITH_A_AND_B:
+        found.append(f"The rank-stabilised scale is one of LoRA and DoRA, not of {method}.")
+    if lora_plus_ratio is not None and method not in _WITH_A_AND_B:
+        found.append(f"LoRA+ has a rate for A and one for B, which {method} does not train as LoRA does.")
+    if patterns and method not in _WITH_A_AND_B:
+        found.append(f"Ranks and alphas by module are for LoRA and DoRA, not for {method}.")
+    if dropout and method is Method.IA3:
+        found.append("IA3 has no dropout: it scales activations and adds nothing.")
+    if (sealed := sealed_rank(method, init, rank)) > MOST_RANK:
+        found.append(f"Rank {rank} with {method} and the initialisation {init} is sealed as rank {sealed}, and {MOST_RANK} is the most.")
+    return found
+
+
+def first_rank(rank: int) -> int:
+    """The rank with which AdaLoRA begins every module: half as much again as it ends with on average (Zhang et al. 2023, section 4)."""
+    return -(-3 * rank // 2)
+
+
+def sealed_rank(method: Method, init: Init, rank: int) -> int:
+    """The highest rank of a module in the sealed adapter.
+
+    What is trained from the base's own weights is sealed as a LoRA of twice the rank on the unchanged base; AdaLoRA may leave a module all it began with.
+    """
+    if method is Method.ADALORA:
+        return first_rank(rank)
+    return rank if init is Init.ZERO else 2 * rank
