@@ -202,6 +202,8 @@ def _versions(steps: Steps) -> None:
     steps.cancelled(
         do("contributor", f"POST {IN_PROJECT}/adapters/{{adapter}}/runs", "training.run.start", json=run, adapter=name)["job_id"]
     )
+    search = {"adapter": name, "dataset": DATASET, "ranks": [2, 4], "learning_rates": [0.01], "placement": {"memory_bytes": 2**50}}
+    steps.cancelled(do("contributor", f"POST {IN_PROJECT}/searches", "training.search.request", json=search)["job_id"])
     platform.succeeded(registered["job_id"])
     version = f"{IN_PROJECT}/adapters/{{adapter}}/versions/{{selector}}"
     place: dict[str, Any] = {"adapter": name, "selector": "v1"}

@@ -15,6 +15,7 @@ from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.schemas import JobOut, JobState, Level, LogLine, Placement, SetPriority
 from ringi.preflight.schemas import PreflightOut
 from ringi.quotas.schemas import ProjectUsage, QuotasOut, SetQuotas, TokenUsage
+from ringi.searches.schemas import RequestSearch, SearchLine, SearchOut
 from ringi.training.schemas import RunOut, StartRun, TrainingPlan
 
 
@@ -121,6 +122,25 @@ class TrainingCalls:
     def events(self, project: str, adapter: str, run_id: UUID, *, last: str | None = None) -> Iterator[ServerEvent | None]:
         """What `client.jobs.events` gives for the run's job."""
         return self._http.events(route("projects", project, "adapters", adapter, "runs", str(run_id), "events"), last=last)
+
+
+class SearchCalls:
+    """`client.searches`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def request(self, project: str, body: RequestSearch) -> SearchOut:
+        """Try ranks and learning rates, as one job."""
+        return self._http.post(route("projects", project, "searches"), SearchOut, body)
+
+    def all(self, project: str, **asked: Unpack[Asked]) -> Listed[SearchLine]:
+        """Searches of the project, newest first."""
+        return self._http.items(route("projects", project, "searches"), SearchLine, **asked)
+
+    def get(self, project: str, job_id: UUID) -> SearchOut:
+        """One search with its trials, and what it recommends."""
+        return self._http.get(route("projects", project, "searches", str(job_id)), SearchOut)
 
 
 class EvaluationCalls:
