@@ -30,6 +30,7 @@ ONLY_ADD = {
     "POST /projects/{project}/gates",
     "POST /projects/{project}/gates/together",
     "POST /projects/{project}/measurements/imports",
+    "POST /projects/{project}/searches",
     "POST /projects/{project}/suites",
     "POST /projects/{project}/suites/{suite}/canaries",
     "POST /projects/{project}/suites/{suite}/versions",

@@ -218,6 +218,8 @@ def _versions(steps: Steps) -> None:
         "contributor", f"POST {IN_PROJECT}/adapters/{{adapter}}/versions", "adapter.version.register", json={"files": sent}, adapter=name
     )
     _runs(steps, name)
+    search = {"adapter": name, "dataset": DATASET, "ranks": [2, 4], "learning_rates": [0.01], "placement": {"memory_bytes": 2**50}}
+    steps.cancelled(do("contributor", f"POST {IN_PROJECT}/searches", "training.search.request", json=search)["job_id"])
     platform.succeeded(registered["job_id"])
     version = f"{IN_PROJECT}/adapters/{{adapter}}/versions/{{selector}}"
     place: dict[str, Any] = {"adapter": name, "selector": "v1"}

@@ -29,6 +29,7 @@ from ringi.measurements.lists import MEASUREMENTS
 from ringi.measurements.models import Measurement
 from ringi.origins.endpoints import ORIGINS, ORIGINS_OF_VERSION
 from ringi.releases.lists import ALL_RELEASES, CHANNELS, RELEASES
+from ringi.searches.lists import SEARCHES
 from ringi.suites.lists import SUITE_VERSIONS, SUITES
 from ringi.sweeps.lists import SWEEPS
 from ringi.training.lists import RUNS
@@ -66,6 +67,7 @@ LISTS: dict[str, tuple[str, Listing]] = {
     f"{PROJECT}/origins": ("aiko", ORIGINS),
     f"{PROJECT}/releases": ("aiko", ALL_RELEASES),
     f"{PROJECT}/runs": ("aiko", RUNS),
+    f"{PROJECT}/searches": ("aiko", SEARCHES),
     f"{PROJECT}/subscriptions": ("dana", SUBSCRIPTIONS),
     f"{PROJECT}/subscriptions/{{subscription}}/deliveries": ("dana", DELIVERIES),
     f"{PROJECT}/suites": ("aiko", SUITES),
@@ -108,6 +110,7 @@ def peopled(api: Api) -> Iterator[Tenant]:
             made.release(session, channel, version, datetime(2025, 10, version.number, tzinfo=UTC))
         for name in ("nightly", "hourly"):
             made.watch(session, name, made.gate(session, *measurements))
+            made.search(session)
         made.job(session, JobKind.TRAIN, project_id=made.projects["risk"])
     for size in (1, 2):
         made.as_("aiko").uploads.open(size=size, digest=sha256_bytes(b"x" * size))

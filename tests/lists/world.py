@@ -31,7 +31,8 @@ from ringi.identity import service as identity
 from ringi.identity.models import Organization, User
 from ringi.identity.schemas import Role, UserKind
 from ringi.jobs.contracts.kinds import JobKind
-from ringi.jobs.contracts.parts import as_document
+from ringi.jobs.contracts.parts import BaseRef, as_document
+from ringi.jobs.contracts.searches import HalvingRule, PlannedTrial, SearchPayload
 from ringi.jobs.contracts.suites import Answering, ScorerSpec, Task
 from ringi.jobs.contracts.training import TrainMetrics
 from ringi.jobs.models import Job
@@ -43,6 +44,7 @@ from ringi.measurements.models import Measurement
 from ringi.measurements.schemas import MeasurementState
 from ringi.releases.models import Channel, Release
 from ringi.releases.schemas import ReleaseAction
+from ringi.searches.models import SearchTrial
 from ringi.storage.models import Blob
 from ringi.suites.models import Suite, SuiteVersion
 from ringi.suites.schemas import SuiteDocument
@@ -239,6 +241,23 @@ class Tenant:
         session.add(evaluation)
         session.flush()
         return evaluation
+
+    def search(self, session: Session, *, project: str = "risk") -> Job:
+        """A search of two trials that nobody has begun."""
+        base = BaseRef(name="tiny", repository="bases/tiny", revision=1, commit="0" * 40, digest=digest(), files=())
+        trials = [PlannedTrial(trial_id=uuid7(), spec=TrainingPlan(rank=rank).resolved()) for rank in (4, 8)]
+        payload = SearchPayload(
+            adapter_name=f"{project}/bot", dataset=f"{project}/faq:v1", base=base, rows=digest(), validation=digest(), trials=tuple(trials),
+            rule=HalvingRule(reduction=3, first_steps=20, tie=0.01),
+        )  # fmt: skip
+        job = self.job(session, JobKind.SEARCH_RANK, project_id=self.projects[project])
+        job.payload = as_document(payload)
+        session.add_all(
+            SearchTrial(id=one.trial_id, project_id=job.project_id, job_id=job.id, place=place, spec=as_document(one.spec))
+            for place, one in enumerate(trials)
+        )
+        session.flush()
+        return job
 
     def suite(self, session: Session, name: str, *, project: str = "risk") -> SuiteVersion:
         """A suite with one version; nobody reads its items here."""

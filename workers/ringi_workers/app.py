@@ -26,6 +26,7 @@ TASK_MODULES: dict[Queue, tuple[str, ...]] = {
     Queue.CPU: ("ringi_workers.datasets.task", "ringi_workers.base_models.task"),
     Queue.GPU: (
         "ringi_workers.training.task",
+        "ringi_workers.training.search_task",
         "ringi_workers.adapters.task",
         "ringi_workers.evaluation.task",
         "ringi_workers.evaluation.sweep_task",

@@ -62,6 +62,8 @@ class AuditAction(StrEnum):
     TRAINING_RUN_CONTINUE = "training.run.continue"
     TRAINING_RUN_COMPLETE = "training.run.complete"
     TRAINING_RUN_FAIL = "training.run.fail"
+    SEARCH_REQUEST = "training.search.request"
+    SEARCH_COMPLETE = "training.search.complete"
     EVALUATION_REQUEST = "evaluation.request"
     EVALUATION_COMPLETE = "evaluation.complete"
     SUITE_CREATE = "suite.create"

@@ -53,6 +53,8 @@ COMMANDS: dict[str, Entry] = {
     "estimate": Entry(_MAKE, "estimate", "verbs", True, "Memory, time and cost of a training, before one."),
     "train": Entry(_MAKE, "training", "verbs", True, "Train a new version of an adapter."),
     "runs": Entry(_MAKE, "runs", "app", False, "Training runs."),
+    "search-rank": Entry(_MAKE, "searches", "verbs", True, "Try ranks and learning rates, and recommend."),
+    "searches": Entry(_MAKE, "searches", "app", False, "Searches for a rank and a learning rate."),
     "evaluate": Entry(_JUDGE, "evaluation", "verbs", True, "Compare a version with a baseline."),
     "evaluations": Entry(_JUDGE, "evaluation", "app", False, "Evaluations and their records."),
     "suites": Entry(_JUDGE, "suites", "app", False, "Suites: sealed questions, and what must hold."),

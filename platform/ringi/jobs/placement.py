@@ -20,6 +20,7 @@ from ringi.jobs.contracts.adapters import InspectPayload
 from ringi.jobs.contracts.evaluation import EvaluatePayload
 from ringi.jobs.contracts.kinds import CONTRACTS, JobKind
 from ringi.jobs.contracts.parts import BaseRef, Contract
+from ringi.jobs.contracts.searches import SearchPayload
 from ringi.jobs.contracts.sweeps import SweepPayload
 from ringi.jobs.contracts.training import TrainPayload
 from ringi.jobs.models import Job
@@ -37,7 +38,7 @@ _HARNESS = "lm_eval"
 def requirements(kind: JobKind, payload: Contract, wish: Placement | None) -> Requirements:
     """What a job needs: by its kind and its payload, and at least what its user asked for."""
     bases: tuple[BaseRef, ...] = ()
-    if isinstance(payload, TrainPayload | InspectPayload | SweepPayload):
+    if isinstance(payload, TrainPayload | SearchPayload | InspectPayload | SweepPayload):
         bases = (payload.base,)
     elif isinstance(payload, EvaluatePayload):
         bases = (payload.candidate.base, payload.baseline.base)

@@ -16,6 +16,8 @@ from ringi.web.schemas import PRINTABLE, Integer, Name, Schema, Selector, Truth
 
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
 Target = Annotated[str, StringConstraints(pattern=rf"^([A-Za-z0-9_.]{{1,128}}|{ALL_LINEAR})$")]
+# `name`, `name:v1` or `name:latest`, of the same project.
+DatasetReference = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[a-z0-9:]{1,80})?$")]
 
 
 class TrainingPlan(Schema):
@@ -76,7 +78,7 @@ class TrainingPlan(Schema):
 class StartRun(Schema):
     """Train `adapter` on a dataset version (`name:v1`) of the same project, over a revision of the adapter's base."""
 
-    dataset: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[a-z0-9:]{1,80})?$")]
+    dataset: DatasetReference
     base_revision: Selector = "latest"
     plan: TrainingPlan = TrainingPlan()
     placement: Placement | None = None

@@ -104,6 +104,7 @@ ASKS = {
     f"POST {_IN_PROJECT}/adapters/{{adapter}}/runs/{{run_id}}/branch": Ask(json={}),
     # The job has ended.
     "POST /api/v1/jobs/{job_id}/cancel": _NOTHING,
+    f"GET {_IN_PROJECT}/searches/{{job_id}}": Ask(values={"job_id": "search_id"}),
     f"GET {_IN_PROJECT}/sweeps/{{job_id}}": Ask(values={"job_id": "sweep_id"}),
     f"GET {_IN_PROJECT}/sweeps/{{job_id}}/events": Ask(headers=NO_PLACE, values={"job_id": "sweep_id"}),
     f"POST {_IN_PROJECT}/sweeps/{{job_id}}/cancel": Ask(values={"job_id": "sweep_id"}),

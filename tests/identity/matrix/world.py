@@ -184,7 +184,7 @@ class _Maker:
         session.flush()
         job = made.job(session, JobKind.TRAIN, project_id=project)
         ids = {
-            "job_id": job.id, "object_id": adapter.id, "base_id": base.id, "run_id": run.id, "evaluation_id": evaluation.id, "origin_id": origin.id, "measurement_id": measurement.id, "gate_id": gate.id, "sweep_id": measurement.job_id,
+            "job_id": job.id, "object_id": adapter.id, "base_id": base.id, "run_id": run.id, "evaluation_id": evaluation.id, "origin_id": origin.id, "measurement_id": measurement.id, "gate_id": gate.id, "sweep_id": measurement.job_id, "search_id": made.search(session).id,
             "request_id": self.approved(version), "event_id": event.id, "delivery_id": delivery.id, "release_id": release.id, "project_id": project,
         }  # fmt: skip
         self.world.values |= {name: str(value) for name, value in ids.items()}

@@ -15,6 +15,7 @@ from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.schemas import JobOut, JobState, Level, LogLine, Placement, SetPriority
 from ringi.preflight.schemas import PreflightOut
 from ringi.quotas.schemas import ProjectUsage, QuotasOut, SetQuotas, TokenUsage
+from ringi.searches.schemas import RequestSearch, SearchLine, SearchOut
 from ringi.training.provenance import Provenance
 from ringi.training.schemas import BranchRun, RunOut, StartRun, TrainingPlan
 
@@ -150,6 +151,25 @@ class TrainingCalls:
 
 def _of_run(project: str, adapter: str, run_id: UUID, verb: str) -> str:
     return route("projects", project, "adapters", adapter, "runs", str(run_id), verb)
+
+
+class SearchCalls:
+    """`client.searches`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def request(self, project: str, body: RequestSearch) -> SearchOut:
+        """Try ranks and learning rates, as one job."""
+        return self._http.post(route("projects", project, "searches"), SearchOut, body)
+
+    def all(self, project: str, **asked: Unpack[Asked]) -> Listed[SearchLine]:
+        """Searches of the project, newest first."""
+        return self._http.items(route("projects", project, "searches"), SearchLine, **asked)
+
+    def get(self, project: str, job_id: UUID) -> SearchOut:
+        """One search with its trials, and what it recommends."""
+        return self._http.get(route("projects", project, "searches", str(job_id)), SearchOut)
 
 
 class EvaluationCalls:

@@ -57,6 +57,27 @@ class TrainingRunContinued(_OfRun):
     NAME, TITLE = "training.run.continued", "学習が再開されました"
 
 
+class SearchRequested(EventData):
+    """A search for a rank and a learning rate was asked for."""
+
+    NAME, TITLE = "training.search.requested", "ランクの探索が依頼されました"
+    job_id: JobId
+    adapter: AdapterName
+    dataset_digest: Digest
+    trials: int = Field(description="How many pairs of a rank and a learning rate are tried at the most.")
+
+
+class SearchCompleted(EventData):
+    """A search has ended. `rank` and `learning_rate` are what it recommends; null where no trial could be trained."""
+
+    NAME, TITLE = "training.search.completed", "ランクの探索が完了しました"
+    job_id: JobId
+    adapter: AdapterName
+    rank: int | None
+    learning_rate: float | None
+    reasons: list[str]
+
+
 class _OfEvaluation(EventData):
     evaluation_id: UUID
     version: VersionName

@@ -12,6 +12,7 @@ from ringi.jobs.contracts.base_models import CompareBasesPayload, CompareBasesRe
 from ringi.jobs.contracts.datasets import ValidateDatasetPayload, ValidateDatasetResult
 from ringi.jobs.contracts.evaluation import EvaluatePayload, EvaluateResult
 from ringi.jobs.contracts.parts import Contract
+from ringi.jobs.contracts.searches import SearchPayload, SearchResult
 from ringi.jobs.contracts.sweeps import SweepPayload, SweepResult
 from ringi.jobs.contracts.training import TrainPayload, TrainResult
 
@@ -23,6 +24,7 @@ class JobKind(StrEnum):
     FINGERPRINT = "fingerprint"
     COMPARE_BASES = "compare_bases"
     TRAIN = "train"
+    SEARCH_RANK = "search_rank"
     INSPECT = "inspect"
     EVALUATE = "evaluate"
     SWEEP = "sweep"
@@ -50,6 +52,7 @@ CONTRACTS: dict[JobKind, JobContract] = {
     JobKind.FINGERPRINT: JobContract(FingerprintPayload, FingerprintResult, Queue.CPU, 4 * 3600),
     JobKind.COMPARE_BASES: JobContract(CompareBasesPayload, CompareBasesResult, Queue.CPU, 4 * 3600),
     JobKind.TRAIN: JobContract(TrainPayload, TrainResult, Queue.GPU, 7 * 24 * 3600),
+    JobKind.SEARCH_RANK: JobContract(SearchPayload, SearchResult, Queue.GPU, 7 * 24 * 3600),
     JobKind.INSPECT: JobContract(InspectPayload, InspectResult, Queue.GPU, 3600),
     JobKind.EVALUATE: JobContract(EvaluatePayload, EvaluateResult, Queue.GPU, 24 * 3600),
     JobKind.SWEEP: JobContract(SweepPayload, SweepResult, Queue.GPU, 7 * 24 * 3600),
