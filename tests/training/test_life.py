@@ -2,6 +2,7 @@
 
 import signal
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -163,7 +164,8 @@ def test_a_run_that_waits_rests_at_once_and_a_paused_one_can_be_cancelled(ground
 
 def test_the_life_of_a_run_from_the_command_line(ground: Ground, adapter: str, tmp_path: Path) -> None:
     platform = ground.platform
-    shell, mine = Shell(tmp_path, platform.server), {"RINGI_SERVER": platform.server, "RINGI_TOKEN": platform.tokens["contributor"]}
+    shell = Shell(tmp_path, platform.server)
+    mine: dict[str, Any] = {"RINGI_SERVER": platform.server, "RINGI_TOKEN": platform.tokens["contributor"]}
     name = f"{PROJECT}/{adapter}"
     # No worker has so much memory: it waits, and rests at once.
     train = ("train", name, "--dataset", "faq", "--max-steps", "5", "--max-length", "64", "--memory-gib", "500000", "--detach")
