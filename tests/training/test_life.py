@@ -1,6 +1,8 @@
 """A run's life after its start: it rests and goes on, is cancelled with its snapshot, branches, is done again; nothing of it changes the bytes."""
 
 import signal
+from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,11 +15,12 @@ from ringi.jobs.schemas import JobOut, JobState, Placement
 from ringi.training.schemas import BranchRun, RunOut
 from support.refusals import refused
 from support.running_platform import PROJECT, Platform
+from support.shell import Shell
 from support.story import BASE, PLAN, Ground, trained
 from support.waiting import until
 
-# Long enough to be met on its way, short enough to be done twice: about two seconds.
-SHORT = PLAN.model_copy(update={"max_steps": 90, "checkpoint_every": 5, "dropout": 0.1})
+# Long enough to be met on its way between two heartbeats, short enough to be done twice.
+SHORT = PLAN.model_copy(update={"max_steps": 300, "checkpoint_every": 5, "dropout": 0.1})
 ENDLESS = SHORT.model_copy(update={"max_steps": 100_000, "epochs": 1000})
 
 
@@ -157,3 +160,33 @@ def test_a_run_that_waits_rests_at_once_and_a_paused_one_can_be_cancelled(ground
     assert platform.as_("contributor").jobs.cancel(run.job_id).state is JobState.CANCELLED
     ended = training.get(PROJECT, adapter, run.id)
     assert (ended.state, ended.snapshot_step) == (JobState.CANCELLED, None)
+
+
+def test_the_life_of_a_run_from_the_command_line(ground: Ground, adapter: str, tmp_path: Path) -> None:
+    platform = ground.platform
+    shell = Shell(tmp_path, platform.server)
+    mine: dict[str, Any] = {"RINGI_SERVER": platform.server, "RINGI_TOKEN": platform.tokens["contributor"]}
+    name = f"{PROJECT}/{adapter}"
+    # No worker has so much memory: it waits, and rests at once.
+    train = ("train", name, "--dataset", "faq", "--max-steps", "5", "--max-length", "64", "--memory-gib", "500000", "--detach")
+    run = shell.json(*train, **mine)["id"]
+    shown = shell.ok("runs", "pause", name, run, **mine)
+    assert "paused" in shown
+    assert shell.json("runs", "continue", name, run, "--detach", **mine)["state"] == "queued"
+    shell.ok("runs", "pause", name, run, **mine)
+    assert "has no snapshot" in shell.refused("runs", "branch", name, run, "--learning-rate", "0.001", code="training_no_snapshot", **mine)
+    shell.refused("runs", "curve", name, run, "loss.svg", code="training_no_record", **mine)
+    done = trained(platform, adapter, plan=SHORT)
+    shell.ok("runs", "curve", name, str(done.id), "loss.svg", **mine)
+    assert (tmp_path / "loss.svg").read_text(encoding="utf-8").startswith("<svg ")
+    told = shell.ok("runs", "provenance", name, str(done.id), **mine)
+    assert done.provenance_digest is not None
+    assert done.provenance_digest in told
+    assert "not measured" in told
+    assert done.provenance_digest in shell.ok("runs", "show", name, str(done.id), **mine)
+    again = shell.json("runs", "again", name, str(done.id), **mine)
+    assert (again["version"], again["origin"], again["metrics"]["final_loss"]) == (
+        done.version, {"run_id": str(done.id), "step": None}, done.metrics.final_loss if done.metrics else None,
+    )  # fmt: skip
+    # A record of its own, of the same files.
+    assert again["provenance_digest"] != done.provenance_digest

@@ -9,7 +9,9 @@ from uuid import UUID
 import pytest
 import torch
 
-from ringi.jobs.contracts.parts import BaseRef
+from ringi.cli.client import RingiClient
+from ringi.cli.follow import measured
+from ringi.jobs.contracts.parts import BaseRef, Progress
 from ringi.jobs.contracts.training import PriceTable, RunOrigin, TrainMetrics, TrainPayload, TrainResult
 from ringi.kit.digests import sha256_json
 from ringi.preflight.shapes import shape_of
@@ -17,10 +19,11 @@ from ringi.settings import get_settings
 from ringi.training.provenance import DatasetUsed, Provenance, recorded
 from ringi.training.service import prices_now
 from ringi_workers.failures import WorkPaused
+from support.hub_client import free_port
 from support.recipes import COMMIT, SPEC, Follower, run
 from support.refusals import refused
-from support.running_platform import PROJECT
-from support.story import ADAPTER, Ground
+from support.running_platform import PROJECT, Processes, start_api
+from support.story import ADAPTER, PLAN, Ground
 from support.tiny_model import make_tiny_base, make_tiny_rows
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
@@ -160,3 +163,37 @@ def test_a_sealed_version_has_a_record_whose_digest_is_in_the_audit_log(ground: 
     with refused("training_no_record", 409):
         training.provenance(PROJECT, ADAPTER, unfinished.id)
     platform.ended(unfinished.job_id)
+
+
+@pytest.fixture
+def priced(ground: Ground, tmp_path: Path) -> Iterator[RingiClient]:
+    """The same platform through an API process whose operator has a price table."""
+    shared, table, folder = ground.platform.processes, tmp_path / "prices.yaml", tmp_path / "api"
+    folder.mkdir()
+    table.write_text("currency: JPY\nas_of: 2026-11-01\nsource: 契約書 3頁\nper_hour: {cpu: 3600}\n", encoding="utf-8")
+    own = {"RINGI_PUBLIC_URL": f"http://127.0.0.1:{free_port()}", "RINGI_PRICE_TABLE": str(table)}
+    processes = Processes(folder, shared.urls, shared.broker_url, shared.environment | own)
+    try:
+        start_api(processes)
+        with RingiClient(processes.server, ground.platform.tokens["contributor"]) as client:
+            yield client
+    finally:
+        processes.stop()
+
+
+def test_what_a_run_has_cost_is_told_in_its_stream_and_stands_in_its_record(ground: Ground, priced: RingiClient) -> None:
+    run = priced.training.start(PROJECT, ADAPTER, dataset="faq", plan=PLAN.model_copy(update={"seed": 77}))
+    events = priced.training.events(PROJECT, ADAPTER, run.id)
+    told = [one.data for one in events if one is not None and one.kind == "progress" and one.data["phase"] == "training"]
+    ground.platform.succeeded(run.job_id)
+    done = priced.training.get(PROJECT, ADAPTER, run.id)
+    assert done.metrics is not None
+    assert done.metrics.cost == pytest.approx(done.metrics.seconds)
+    # Samples: there is one at least, of a run of some seconds.
+    assert {one["currency"] for one in told} == {"JPY"}
+    assert all(0 < one["cost"] <= done.metrics.cost for one in told)
+    midway = priced.jobs.get(run.job_id).model_copy(update={"progress": Progress(phase="training", cost=1234.5, currency="JPY")})
+    assert "1,234.50 JPY so far" in measured(midway)
+    spent = priced.training.provenance(PROJECT, ADAPTER, run.id).spent
+    assert spent.price is not None
+    assert (spent.cost, spent.price.currency, spent.price.source) == (done.metrics.cost, "JPY", "契約書 3頁")

@@ -21,7 +21,7 @@ from ringi.events.models import Delivery, OutboxMessage, Subscription
 from ringi.events.schemas import DeliveryState
 from ringi.jobs.contracts.kinds import JobKind, Queue
 from ringi.jobs.models import Job
-from ringi.jobs.schemas import OPEN, JobState
+from ringi.jobs.schemas import NOT_OVER, JobState
 from ringi.observe import probes, signs
 from ringi.storage.models import Blob
 
@@ -47,7 +47,7 @@ class Family(NamedTuple):
         return family
 
 
-JOBS = Family("ringi_jobs", "Open jobs. state: queued or running.", ("queue", "state"))
+JOBS = Family("ringi_jobs", "Jobs that are not over. state: queued, running or paused.", ("queue", "state"))
 JOBS_OLDEST = Family("ringi_jobs_oldest_queued_seconds", "How long the oldest due job has been due; missing when none waits.", ("queue",))
 JOBS_SILENT = Family("ringi_jobs_leases_expired", "Running jobs whose worker fell silent and that nobody took back yet.")
 JOBS_ENDED = Family("ringi_jobs_ended", "Jobs that ended. outcome: succeeded, failed or cancelled.", ("kind", "outcome"), counter=True)
@@ -87,9 +87,9 @@ def _open_jobs(connection: Connection) -> Answered:
     due = (Job.state == JobState.QUEUED) & (Job.not_before <= _now())
     silent = (Job.state == JobState.RUNNING) & (Job.lease_until < _now())
     age = func.extract("epoch", _now() - func.min(Job.not_before).filter(due))
-    asked = select(Job.queue, Job.state, func.count(), age, func.count().filter(silent)).where(Job.state.in_(OPEN))
+    asked = select(Job.queue, Job.state, func.count(), age, func.count().filter(silent)).where(Job.state.in_(NOT_OVER))
     rows = connection.execute(asked.group_by(Job.queue, Job.state)).all()
-    counts = {(queue.value, state.value): 0.0 for queue in Queue for state in sorted(OPEN)}
+    counts = {(queue.value, state.value): 0.0 for queue in Queue for state in sorted(NOT_OVER)}
     counts |= {(str(queue), str(state)): float(count) for queue, state, count, _, _ in rows}
     yield JOBS, list(counts.items())
     yield JOBS_OLDEST, [((str(queue),), float(age)) for queue, _, _, age, _ in rows if age is not None]
@@ -98,8 +98,8 @@ def _open_jobs(connection: Connection) -> Answered:
 
 def _ended_jobs(connection: Connection) -> Answered:
     # unscoped: as above.
-    asked = select(Job.kind, Job.state, func.count()).where(Job.state.not_in(OPEN)).group_by(Job.kind, Job.state)
-    counts = {(kind.value, state.value): 0.0 for kind in JobKind for state in JobState if state not in OPEN}
+    asked = select(Job.kind, Job.state, func.count()).where(Job.state.not_in(NOT_OVER)).group_by(Job.kind, Job.state)
+    counts = {(kind.value, state.value): 0.0 for kind in JobKind for state in JobState if state not in NOT_OVER}
     counts |= {(str(kind), str(state)): float(count) for kind, state, count in connection.execute(asked)}
     yield JOBS_ENDED, list(counts.items())
 

@@ -94,7 +94,8 @@ class JobFailed(RingiError):
         known = error or {}
         super().__init__(
             known.get("message") or f"The {kind} job {job} is '{state}'.",
-            next_step=known.get("next_step") or f"Read more: ringi jobs show {job}.",
+            next_step=known.get("next_step")
+            or ("Let it go on: ringi runs continue." if state == "paused" else f"Read more: ringi jobs show {job}."),
             details={**known.get("details", {}), "job": job, "state": state},
         )
         self.code = known.get("code") or f"job_{state}"  # type: ignore[misc]

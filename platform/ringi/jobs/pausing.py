@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from ringi.jobs import admission, service
 from ringi.jobs.contracts.kinds import CONTRACTS, JobKind
 from ringi.jobs.models import Job
-from ringi.jobs.schemas import OPEN, JobState
+from ringi.jobs.schemas import NOT_OVER, JobState
 from ringi.jobs.service import AlreadyRunning, JobEnded, LeaseLost
 from ringi.kit.errors import Conflict
 
@@ -31,7 +31,7 @@ class JobNotPaused(Conflict):
 def pause(session: Session, job: Job) -> None:
     """Ask for a rest: a queued job rests now, a running one at its next step. Raises JobEnded; again it changes nothing."""
     session.refresh(job, with_for_update={"of": Job})
-    if job.state not in OPEN and job.state != JobState.PAUSED:
+    if job.state not in NOT_OVER:
         raise JobEnded(job)
     if job.state == JobState.PAUSED or job.pause_requested_at is not None:
         return

@@ -29,6 +29,8 @@ class JobState(StrEnum):
 
 
 OPEN = frozenset({JobState.QUEUED, JobState.RUNNING})
+# Also what rests: it can still go on, or be cancelled.
+NOT_OVER = OPEN | {JobState.PAUSED}
 
 
 class Stop(StrEnum):

@@ -28,7 +28,7 @@ from ringi.jobs.cleaning import clean_document
 from ringi.jobs.contracts.kinds import CONTRACTS, JobKind
 from ringi.jobs.contracts.parts import Contract, Progress, as_document
 from ringi.jobs.models import STILL_OPEN, Job
-from ringi.jobs.schemas import OPEN, JobState, Placement, Stop
+from ringi.jobs.schemas import NOT_OVER, JobState, Placement, Stop
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.errors import Conflict, NotFound, RingiError
 from ringi.observe import tracing
@@ -229,7 +229,7 @@ def cancel(session: Session, actor: Actor, *, job_id: UUID) -> Job:
     """Ask for the end of an open or paused job: a running one ends at its next heartbeat, another now."""
     job = find(session, actor, job_id)
     session.refresh(job, with_for_update={"of": Job})
-    if job.state not in OPEN and job.state != JobState.PAUSED:
+    if job.state not in NOT_OVER:
         raise JobEnded(job)
     job.cancel_requested_at = func.clock_timestamp()
     if job.state != JobState.RUNNING:

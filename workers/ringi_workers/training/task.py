@@ -10,6 +10,7 @@ from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import TrainPayload, TrainResult
 from ringi.jobs.models import Job
 from ringi.training import service
+from ringi.training.picture import loss_curve
 from ringi_workers.adapters.inspect import measure
 from ringi_workers.following import JobSink
 from ringi_workers.runtime import job
@@ -39,6 +40,7 @@ def train(payload: TrainPayload, workspace: Workspace, sink: JobSink) -> TrainRe
         experiment=f"{workspace.job.organization_id}/{payload.adapter_name}", name=f"run {payload.run_id}",
         parameters={key: str(value) for key, value in payload.spec.model_dump().items()},
         tags={"ringi.run": str(payload.run_id), "ringi.base": payload.base.digest, "ringi.rows": payload.rows, "ringi.attempt": str(workspace.job.attempt)},
+        rows={"training": payload.rows} | ({} if payload.validation is None else {"validation": payload.validation}),
     )  # fmt: skip
     trained = recipe.train(
         payload.spec, base=base, rows=rows, out=workspace.out, sink=sink, checkpoints=workspace, base_name=payload.base.repository,
@@ -47,6 +49,7 @@ def train(payload: TrainPayload, workspace: Workspace, sink: JobSink) -> TrainRe
     )  # fmt: skip
     sink.report(Progress(phase="measuring the effect"))
     measured = measure(trained.directory, base=base)
+    sink.mirror.keep(trained.directory, {"loss.svg": loss_curve(trained.metrics, title=f"{payload.adapter_name}, run {payload.run_id}")})
     return TrainResult(
         files=workspace.upload_tree(trained.directory), facts=measured.facts, effect=measured.effect, metrics=trained.metrics, runtime=trained.runtime,
         mlflow_run_id=sink.mirror.run_id, libraries=distributions(),
