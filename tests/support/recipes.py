@@ -10,6 +10,7 @@ from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import LoraSpec
 from ringi_workers.adapters.attach import attach, load_base, load_tokenizer
 from ringi_workers.training.data import IGNORED, collate, load_examples, pad_id_of
+from ringi_workers.training.earlier import Earlier
 from ringi_workers.training.recipe import TrainedAdapter, train
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -59,12 +60,12 @@ class FolderCheckpoints:
 
 def run(
     base: Path, rows: Path, out: Path, *, spec: LoraSpec = SPEC, sink: Follower | None = None, folder: Path | None = None,
-    validation: Path | None = None,
+    validation: Path | None = None, earlier: Earlier | None = None,
 ) -> TrainedAdapter:  # fmt: skip
     store = FolderCheckpoints(folder) if folder is not None else None
     return train(
         spec, base=base, rows=rows, out=out, sink=sink or Follower(), checkpoints=store, base_name="bases/tiny", base_commit=COMMIT,
-        validation=validation,
+        validation=validation, earlier=earlier,
     )  # fmt: skip
 
 

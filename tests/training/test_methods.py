@@ -20,10 +20,10 @@ from ringi_workers.training.export import export_adapter
 from ringi_workers.training.methods import adapted
 from ringi_workers.training.refusals import TrainingCancelled
 from ringi_workers.training.targets import NoSuggestedTargets, UnknownTargetModules, linear_modules
-from training.method_matrix import SHOWN, in_the_docs, table
 from support.recipes import COMMIT, SPEC, Follower, mean_nll, run
 from support.tiny_model import make_tiny_rows
 from support.tiny_shapes import make_tiny_shape
+from training.method_matrix import SHOWN, in_the_docs, table
 
 SHAPES = ("llama", "qwen3", "mistral", "gemma3", "gpt2")
 # What a plan changes for each method; vectors learn at a higher rate than matrices, here as in the papers.

@@ -31,6 +31,11 @@ RatioOfRates = Annotated[
 OwnRanks = Annotated[list[str] | None, typer.Option(help=f"A rank of its own: {_OWN}", show_default=False)]
 OwnAlphas = Annotated[list[str] | None, typer.Option(help=f"An alpha of its own: {_OWN}", show_default=False)]
 
+StartFrom = Annotated[
+    str | None, typer.Option(help="Begin with this version of the adapter (v3, latest, a channel), in its form.", show_default=False)
+]
+Stacked = Annotated[bool, typer.Option("--stacked", help="Leave that version as it is, and train a new LoRA beside it.")]
+
 
 def by_module(given: list[str] | None) -> dict[str, str]:
     """`q_proj=8` and its like, by name; what is no number is told by the plan. A part without `=` has no number."""

@@ -74,16 +74,31 @@ class TrainingPlan(Schema):
 
 
 class StartRun(Schema):
-    """Train `adapter` on a dataset version (`name:v1`) of the same project, over a revision of the adapter's base."""
+    """Train `adapter` on a dataset version (`name:v1`) of the same project, over a revision of the adapter's base.
+
+    `start_from`: one of its versions, whose weights learn on and whose form (method, rank, targets) the run has; or, `stacked`, stay frozen
+    under a new LoRA, and the sum of both is sealed.
+    """
 
     dataset: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[a-z0-9:]{1,80})?$")]
     base_revision: Selector = "latest"
     plan: TrainingPlan = TrainingPlan()
     placement: Placement | None = None
+    start_from: Selector | None = None
+    stacked: Truth = False
+
+    @model_validator(mode="after")
+    def _on_something(self) -> Self:
+        if self.stacked and self.start_from is None:
+            raise ValueError("stacked needs start_from: the version to stack on")
+        return self
 
 
 class RunOut(Tagged):
-    """One run; `version` is the reference that it sealed, `preflight` what was known of it when it was started."""
+    """One run; `version` is the reference that it sealed, `preflight` what was known of it when it was started.
+
+    `started_from`: the version that it began with; with `stacked` that version is frozen in it.
+    """
 
     adapter: str
     dataset: str
@@ -97,6 +112,8 @@ class RunOut(Tagged):
     error: JobError | None
     mlflow_run_id: str | None
     preflight: list[PreflightFinding]
+    started_from: str | None
+    stacked: bool
     started_by: UUID
     created_at: datetime
 

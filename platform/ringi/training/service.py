@@ -19,7 +19,7 @@ from ringi.identity.permissions import visible
 from ringi.jobs import service as jobs
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.contracts.parts import as_document
-from ringi.jobs.contracts.training import Gravity, TrainPayload, TrainResult
+from ringi.jobs.contracts.training import Gravity, LoraSpec, TrainPayload, TrainResult
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import Placement
 from ringi.jobs.service import AlreadyRunning
@@ -32,6 +32,7 @@ from ringi.preflight.service import RunRefused
 from ringi.settings import get_settings
 from ringi.training.models import TrainingRun
 from ringi.training.schemas import TrainingPlan
+from ringi.training.warm_start import begun_from
 from ringi.training.workload import workload_of
 
 
@@ -47,11 +48,14 @@ class RunInProgress(Conflict):
 
 
 def check(
-    session: Session, actor: Actor, *, dataset: DatasetVersion, base_revision: BaseRevision, plan: TrainingPlan, placement: Placement | None
-) -> PreflightOut:
-    """What `start` would find, and what the run would need; starts nothing. Raises PriceTableInvalid."""
+    session: Session, actor: Actor, *, dataset: DatasetVersion, base_revision: BaseRevision, plan: TrainingPlan, placement: Placement | None,
+    earlier: AdapterVersion | None = None, stacked: bool = False,
+) -> PreflightOut:  # fmt: skip
+    """What `start` would find, and what the run would need; starts nothing. Raises PriceTableInvalid, and what warm_start.py names."""
     device = placement.device if placement else None
-    return preflight.check(session, actor, revision=base_revision, dataset=dataset, work=workload_of(plan.resolved()), device=device)
+    return preflight.check(
+        session, actor, revision=base_revision, dataset=dataset, work=workload_of(_spec(plan, earlier, stacked)), device=device
+    )
 
 
 def start(
@@ -63,9 +67,11 @@ def start(
     base_revision: BaseRevision,
     plan: TrainingPlan,
     placement: Placement | None = None,
+    earlier: AdapterVersion | None = None,
+    stacked: bool = False,
 ) -> TrainingRun:
-    """A run and its job in one transaction; raises RunInProgress, and RunRefused where a finding refuses it."""
-    spec = plan.resolved()
+    """A run and its job in one transaction; raises RunInProgress, RunRefused where a finding refuses it, and what warm_start.py names."""
+    spec = _spec(plan, earlier, stacked)
     device = placement.device if placement else None
     found = preflight.findings(session, actor, revision=base_revision, dataset=dataset, work=workload_of(spec), device=device)
     if get_settings().preflight_refuses and any(one.gravity is Gravity.REFUSE for one in found):
@@ -80,6 +86,8 @@ def start(
         spec=spec,
         preflight=tuple(found),
         validation=None if spec.early_stopping_patience is None else dataset.validation_digest,
+        earlier=None if earlier is None else adapters.reference(earlier),
+        stacked=stacked,
     )
     try:
         job = jobs.enqueue(
@@ -96,7 +104,8 @@ def start(
     session.flush()  # the run must be findable in the answer
     audit.record(
         session, actor, AuditAction.TRAINING_RUN_START, object_type="training_run", object_id=run.id, project_id=adapter.project_id,
-        details={"adapter": str(adapter.id), "dataset": dataset.digest, "base": base_revision.digest, "job": str(job.id)},
+        details={"adapter": str(adapter.id), "dataset": dataset.digest, "base": base_revision.digest, "job": str(job.id)}
+        | ({} if earlier is None else {"earlier": str(earlier.id)}),
     )  # fmt: skip
     base = f"{payload.base.name}:r{payload.base.revision}"
     started = work_events.TrainingRunStarted(
@@ -104,6 +113,12 @@ def start(
     )
     emit(session, started, project_id=run.project_id)
     return find(session, actor, adapter=adapter, run_id=run.id)
+
+
+def _spec(plan: TrainingPlan, earlier: AdapterVersion | None, stacked: bool) -> LoraSpec:
+    if earlier is None:
+        return plan.resolved()
+    return begun_from(earlier, plan, reference=adapters.reference(earlier).name, stacked=stacked)
 
 
 def complete(session: Session, job: Job, result: TrainResult) -> AdapterVersion:

@@ -18,7 +18,8 @@ from ringi.kit.digests import Digest, sha256_file, sha256_json
 from ringi_workers.adapters.attach import base_dtype, load_base, load_tokenizer, runtime_facts
 from ringi_workers.training.checkpoint import CheckpointStore, RunState, put_weights, restore
 from ringi_workers.training.data import Example, Examples, load_examples, pad_id_of
-from ringi_workers.training.export import export_adapter
+from ringi_workers.training.earlier import Earlier, begun
+from ringi_workers.training.export import WEIGHTS_FILE, export_adapter
 from ringi_workers.training.loop import Loop, ProgressSink
 from ringi_workers.training.methods import adapted, optimizer_of
 from ringi_workers.training.packing import Layout, Separation, separation, set_attention
@@ -49,11 +50,12 @@ def train(
     base_name: str,
     base_commit: str,
     validation: Path | None = None,
+    earlier: Earlier | None = None,
 ) -> TrainedAdapter:
     """Train what the spec says on `rows` over the Hugging Face folder `base` and export it to `out`; resumes from `checkpoints.latest()`.
 
     On one machine's CPU a resumed run ends with the same weights as an uninterrupted one. Early stopping needs `validation`, rows of the
-    same form. Raises UnknownTargetModules, NoSuggestedTargets, NoLabelTokens, UnreadableRow, CheckpointForeign, and what training/refusals.py names.
+    same form. `earlier`: what the run begins with. Raises UnknownTargetModules, NoSuggestedTargets, EarlierDoesNotFit, NoLabelTokens, UnreadableRow, CheckpointForeign, and what training/refusals.py names.
     """
     sink.report(Progress(phase="loading"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -63,8 +65,9 @@ def train(
     unseen = load_examples(validation, tokenizer, spec.max_length).examples if validation is not None else ()
     torch.manual_seed(spec.seed)
     plan = Plan(spec, data.examples)
-    model = adapted(spec, load_base(base, dtype=dtype, device=device), steps=plan.steps)
-    identity = identity_of(spec, base_commit=base_commit, rows=rows, validation=validation)
+    loaded = load_base(base, dtype=dtype, device=device)
+    model = adapted(spec, loaded, steps=plan.steps) if earlier is None else begun(spec, loaded, earlier, base=base)
+    identity = identity_of(spec, base_commit=base_commit, rows=rows, validation=validation, earlier=earlier)
     optimizer = optimizer_of(spec, model)
     state = RunState(identity=identity)
     if checkpoints is not None and (latest := checkpoints.latest()) is not None:
@@ -79,10 +82,18 @@ def train(
     return TrainedAdapter(out, _metrics(state, plan, data, layout, loop.tokens_per_s), runtime_facts(device, dtype))
 
 
-def identity_of(spec: LoraSpec, *, base_commit: str, rows: Path, validation: Path | None) -> Digest:
+def identity_of(spec: LoraSpec, *, base_commit: str, rows: Path, validation: Path | None, earlier: Earlier | None = None) -> Digest:
     """What a checkpoint must have been made from. A field that came later says nothing at its default, so older checkpoints stay good."""
-    document = {"spec": spec.model_dump(mode="json", exclude_defaults=True), "base_commit": base_commit, "rows": sha256_file(rows)}
-    return sha256_json(document if validation is None else document | {"validation": sha256_file(validation)})
+    document: dict[str, object] = {
+        "spec": spec.model_dump(mode="json", exclude_defaults=True),
+        "base_commit": base_commit,
+        "rows": sha256_file(rows),
+    }
+    if validation is not None:
+        document["validation"] = sha256_file(validation)
+    if earlier is not None:
+        document |= {"earlier": sha256_file(earlier.folder / WEIGHTS_FILE), "stacked": earlier.stacked}
+    return sha256_json(document)
 
 
 def _layout(spec: LoraSpec, model: PeftModel, examples: tuple[Example, ...], pad_id: int, state: RunState) -> Layout:

@@ -7,7 +7,7 @@ from pydantic import Field, FiniteFloat
 
 from ringi.jobs.contracts.adapters import AdapterFacts, EffectFacts
 from ringi.jobs.contracts.methods import Init, Method
-from ringi.jobs.contracts.parts import BaseRef, Contract, FileRef, Part
+from ringi.jobs.contracts.parts import AdapterRef, BaseRef, Contract, FileRef, Part
 from ringi.kit.digests import Digest
 
 
@@ -86,7 +86,8 @@ class PreflightFinding(Part):
 class TrainPayload(Contract):
     """Train a LoRA on `rows` (a sealed part of a dataset version: pairs, conversations or documents) over `base`.
 
-    `preflight`: what was known of it when it was started. `validation`: rows of the same form for early stopping.
+    `preflight`: what was known of it when it was started. `validation`: rows of the same form for early stopping. `earlier`: the version
+    whose weights the run begins with; with `stacked` they stay as they are, and what is trained comes beside them.
     """
 
     run_id: UUID
@@ -97,6 +98,8 @@ class TrainPayload(Contract):
     spec: LoraSpec
     preflight: tuple[PreflightFinding, ...] = ()
     validation: Digest | None = None
+    earlier: AdapterRef | None = None
+    stacked: bool = False
 
 
 class CurvePoint(Part):
