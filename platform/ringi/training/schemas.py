@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
-from ringi.jobs.contracts.methods import ALL_LINEAR, MOST_RANK, SUGGESTED, Init, Method, clashes
+from ringi.jobs.contracts.methods import ALL_LINEAR, MOST_RANK, SUGGESTED, Init, Method, Quantisation, clashes
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import LoraSpec, Packing, PreflightFinding, Schedule, TrainMetrics
 from ringi.jobs.schemas import JobError, JobState, Placement
@@ -51,6 +51,7 @@ class TrainingPlan(Schema):
     lora_plus_ratio: Annotated[FiniteFloat, Field(ge=1, le=1024)] | None = None
     rank_pattern: Annotated[dict[ModuleName, Annotated[Integer, Field(ge=1, le=MOST_RANK)]], Field(max_length=512)] = {}  # noqa: RUF012
     alpha_pattern: Annotated[dict[ModuleName, Annotated[FiniteFloat, Field(gt=0, le=4096)]], Field(max_length=512)] = {}  # noqa: RUF012
+    quantisation: Quantisation = Quantisation.NONE
 
     @model_validator(mode="after")
     def _one_run(self) -> Self:
@@ -60,6 +61,7 @@ class TrainingPlan(Schema):
         found = clashes(
             method=self.method, init=self.init, rank=max([self.rank, *self.rank_pattern.values()]), use_rslora=self.use_rslora,
             lora_plus_ratio=self.lora_plus_ratio, dropout=self.dropout, patterns=bool(self.rank_pattern or self.alpha_pattern),
+            quantisation=self.quantisation,
         )  # fmt: skip
         if found:
             raise ValueError(" ".join(found))

@@ -15,7 +15,7 @@ from peft import PeftModel
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import CurvePoint, LoraSpec, Packing, TrainMetrics
 from ringi.kit.digests import Digest, sha256_file, sha256_json
-from ringi_workers.adapters.attach import base_dtype, load_base, load_tokenizer, runtime_facts
+from ringi_workers.adapters.attach import base_dtype, load_tokenizer, runtime_facts
 from ringi_workers.training.checkpoint import CheckpointStore, RunState, put_weights, restore
 from ringi_workers.training.data import Example, Examples, load_examples, pad_id_of
 from ringi_workers.training.earlier import Earlier, begun
@@ -24,6 +24,7 @@ from ringi_workers.training.loop import Loop, ProgressSink
 from ringi_workers.training.methods import adapted, optimizer_of
 from ringi_workers.training.packing import Layout, Separation, separation, set_attention
 from ringi_workers.training.plan import Plan
+from ringi_workers.training.quantised import load_quantised, stored
 from ringi_workers.training.refusals import PackingUnsupported
 from ringi_workers.training.row_attention import NAME as BY_ROWS
 from ringi_workers.training.stopping import Validation
@@ -55,7 +56,7 @@ def train(
     """Train what the spec says on `rows` over the Hugging Face folder `base` and export it to `out`; resumes from `checkpoints.latest()`.
 
     On one machine's CPU a resumed run ends with the same weights as an uninterrupted one. Early stopping needs `validation`, rows of the
-    same form. `earlier`: what the run begins with. Raises UnknownTargetModules, NoSuggestedTargets, EarlierDoesNotFit, NoLabelTokens, UnreadableRow, CheckpointForeign, and what training/refusals.py names.
+    same form. `earlier`: what the run begins with. Raises UnknownTargetModules, NoSuggestedTargets, EarlierDoesNotFit, QuantisationUnavailable, NoLabelTokens, UnreadableRow, CheckpointForeign, and what training/refusals.py names.
     """
     sink.report(Progress(phase="loading"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -65,7 +66,7 @@ def train(
     unseen = load_examples(validation, tokenizer, spec.max_length).examples if validation is not None else ()
     torch.manual_seed(spec.seed)
     plan = Plan(spec, data.examples)
-    loaded = load_base(base, dtype=dtype, device=device)
+    loaded = load_quantised(base, spec.quantisation, dtype=dtype, device=device)
     model = adapted(spec, loaded, steps=plan.steps) if earlier is None else begun(spec, loaded, earlier, base=base)
     identity = identity_of(spec, base_commit=base_commit, rows=rows, validation=validation, earlier=earlier)
     optimizer = optimizer_of(spec, model)
@@ -79,7 +80,9 @@ def train(
     if state.best_weights is not None:
         put_weights(model, state.best_weights)
     export_adapter(model, out, base_name=base_name, base_commit=base_commit)
-    return TrainedAdapter(out, _metrics(state, plan, data, layout, loop.tokens_per_s), runtime_facts(device, dtype))
+    return TrainedAdapter(
+        out, _metrics(state, plan, data, layout, loop.tokens_per_s), runtime_facts(device, dtype) | stored(spec.quantisation)
+    )
 
 
 def identity_of(spec: LoraSpec, *, base_commit: str, rows: Path, validation: Path | None, earlier: Earlier | None = None) -> Digest:

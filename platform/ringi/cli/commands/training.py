@@ -20,6 +20,7 @@ from ringi.cli.plan_options import (
     AfterWarmUp,
     FewerActivations,
     HowItBegins,
+    HowStored,
     OwnAlphas,
     OwnRanks,
     PackingMode,
@@ -34,8 +35,8 @@ from ringi.cli.plan_options import (
     WhatIsTrained,
     by_module,
 )
-from ringi.cli.references import check_name, dataset_within, parse_adapter
-from ringi.jobs.contracts.methods import Init, Method
+from ringi.cli.references import Reference, check_name, dataset_within, parse_adapter
+from ringi.jobs.contracts.methods import Init, Method, Quantisation
 from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
 from ringi.jobs.schemas import Placement, placement_of
 from ringi.preflight.schemas import PreflightOut
@@ -90,6 +91,7 @@ def _checked(**values: object) -> TrainingPlan:
     "ringi train risk/answers --dataset questions --target-module q_proj --target-module v_proj --detach",
     "ringi train risk/answers --dataset questions --method dora --rank 8 --rank-of down_proj=16 --alpha-of down_proj=32",
     "ringi train risk/answers --dataset questions --init pissa --lora-plus-ratio 16",
+    "ringi train risk/answers --dataset questions --quantisation nf4 --gradient-checkpointing",
     "ringi train risk/answers --dataset questions --method ia3 --target-module suggested --learning-rate 0.005",
     "ringi train risk/answers --dataset more-questions --start-from v3 --learning-rate 0.0001",
     "ringi train risk/answers --dataset complaints --start-from v3 --stacked --rank 4",
@@ -108,6 +110,7 @@ def train(
     lora_plus_ratio: RatioOfRates = None,
     rank_of: OwnRanks = None,
     alpha_of: OwnAlphas = None,
+    quantisation: HowStored = _PLAN.quantisation,
     start_from: StartFrom = None,
     stacked: Stacked = False,
     use_rslora: Annotated[bool, typer.Option("--use-rslora", help="Scale by the square root of the rank.")] = _PLAN.use_rslora,
@@ -142,7 +145,7 @@ def train(
         weight_decay=weight_decay, max_grad_norm=max_grad_norm, max_length=max_length, seed=seed, checkpoint_every=checkpoint_every,
         micro_batch_size=micro_batch_size, packing=packing, pack_length=pack_length, schedule=schedule, method=method, init=init,
         gradient_checkpointing=gradient_checkpointing, early_stopping_patience=early_stopping_patience, evaluate_every=evaluate_every,
-        lora_plus_ratio=lora_plus_ratio, rank_pattern=by_module(rank_of), alpha_pattern=by_module(alpha_of),
+        lora_plus_ratio=lora_plus_ratio, rank_pattern=by_module(rank_of), alpha_pattern=by_module(alpha_of), quantisation=quantisation,
     )  # fmt: skip
     with connect() as client:
         asked = _Asked(
@@ -152,23 +155,19 @@ def train(
         if check:
             _show_findings(client.training.check(wanted.project, wanted.name, **asked))
             return
-        run = _noted(client.training.start(wanted.project, wanted.name, **asked))
-        run = run if detach else _followed(client, run, f"training {wanted}")
+        run = _started(client, wanted, asked, detach=detach)
     _end(run, f"Follow it: ringi jobs wait {run.job_id}. See it: ringi runs show {wanted} {run.id}." if detach else None)
 
 
-def _noted(run: RunOut) -> RunOut:
-    """The run, once what was found against it is told."""
+def _started(client: RingiClient, wanted: Reference, asked: _Asked, *, detach: bool) -> RunOut:
+    """The run, once what was found against it is told; unless `detach`, as it is when its job has ended."""
+    run = client.training.start(wanted.project, wanted.name, **asked)
     for found in run.preflight:
         note(f"{found.gravity}: {found.message} [{found.code}]")
-    return run
-
-
-def _followed(client: RingiClient, run: RunOut, what: str) -> RunOut:
-    """The run as it is once its job has ended."""
-    follow(client, run.job_id, what)
-    project, _, adapter = run.adapter.partition("/")
-    return client.training.get(project, adapter, run.id)
+    if detach:
+        return run
+    follow(client, run.job_id, f"training {wanted}")
+    return client.training.get(wanted.project, wanted.name, run.id)
 
 
 def _end(run: RunOut, how_to_follow: str | None) -> None:
@@ -255,6 +254,8 @@ def _method(spec: LoraSpec) -> str:
     if spec.method not in {Method.IA3, Method.VERA}:
         said.append(f"alpha {spec.alpha:g}")
     said += [f"{name} {value:g}" for name, value in (("dropout", spec.dropout), ("LoRA+ ratio", spec.lora_plus_ratio)) if value is not None]
+    if spec.quantisation is not Quantisation.NONE:
+        said.append(f"over the base in {spec.quantisation}")
     said += [f"rank {rank} on {name}" for name, rank in spec.rank_pattern.items()]
     said += [f"alpha {alpha:g} on {name}" for name, alpha in spec.alpha_pattern.items()]
     return f"{', '.join(said)}, on {', '.join(spec.target_modules)}"

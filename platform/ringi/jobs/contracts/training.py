@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import Field, FiniteFloat
 
 from ringi.jobs.contracts.adapters import AdapterFacts, EffectFacts
-from ringi.jobs.contracts.methods import Init, Method
+from ringi.jobs.contracts.methods import Init, Method, Quantisation
 from ringi.jobs.contracts.parts import AdapterRef, BaseRef, Contract, FileRef, Part
 from ringi.kit.digests import Digest
 
@@ -64,6 +64,7 @@ class LoraSpec(Part):
     lora_plus_ratio: FiniteFloat | None = Field(default=None, ge=1, le=1024)
     rank_pattern: dict[str, int] = Field(default_factory=dict)
     alpha_pattern: dict[str, FiniteFloat] = Field(default_factory=dict)
+    quantisation: Quantisation = Quantisation.NONE
 
 
 class Gravity(StrEnum):
