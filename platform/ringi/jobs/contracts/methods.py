@@ -64,6 +64,10 @@ def clashes(
         found.append(f"The initialisation {init} takes apart weights that quantisation has rounded away: choose one of the two.")
     if method is Method.DORA and quantisation is not Quantisation.NONE:
         found.append("DoRA learns the lengths of the rounded weights, which are not those of the base that the adapter is served on.")
+    if method is Method.IA3 and quantisation is not Quantisation.NONE:
+        found.append(
+            "peft's IA3 does not keep the base's precision over quantised matrices, and the layers behind them refuse the other one."
+        )
     if (sealed := sealed_rank(method, init, rank)) > MOST_RANK:
         found.append(f"Rank {rank} with {method} and the initialisation {init} is sealed as rank {sealed}, and {MOST_RANK} is the most.")
     return found
