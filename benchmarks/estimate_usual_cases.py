@@ -7,9 +7,10 @@ change of a formula: `python -m benchmarks.estimate_usual_cases`, and put what i
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from ringi.jobs.contracts.methods import Quantisation
 from ringi.preflight.estimating import Known, estimate, machines
 from ringi.preflight.prices import read_prices
-from ringi.preflight.schemas import DeviceForecast, Estimate, Gpu, Method, Quantisation, Workload
+from ringi.preflight.schemas import DeviceForecast, Estimate, Gpu, Method, Workload
 from ringi.preflight.shapes import shape_of
 
 GIB, HOUR_S = 2**30, 3600.0

@@ -24,12 +24,13 @@ import psutil
 import torch
 
 from ringi.base_models.fingerprint_config import parse_config
+from ringi.jobs.contracts.methods import Quantisation
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
 from ringi.preflight.calibration import Sample, rate_of, sample_of
 from ringi.preflight.compute import flops_of
 from ringi.preflight.memory import memory_of
-from ringi.preflight.schemas import Gpu, Precision, Quantisation, Workload
+from ringi.preflight.schemas import Gpu, Precision, Workload
 from ringi.preflight.shapes import Shape, shape_of
 from ringi.training.schemas import TrainingPlan
 from ringi_workers.adapters.attach import base_dtype, load_tokenizer

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ringi.jobs.contracts.methods import Quantisation
 from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
 from ringi.preflight.calibration import Sample, rate_of, sample_of
 from ringi.preflight.compute import flops_of, flops_per_token
@@ -14,7 +15,7 @@ from ringi.preflight.devices import DEVICES, kind_of
 from ringi.preflight.estimating import Known, Machine, estimate, machines
 from ringi.preflight.memory import memory_of, weight_bytes
 from ringi.preflight.prices import PriceTableInvalid, read_prices
-from ringi.preflight.schemas import Gpu, Method, Precision, Prices, Quantisation, RateSource, Workload
+from ringi.preflight.schemas import Gpu, Method, Precision, Prices, RateSource, Workload
 from ringi.preflight.shapes import Shape, shape_of
 
 SEVEN: dict[str, Any] = {"model_type": "llama", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,

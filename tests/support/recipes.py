@@ -6,10 +6,13 @@ from uuid import uuid4
 
 import torch
 
+from ringi.jobs.contracts.methods import Quantisation
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import LoraSpec, PriceTable
-from ringi_workers.adapters.attach import attach, load_base, load_tokenizer
+from ringi_workers.adapters.attach import attach, load_tokenizer
 from ringi_workers.training.data import IGNORED, collate, load_examples, pad_id_of
+from ringi_workers.training.earlier import Earlier
+from ringi_workers.training.quantised import load_quantised
 from ringi_workers.training.recipe import TrainedAdapter, train
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -64,18 +67,18 @@ class FolderCheckpoints:
 
 def run(
     base: Path, rows: Path, out: Path, *, spec: LoraSpec = SPEC, sink: Follower | None = None, folder: Path | None = None,
-    validation: Path | None = None, branched_at: int | None = None, prices: PriceTable | None = None,
+    validation: Path | None = None, branched_at: int | None = None, prices: PriceTable | None = None, earlier: Earlier | None = None,
 ) -> TrainedAdapter:  # fmt: skip
     store = FolderCheckpoints(folder) if folder is not None else None
     return train(
         spec, base=base, rows=rows, out=out, sink=sink or Follower(), checkpoints=store, base_name="bases/tiny", base_commit=COMMIT,
-        validation=validation, branched_at=branched_at, prices=prices,
+        validation=validation, branched_at=branched_at, prices=prices, earlier=earlier,
     )  # fmt: skip
 
 
-def mean_nll(base: Path, rows: Path, adapter: Path | None) -> float:
+def mean_nll(base: Path, rows: Path, adapter: Path | None, quantisation: Quantisation = Quantisation.NONE) -> float:
     """Over all label tokens, from the full logits of one padded batch: another way than the recipe's."""
-    model = load_base(base, dtype=torch.float32, device=torch.device("cpu"))
+    model = load_quantised(base, quantisation, dtype=torch.float32, device=torch.device("cpu"))
     model = model if adapter is None else attach(model, adapter)
     tokenizer = load_tokenizer(base)
     batch = collate(load_examples(rows, tokenizer, 96).examples, pad_id_of(tokenizer))

@@ -51,9 +51,9 @@ def tiny_shape(name: str, *, attention: str | None = None, seed: int = 0) -> Any
     return model.eval()
 
 
-def make_tiny_shape(name: str, directory: Path, *, seed: int = 0) -> Path:
+def make_tiny_shape(name: str, directory: Path, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Path:
     """The model and the tokenizer of `tiny_model` as a Hugging Face folder."""
-    tiny_shape(name, seed=seed).save_pretrained(directory)
+    tiny_shape(name, seed=seed).to(dtype).save_pretrained(directory)
     make_tiny_tokenizer().save_pretrained(directory)
     return directory
 

@@ -61,6 +61,9 @@ def test_a_new_plan_packs_where_the_base_can() -> None:
         ({"method": "ia3", "dropout": 0.1}, "no dropout"),
         ({"init": "olora", "rank": 300}, "sealed as rank 600"),
         ({"init": "pissa", "rank_pattern": {"q_proj": 257}}, "sealed as rank 514"),
+        ({"method": "dora", "quantisation": "nf4"}, "lengths of the rounded weights"),
+        ({"method": "ia3", "quantisation": "nf4"}, "keep the base's precision"),
+        ({"init": "pissa", "quantisation": "int8"}, "choose one of the two"),
         ({"target_modules": ["all-linear", "q_proj"]}, "stands for all"),
     ],
 )

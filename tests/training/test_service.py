@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 
 from ringi.jobs.schemas import JobState
-from ringi.training.schemas import TrainingPlan
+from ringi.training.schemas import RunOut, TrainingPlan
 from support.at_once import at_once, codes
 from support.refusals import refused
 from support.running_platform import PROJECT
@@ -61,6 +61,9 @@ def test_of_four_runs_started_at_the_same_moment_one_starts(ground: Ground, adap
         ({"dataset": "faq", "plan": {"learning_rate": "NaN"}}, 422, "malformed_request"),
         ({"dataset": "faq", "plan": {"target_modules": ["q_proj; import os"]}}, 422, "malformed_request"),
         ({"dataset": "faq", "plan": {"lora_rank": 8}}, 422, "malformed_request"),
+        ({"dataset": "faq", "plan": {"method": "ia3", "init": "pissa"}}, 422, "malformed_request"),
+        ({"dataset": "faq", "start_from": "v9"}, 404, "not_found"),
+        ({"dataset": "faq", "stacked": True}, 422, "malformed_request"),
     ],
 )
 def test_a_run_that_cannot_start_starts_nothing(ground: Ground, adapter: str, body: dict[str, object], status: int, code: str) -> None:
@@ -82,3 +85,33 @@ def test_a_run_without_learning_seals_nothing(ground: Ground, adapter: str) -> N
     assert list(contributor.adapters.versions(PROJECT, adapter)) == []
     (event,) = ground.platform.logged("training.run.fail", job=str(run.job_id))
     assert (event.details or {})["code"] == "adapter_refused"
+
+
+def test_a_run_begins_from_a_version_in_its_form_or_is_stacked_on_it(ground: Ground, adapter: str) -> None:
+    """Three versions: of another method, of the same weights learnt on, and, of a plain LoRA, the sum with a new one."""
+    contributor, short = ground.platform.as_("contributor"), {"max_steps": 4, "max_length": 64, "learning_rate": 0.02}
+
+    def trained(plan: TrainingPlan, *, start_from: str | None = None, stacked: bool = False) -> RunOut:
+        run = contributor.training.start(PROJECT, adapter, dataset="faq", plan=plan, start_from=start_from, stacked=stacked)
+        assert ground.platform.ended(run.job_id).state is JobState.SUCCEEDED
+        return contributor.training.get(PROJECT, adapter, run.id)
+
+    first = trained(TrainingPlan.model_validate(short | {"init": "pissa", "rank": 2}))
+    again = trained(TrainingPlan.model_validate(short), start_from="v1")
+    assert (again.started_from, again.stacked) == (first.version, False)
+    # PiSSA of rank 2 is sealed as a LoRA of rank 4, and that is what goes on.
+    assert (again.spec.method, again.spec.init, again.spec.rank, again.spec.alpha) == ("lora", "zero", 4, 4.0)
+    stacked = trained(TrainingPlan.model_validate(short | {"rank": 3, "target_modules": ["q_proj"]}), start_from="v2", stacked=True)
+    assert (stacked.started_from, stacked.stacked) == (again.version, True)
+    facts = contributor.adapters.version(PROJECT, adapter, "v3").facts
+    ranks = {tensor.name.split(".")[-3]: tensor.shape[0] for tensor in facts.tensors if ".lora_A." in tensor.name}
+    assert ranks["q_proj"] == 7
+    assert ranks["v_proj"] == 4
+    vectors = trained(TrainingPlan.model_validate(short | {"method": "ia3"}))
+    sealed = contributor.adapters.version(PROJECT, adapter, "v4")
+    assert (sealed.facts.peft_type, sealed.facts.rank) == ("IA3", None)
+    assert contributor.adapters.manifest(PROJECT, adapter, "v4").manifest["format"] == "peft-ia3/1"
+    with refused("training_warm_start_not_stackable", 400):
+        contributor.training.start(PROJECT, adapter, dataset="faq", start_from=str(vectors.version).partition(":")[2], stacked=True)
+    with refused("training_warm_start_differs", 400):
+        contributor.training.start(PROJECT, adapter, dataset="faq", plan=TrainingPlan(rank=32), start_from="v1")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ringi.jobs.contracts.methods import Init, Method
+from ringi.jobs.contracts.methods import Init, Method, Quantisation
 from ringi.jobs.contracts.training import Packing, Schedule
 
 _MICRO_BATCH = "Rows of one pass; a step then takes several. All rows of the step unless given."
@@ -30,6 +30,13 @@ RatioOfRates = Annotated[
 ]
 OwnRanks = Annotated[list[str] | None, typer.Option(help=f"A rank of its own: {_OWN}", show_default=False)]
 OwnAlphas = Annotated[list[str] | None, typer.Option(help=f"An alpha of its own: {_OWN}", show_default=False)]
+
+StartFrom = Annotated[
+    str | None, typer.Option(help="Begin with this version of the adapter (v3, latest, a channel), in its form.", show_default=False)
+]
+Stacked = Annotated[bool, typer.Option("--stacked", help="Leave that version as it is, and train a new LoRA beside it.")]
+
+HowStored = Annotated[Quantisation, typer.Option(help="How the frozen base is stored while training: nf4 is QLoRA.")]
 
 
 def by_module(given: list[str] | None) -> dict[str, str]:

@@ -7,10 +7,11 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ringi.jobs.contracts.methods import Quantisation
 from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
 from ringi.preflight.compute import flops_per_token
 from ringi.preflight.devices import DEVICES, assumed_utilisation
-from ringi.preflight.schemas import Gpu, Quantisation, Rate, RateSource, Workload
+from ringi.preflight.schemas import Gpu, Rate, RateSource, Workload
 from ringi.preflight.shapes import Shape
 
 # A loop shorter than this has measured its first steps, not its speed.
@@ -31,7 +32,9 @@ class Sample(NamedTuple):
 
 
 def sample_of(shape: Shape, spec: LoraSpec, metrics: TrainMetrics, *, device_name: str, base: str, rows: str) -> Sample | None:
-    """What a run measured; None for one that was resumed (its seconds are of several machines), short, or measured no speed."""
+    """What a run measured; None for one that was resumed (its seconds are of several machines), short, quantised (which is slower), or measured no speed."""
+    if spec.quantisation is not Quantisation.NONE:
+        return None
     if metrics.tokens_per_s is None or metrics.resumed_from_step or metrics.seconds < SHORTEST_S or not metrics.rows:
         return None
     # Every epoch reads every row once; `max_steps` may end the run within one.

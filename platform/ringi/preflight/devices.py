@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ringi.preflight.schemas import Gpu, Quantisation
+from ringi.jobs.contracts.methods import Quantisation
+from ringi.preflight.schemas import Gpu
 
 _MIB, _TERA = 2**20, 1e12
 

@@ -6,11 +6,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ringi.jobs.contracts.methods import Quantisation
 from ringi.preflight.calibration import Sample, rate_of
 from ringi.preflight.compute import flops_of
 from ringi.preflight.devices import DEVICES, kind_of
 from ringi.preflight.memory import memory_of, trainable_parameters, weight_bytes
-from ringi.preflight.schemas import Cost, DeviceForecast, Duration, Estimate, Gpu, Method, Precision, Prices, Quantisation, Rate, Workload
+from ringi.preflight.schemas import Cost, DeviceForecast, Duration, Estimate, Gpu, Method, Precision, Prices, Rate, Workload
 from ringi.preflight.shapes import Shape
 
 _HOUR_S = 3600.0

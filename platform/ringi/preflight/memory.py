@@ -7,8 +7,9 @@ and optimiser: Rajbhandari et al. 2020, "ZeRO", arXiv:1910.02054, section 3. How
 
 from collections.abc import Iterable
 
+from ringi.jobs.contracts.methods import Quantisation
 from ringi.preflight.families import Linear
-from ringi.preflight.schemas import Gpu, Memory, MemoryTerm, Method, Precision, Quantisation, Workload
+from ringi.preflight.schemas import Gpu, Memory, MemoryTerm, Method, Precision, Workload
 from ringi.preflight.shapes import Shape
 
 MIB = 2**20

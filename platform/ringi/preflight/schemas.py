@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints
 
+from ringi.jobs.contracts.methods import Quantisation
 from ringi.jobs.contracts.training import PreflightFinding
 from ringi.web.schemas import PRINTABLE, Schema
 
@@ -21,14 +22,6 @@ class Precision(StrEnum):
 
     FP32 = "fp32"
     BF16 = "bf16"
-
-
-class Quantisation(StrEnum):
-    """How the frozen matrices of the layers are stored: as they compute, in 8 bits (LLM.int8), or in 4-bit NF4 (QLoRA)."""
-
-    NONE = "none"
-    INT8 = "int8"
-    NF4 = "nf4"
 
 
 class Method(StrEnum):

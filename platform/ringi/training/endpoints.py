@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
 from ringi.adapters import service as adapters
-from ringi.adapters.models import Adapter
+from ringi.adapters.models import Adapter, AdapterVersion
 from ringi.base_models import service as base_models
 from ringi.base_models.models import BaseRevision
 from ringi.base_models.service import RevisionNotSealed
@@ -30,6 +30,7 @@ from ringi.training import service, tracing
 from ringi.training.lists import RUNS
 from ringi.training.models import TrainingRun
 from ringi.training.schemas import RunOut, StartRun, TracedRun, TracedVersion, TraceOut, TraceRows
+from ringi.training.warm_start import WARM_STARTS
 from ringi.web.errors import responses
 from ringi.web.paging import Ask, asking, page_of
 from ringi.web.route import ApiRoute
@@ -63,28 +64,30 @@ def run_out(run: TrainingRun) -> RunOut:
         preflight=[PreflightFinding.model_validate(one) for one in run.job.payload.get("preflight", [])],
         origin=RunOrigin.model_validate(run.job.payload["origin"]) if run.job.payload.get("origin") else None,
         snapshot_step=(run.job.checkpoint or {}).get("step"), pause_requested=run.job.pause_requested_at is not None, row_version=run.job.row_version,
+        started_from=(run.job.payload.get("earlier") or {}).get("name"), stacked=run.job.payload.get("stacked", False),
         started_by=run.started_by, created_at=run.created_at,
     )  # fmt: skip
 
 
-@router.post("", status_code=202, responses=responses(service.RunInProgress, RunRefused, RevisionNotSealed, *QUOTAS))
+@router.post("", status_code=202, responses=responses(service.RunInProgress, RunRefused, RevisionNotSealed, *WARM_STARTS, *QUOTAS))
 def start_run(session: SessionDep, caller: Starter, adapter: str, body: StartRun) -> RunOut:
     """Start a training run; its job seals a new version. Refused where the preflight finds that it would waste its worker."""
     asked = _asked(session, caller, adapter, body)
     run = service.start(
         session, caller.actor, adapter=asked.adapter, dataset=asked.dataset, base_revision=asked.revision, plan=body.plan,
-        placement=body.placement,
+        placement=body.placement, earlier=asked.earlier, stacked=body.stacked,
     )  # fmt: skip
     return run_out(run)
 
 
-@router.post("/check", status_code=200, responses=responses(RevisionNotSealed, PriceTableInvalid))
+@router.post("/check", status_code=200, responses=responses(RevisionNotSealed, PriceTableInvalid, *WARM_STARTS))
 def check_run(session: SessionDep, caller: Starter, adapter: str, body: StartRun) -> PreflightOut:
     """What starting this run would find, and what it would need; starts nothing."""
     asked = _asked(session, caller, adapter, body)
     return service.check(
-        session, caller.actor, dataset=asked.dataset, base_revision=asked.revision, plan=body.plan, placement=body.placement
-    )
+        session, caller.actor, dataset=asked.dataset, base_revision=asked.revision, plan=body.plan, placement=body.placement,
+        earlier=asked.earlier, stacked=body.stacked,
+    )  # fmt: skip
 
 
 class _Asked(NamedTuple):
@@ -93,6 +96,7 @@ class _Asked(NamedTuple):
     adapter: Adapter
     dataset: DatasetVersion
     revision: BaseRevision
+    earlier: AdapterVersion | None
 
 
 def _asked(session: Session, caller: InProject, adapter: str, body: StartRun) -> _Asked:
@@ -101,7 +105,10 @@ def _asked(session: Session, caller: InProject, adapter: str, body: StartRun) ->
     dataset = datasets.find(session, caller.actor, project=caller.project, name=name)
     version = datasets.find_version(session, caller.actor, dataset=dataset, selector=selector or "latest")
     revision = base_models.sealed_revision(session, caller.actor, base=found.base_model, selector=body.base_revision)
-    return _Asked(found, version, revision)
+    earlier = None
+    if body.start_from is not None:
+        earlier = adapters.find_version(session, caller.actor, adapter=found, selector=body.start_from)
+    return _Asked(found, version, revision, earlier)
 
 
 @router.get("")

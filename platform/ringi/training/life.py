@@ -7,12 +7,13 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from ringi.adapters import service as adapters
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.events.catalogue import work as work_events
 from ringi.events.emission import emit
 from ringi.jobs import pausing
-from ringi.jobs.contracts.training import LoraSpec, RunOrigin, TrainMetrics
+from ringi.jobs.contracts.training import LoraSpec, RunOrigin, TrainMetrics, TrainPayload
 from ringi.jobs.schemas import JobState
 from ringi.jobs.service import AlreadyRunning
 from ringi.kit.actor import Actor
@@ -100,9 +101,14 @@ def branch(session: Session, actor: Actor, *, run: TrainingRun, change: BranchRu
 
 
 def _from(session: Session, actor: Actor, run: TrainingRun, spec: LoraSpec, origin: RunOrigin) -> TrainingRun:
+    payload, earlier = TrainPayload.model_validate(run.job.payload), None
+    if payload.earlier is not None:
+        selector = payload.earlier.name.rpartition(":")[2]
+        earlier = adapters.find_version(session, actor, adapter=run.adapter, selector=selector)
     return service.start(
-        session, actor, adapter=run.adapter, dataset=run.dataset_version, base_revision=run.base_revision, plan=spec, origin=origin
-    )
+        session, actor, adapter=run.adapter, dataset=run.dataset_version, base_revision=run.base_revision, plan=spec, origin=origin,
+        earlier=earlier, stacked=payload.stacked,
+    )  # fmt: skip
 
 
 def _record(session: Session, actor: Actor, action: AuditAction, run: TrainingRun) -> None:

@@ -51,6 +51,14 @@ class PriceUsed(_Record):
     source: str
 
 
+class EarlierUsed(_Record):
+    """The version that the run began with; `stacked`: frozen under what was trained."""
+
+    name: str
+    manifest_digest: Digest
+    stacked: bool
+
+
 class Spent(_Record):
     """What the loop took, over all processes of the run; work that was lost with a worker is not in it. Null is not measured.
 
@@ -84,6 +92,7 @@ class Provenance(_Record):
     base: BaseUsed
     dataset: DatasetUsed
     origin: RunOrigin | None
+    earlier: EarlierUsed | None
     device: str
     dtype: str
     libraries: dict[str, str]
@@ -111,7 +120,7 @@ def recorded(
             name=base.name, revision=base.revision, commit=base.commit, digest=base.digest,
             fingerprint={name: part for name, part in sorted(fingerprint.items()) if isinstance(part, str)},
         ),
-        dataset=dataset, origin=payload.origin,
+        dataset=dataset, origin=payload.origin, earlier=_earlier(payload),
         device=result.runtime.get("device", "not measured"), dtype=result.runtime.get("dtype", "not measured"), libraries=dict(result.libraries),
         packed=metrics.packed, micro_batch_size=metrics.micro_batch_size, memory_halvings=metrics.memory_halvings,
         spent=Spent(
@@ -124,6 +133,12 @@ def recorded(
 
 def _price(prices: PriceTable | None) -> PriceUsed | None:
     return None if prices is None else PriceUsed(currency=prices.currency, as_of=prices.as_of, source=prices.source)
+
+
+def _earlier(payload: TrainPayload) -> EarlierUsed | None:
+    if payload.earlier is None:
+        return None
+    return EarlierUsed(name=payload.earlier.name, manifest_digest=payload.earlier.manifest_digest, stacked=payload.stacked)
 
 
 def _flops(payload: TrainPayload, metrics: TrainMetrics, shape: Shape | None) -> float | None:

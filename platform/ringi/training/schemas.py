@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
-from ringi.jobs.contracts.methods import ALL_LINEAR, MOST_RANK, SUGGESTED, Init, Method, clashes
+from ringi.jobs.contracts.methods import ALL_LINEAR, MOST_RANK, SUGGESTED, Init, Method, Quantisation, clashes
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import LoraSpec, Packing, PreflightFinding, RunOrigin, Schedule, TrainMetrics
 from ringi.jobs.schemas import JobError, JobState, Placement
@@ -53,6 +53,7 @@ class TrainingPlan(Schema):
     lora_plus_ratio: Annotated[FiniteFloat, Field(ge=1, le=1024)] | None = None
     rank_pattern: Annotated[dict[ModuleName, Annotated[Integer, Field(ge=1, le=MOST_RANK)]], Field(max_length=512)] = {}  # noqa: RUF012
     alpha_pattern: Annotated[dict[ModuleName, Annotated[FiniteFloat, Field(gt=0, le=4096)]], Field(max_length=512)] = {}  # noqa: RUF012
+    quantisation: Quantisation = Quantisation.NONE
 
     @model_validator(mode="after")
     def _one_run(self) -> Self:
@@ -62,6 +63,7 @@ class TrainingPlan(Schema):
         found = clashes(
             method=self.method, init=self.init, rank=max([self.rank, *self.rank_pattern.values()]), use_rslora=self.use_rslora,
             lora_plus_ratio=self.lora_plus_ratio, dropout=self.dropout, patterns=bool(self.rank_pattern or self.alpha_pattern),
+            quantisation=self.quantisation,
         )  # fmt: skip
         if found:
             raise ValueError(" ".join(found))
@@ -76,12 +78,24 @@ class TrainingPlan(Schema):
 
 
 class StartRun(Schema):
-    """Train `adapter` on a dataset version (`name:v1`) of the same project, over a revision of the adapter's base."""
+    """Train `adapter` on a dataset version (`name:v1`) of the same project, over a revision of the adapter's base.
+
+    `start_from`: one of its versions, whose weights learn on and whose form (method, rank, targets) the run has; or, `stacked`, stay frozen
+    under a new LoRA, and the sum of both is sealed.
+    """
 
     dataset: DatasetReference
     base_revision: Selector = "latest"
     plan: TrainingPlan = TrainingPlan()
     placement: Placement | None = None
+    start_from: Selector | None = None
+    stacked: Truth = False
+
+    @model_validator(mode="after")
+    def _on_something(self) -> Self:
+        if self.stacked and self.start_from is None:
+            raise ValueError("stacked needs start_from: the version to stack on")
+        return self
 
 
 class BranchRun(Schema):
@@ -107,6 +121,7 @@ class RunOut(Tagged):
 
     `snapshot_step`: the step of its last snapshot, from which it goes on or another run branches off; null where there is none (any more).
     `pause_requested`: it rests as soon as it has come to the end of its step. `row_version` counts the changes of its job.
+    `started_from`: the version that it began with; with `stacked` that version is frozen in it.
     """
 
     adapter: str
@@ -126,6 +141,8 @@ class RunOut(Tagged):
     snapshot_step: int | None
     pause_requested: bool
     row_version: int
+    started_from: str | None
+    stacked: bool
     started_by: UUID
     created_at: datetime
 

@@ -36,6 +36,7 @@ from ringi.settings import get_settings
 from ringi.training.models import TrainingRun
 from ringi.training.provenance import DatasetUsed, Provenance, recorded
 from ringi.training.schemas import TrainingPlan
+from ringi.training.warm_start import begun_from, require_standing
 from ringi.training.workload import workload_of
 
 
@@ -51,11 +52,14 @@ class RunInProgress(Conflict):
 
 
 def check(
-    session: Session, actor: Actor, *, dataset: DatasetVersion, base_revision: BaseRevision, plan: TrainingPlan, placement: Placement | None
-) -> PreflightOut:
-    """What `start` would find, and what the run would need; starts nothing. Raises PriceTableInvalid."""
+    session: Session, actor: Actor, *, dataset: DatasetVersion, base_revision: BaseRevision, plan: TrainingPlan, placement: Placement | None,
+    earlier: AdapterVersion | None = None, stacked: bool = False,
+) -> PreflightOut:  # fmt: skip
+    """What `start` would find, and what the run would need; starts nothing. Raises PriceTableInvalid, and what warm_start.py names."""
     device = placement.device if placement else None
-    return preflight.check(session, actor, revision=base_revision, dataset=dataset, work=workload_of(plan.resolved()), device=device)
+    return preflight.check(
+        session, actor, revision=base_revision, dataset=dataset, work=workload_of(_spec(plan, earlier, stacked)), device=device
+    )
 
 
 def start(
@@ -68,12 +72,14 @@ def start(
     plan: TrainingPlan | LoraSpec,
     placement: Placement | None = None,
     origin: RunOrigin | None = None,
+    earlier: AdapterVersion | None = None,
+    stacked: bool = False,
 ) -> TrainingRun:
-    """A run and its job in one transaction; raises RunInProgress, and RunRefused where a finding refuses it.
+    """A run and its job in one transaction; raises RunInProgress, RunRefused where a finding refuses it, and what warm_start.py names.
 
     `plan`: also the spec of another run, as it stands; `origin`: that run.
     """
-    spec = plan if isinstance(plan, LoraSpec) else plan.resolved()
+    spec = _spec(plan, earlier, stacked)
     device = placement.device if placement else None
     found = preflight.findings(session, actor, revision=base_revision, dataset=dataset, work=workload_of(spec), device=device)
     if get_settings().preflight_refuses and any(one.gravity is Gravity.REFUSE for one in found):
@@ -90,6 +96,8 @@ def start(
         validation=None if spec.early_stopping_patience is None else dataset.validation_digest,
         origin=origin,
         prices=prices_now(),
+        earlier=None if earlier is None else adapters.reference(earlier),
+        stacked=stacked,
     )
     try:
         job = jobs.enqueue(
@@ -107,7 +115,8 @@ def start(
     audit.record(
         session, actor, AuditAction.TRAINING_RUN_START, object_type="training_run", object_id=run.id, project_id=adapter.project_id,
         details={"adapter": str(adapter.id), "dataset": dataset.digest, "base": base_revision.digest, "job": str(job.id)}
-        | ({"origin": str(origin.run_id)} if origin else {}),
+        | ({"origin": str(origin.run_id)} if origin else {})
+        | ({} if earlier is None else {"earlier": str(earlier.id)}),
     )  # fmt: skip
     base = f"{payload.base.name}:r{payload.base.revision}"
     started = work_events.TrainingRunStarted(
@@ -128,6 +137,16 @@ def prices_now() -> PriceTable | None:
     return PriceTable(
         currency=table.currency, as_of=table.as_of, source=table.source, per_hour={str(kind): one for kind, one in table.per_hour.items()}
     )
+
+
+def _spec(plan: TrainingPlan | LoraSpec, earlier: AdapterVersion | None, stacked: bool) -> LoraSpec:
+    if earlier is None:
+        return plan if isinstance(plan, LoraSpec) else plan.resolved()
+    named = adapters.reference(earlier).name
+    if isinstance(plan, LoraSpec):
+        require_standing(earlier, reference=named)
+        return plan
+    return begun_from(earlier, plan, reference=named, stacked=stacked)
 
 
 def complete(session: Session, job: Job, result: TrainResult) -> AdapterVersion:

@@ -9,7 +9,7 @@ def workload_of(spec: LoraSpec) -> Workload:
     """The workload of one run. Its precision is the worker's choice, so service.py of preflight sets it for each worker."""
     return Workload(
         rank=rank_of(spec), target_modules=list(spec.target_modules), dropout=spec.dropout, batch_size=spec.batch_size, max_length=spec.max_length,
-        epochs=spec.epochs, max_steps=spec.max_steps,
+        epochs=spec.epochs, max_steps=spec.max_steps, quantisation=spec.quantisation,
     )  # fmt: skip
 
 

@@ -35,6 +35,11 @@ def adapted(spec: LoraSpec, model: Any, *, steps: int) -> PeftModel:
     trained: PeftModel = get_peft_model(model, _config(spec, model, targets, steps), autocast_adapter_dtype=True)
     if spec.init is not Init.ZERO:
         _begin_from_base(trained, spec.init)
+    return ready(spec, trained)
+
+
+def ready(spec: LoraSpec, trained: PeftModel) -> PeftModel:
+    """In train mode, with activations computed twice where the spec wants it."""
     if spec.gradient_checkpointing:
         # Not reentrant: that kind needs inputs with gradients, which a frozen base's embeddings have not.
         trained.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

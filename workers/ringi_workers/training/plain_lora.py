@@ -34,8 +34,9 @@ def sealable(model: PeftModel) -> Sealable:
     ranks = {name: len(a) for name, (a, _) in products.items()}
     usual = Counter(ranks.values()).most_common(1)[0][0]
     own = {name: rank for name, rank in ranks.items() if rank != usual}
+    beside: Any = model.peft_config.get(ORIGIN, config)
     plain = LoraConfig(
-        task_type=config.task_type, target_modules=config.target_modules, lora_dropout=config.lora_dropout, fan_in_fan_out=config.fan_in_fan_out,
+        task_type=config.task_type, target_modules=sorted({*config.target_modules, *beside.target_modules}), lora_dropout=config.lora_dropout, fan_in_fan_out=config.fan_in_fan_out,
         modules_to_save=config.modules_to_save,
         # The scale is within B: an alpha that equals the rank is a scale of one, in every module.
         r=usual, lora_alpha=usual, rank_pattern=own, alpha_pattern=dict(own),
@@ -50,6 +51,7 @@ def _product(module: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """A of (rank, inputs) and B of (outputs, rank) whose product is all that the module's adapters add to its weight."""
     if hasattr(module, "lora_E"):
         return _without_e(module)
+    # Either may have modules that the other has not.
     names = [name for name in (TRAINED, ORIGIN) if name in module.lora_A]
     a = [module.lora_A[name].weight.detach() for name in names]
     b = [module.lora_B[name].weight.detach() * module.scaling[name] for name in names]

@@ -15,14 +15,16 @@ from peft import PeftModel
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import BRANCHABLE, CurvePoint, LoraSpec, Packing, PriceTable, TrainMetrics
 from ringi.kit.digests import Digest, sha256_file, sha256_json
-from ringi_workers.adapters.attach import base_dtype, load_base, load_tokenizer, runtime_facts
+from ringi_workers.adapters.attach import base_dtype, load_tokenizer, runtime_facts
 from ringi_workers.training.checkpoint import CheckpointStore, RunState, put_weights, restore
 from ringi_workers.training.data import Example, Examples, load_examples, pad_id_of
-from ringi_workers.training.export import export_adapter
+from ringi_workers.training.earlier import Earlier, begun
+from ringi_workers.training.export import WEIGHTS_FILE, export_adapter
 from ringi_workers.training.loop import Loop, ProgressSink
 from ringi_workers.training.methods import adapted, optimizer_of
 from ringi_workers.training.packing import Layout, Separation, separation, set_attention
 from ringi_workers.training.plan import Plan
+from ringi_workers.training.quantised import load_quantised, stored
 from ringi_workers.training.refusals import PackingUnsupported
 from ringi_workers.training.row_attention import NAME as BY_ROWS
 from ringi_workers.training.spending import Meter
@@ -52,12 +54,14 @@ def train(
     validation: Path | None = None,
     branched_at: int | None = None,
     prices: PriceTable | None = None,
+    earlier: Earlier | None = None,
 ) -> TrainedAdapter:
     """Train what the spec says on `rows` over the Hugging Face folder `base` and export it to `out`; resumes from `checkpoints.latest()`.
 
     On one machine's CPU a resumed run ends with the same weights as an uninterrupted one. Early stopping needs `validation`, rows of the
-    same form. `branched_at`: the step of the snapshot of another run from which this one begins. `prices`: for its cost. Raises UnknownTargetModules, NoSuggestedTargets,
-    NoLabelTokens, UnreadableRow, CheckpointForeign, and what training/refusals.py names.
+    same form. `branched_at`: the step of the snapshot of another run from which this one begins. `prices`: for its cost. `earlier`: what the run
+    begins with. Raises UnknownTargetModules, NoSuggestedTargets, EarlierDoesNotFit, QuantisationUnavailable, NoLabelTokens, UnreadableRow, CheckpointForeign, and
+    what training/refusals.py names.
     """
     sink.report(Progress(phase="loading"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -67,11 +71,13 @@ def train(
     unseen = load_examples(validation, tokenizer, spec.max_length).examples if validation is not None else ()
     torch.manual_seed(spec.seed)
     plan = Plan(spec, data.examples)
-    model = adapted(spec, load_base(base, dtype=dtype, device=device), steps=plan.steps)
+    loaded = load_quantised(base, spec.quantisation, dtype=dtype, device=device)
+    model = adapted(spec, loaded, steps=plan.steps) if earlier is None else begun(spec, loaded, earlier, base=base)
     optimizer = optimizer_of(spec, model)
     state = RunState(
-        identity=identity_of(spec, base_commit=base_commit, rows=rows, validation=validation), lineage=lineage_of(spec, base_commit=base_commit, rows=rows)
-    ).begun()  # fmt: skip
+        identity=identity_of(spec, base_commit=base_commit, rows=rows, validation=validation, earlier=earlier),
+        lineage=lineage_of(spec, base_commit=base_commit, rows=rows, earlier=earlier),
+    ).begun()
     if checkpoints is not None and (latest := checkpoints.latest()) is not None:
         state = restore(latest, model, optimizer, run=state)
         if state.step == branched_at:
@@ -85,19 +91,26 @@ def train(
     if state.best_weights is not None:
         put_weights(model, state.best_weights)
     export_adapter(model, out, base_name=base_name, base_commit=base_commit)
-    return TrainedAdapter(out, _metrics(state, plan, data, layout, loop.tokens_per_s, meter.currency), runtime_facts(device, dtype))
+    runtime = runtime_facts(device, dtype) | stored(spec.quantisation)
+    return TrainedAdapter(out, _metrics(state, plan, data, layout, loop.tokens_per_s, meter.currency), runtime)
 
 
-def identity_of(spec: LoraSpec, *, base_commit: str, rows: Path, validation: Path | None) -> Digest:
+def identity_of(spec: LoraSpec, *, base_commit: str, rows: Path, validation: Path | None, earlier: Earlier | None = None) -> Digest:
     """What a checkpoint must have been made from. A field that came later says nothing at its default, so older checkpoints stay good."""
-    document = {"spec": spec.model_dump(mode="json", exclude_defaults=True), "base_commit": base_commit, "rows": sha256_file(rows)}
+    document = _made_from(spec.model_dump(mode="json", exclude_defaults=True), base_commit, rows, earlier)
     return sha256_json(document if validation is None else document | {"validation": sha256_file(validation)})
 
 
-def lineage_of(spec: LoraSpec, *, base_commit: str, rows: Path) -> Digest:
+def lineage_of(spec: LoraSpec, *, base_commit: str, rows: Path, earlier: Earlier | None = None) -> Digest:
     """What a snapshot must have been made from for a run to branch off from it."""
-    fixed = spec.model_dump(mode="json", exclude_defaults=True, exclude=set(BRANCHABLE))
-    return sha256_json({"spec": fixed, "base_commit": base_commit, "rows": sha256_file(rows)})
+    return sha256_json(_made_from(spec.model_dump(mode="json", exclude_defaults=True, exclude=set(BRANCHABLE)), base_commit, rows, earlier))
+
+
+def _made_from(spec: dict[str, object], base_commit: str, rows: Path, earlier: Earlier | None) -> dict[str, object]:
+    document: dict[str, object] = {"spec": spec, "base_commit": base_commit, "rows": sha256_file(rows)}
+    if earlier is not None:
+        document |= {"earlier": sha256_file(earlier.folder / WEIGHTS_FILE), "stacked": earlier.stacked}
+    return document
 
 
 def _layout(spec: LoraSpec, model: PeftModel, examples: tuple[Example, ...], pad_id: int, state: RunState) -> Layout:

@@ -16,6 +16,7 @@ from ringi_workers.following import JobSink
 from ringi_workers.runtime import job
 from ringi_workers.tracking import mirror
 from ringi_workers.training import recipe
+from ringi_workers.training.earlier import Earlier
 from ringi_workers.workspace import Workspace
 
 
@@ -36,6 +37,7 @@ def train(payload: TrainPayload, workspace: Workspace, sink: JobSink) -> TrainRe
     sink.report(Progress(phase="fetching"))
     base, rows = workspace.base(payload.base), workspace.fetch(payload.rows)
     validation = None if payload.validation is None else workspace.fetch(payload.validation)
+    earlier = None if payload.earlier is None else Earlier(workspace.fetch_tree(payload.earlier.files, name="earlier"), payload.stacked)
     sink.mirror = mirror(
         experiment=f"{workspace.job.organization_id}/{payload.adapter_name}", name=f"run {payload.run_id}",
         parameters={key: str(value) for key, value in payload.spec.model_dump().items()},
@@ -45,7 +47,7 @@ def train(payload: TrainPayload, workspace: Workspace, sink: JobSink) -> TrainRe
     trained = recipe.train(
         payload.spec, base=base, rows=rows, out=workspace.out, sink=sink, checkpoints=workspace, base_name=payload.base.repository,
         base_commit=payload.base.commit, validation=validation, branched_at=payload.origin.step if payload.origin else None,
-        prices=payload.prices,
+        prices=payload.prices, earlier=earlier,
     )  # fmt: skip
     sink.report(Progress(phase="measuring the effect"))
     measured = measure(trained.directory, base=base)

@@ -94,18 +94,35 @@ class TrainingCalls:
 
     def start(
         self, project: str, adapter: str, *, dataset: str, base_revision: str = "latest", plan: TrainingPlan | None = None,
-        placement: Placement | None = None,
+        placement: Placement | None = None, start_from: str | None = None, stacked: bool = False,
     ) -> RunOut:  # fmt: skip
-        """Start a run on `dataset` (`name` or `name:v1` of the same project), on a worker as `placement` asks for."""
-        body = StartRun(dataset=dataset, base_revision=base_revision, plan=plan or TrainingPlan(), placement=placement)
+        """Start a run on `dataset` (`name` or `name:v1` of the same project), on a worker as `placement` asks for.
+
+        It begins with the adapter's version `start_from`, where one is named, or is `stacked` on it.
+        """
+        body = StartRun(
+            dataset=dataset,
+            base_revision=base_revision,
+            plan=plan or TrainingPlan(),
+            placement=placement,
+            start_from=start_from,
+            stacked=stacked,
+        )
         return self._http.post(route("projects", project, "adapters", adapter, "runs"), RunOut, body)
 
     def check(
         self, project: str, adapter: str, *, dataset: str, base_revision: str = "latest", plan: TrainingPlan | None = None,
-        placement: Placement | None = None,
+        placement: Placement | None = None, start_from: str | None = None, stacked: bool = False,
     ) -> PreflightOut:  # fmt: skip
         """What `start` would find with the same arguments, and what the run would need; starts nothing."""
-        body = StartRun(dataset=dataset, base_revision=base_revision, plan=plan or TrainingPlan(), placement=placement)
+        body = StartRun(
+            dataset=dataset,
+            base_revision=base_revision,
+            plan=plan or TrainingPlan(),
+            placement=placement,
+            start_from=start_from,
+            stacked=stacked,
+        )
         return self._http.post(route("projects", project, "adapters", adapter, "runs", "check"), PreflightOut, body)
 
     def all(self, project: str, adapter: str, **asked: Unpack[Asked]) -> Listed[RunOut]:

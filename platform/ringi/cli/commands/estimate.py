@@ -14,9 +14,10 @@ from ringi.cli.errors import BadValue, Usage
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.output import emit, facts, table
 from ringi.cli.references import parse_base_revision
+from ringi.jobs.contracts.methods import Quantisation
 from ringi.preflight.estimating import Known, estimate, machines
 from ringi.preflight.prices import read_prices
-from ringi.preflight.schemas import AskEstimate, Cost, DeviceForecast, Duration, Estimate, Gpu, Method, Precision, Quantisation, Workload
+from ringi.preflight.schemas import AskEstimate, Cost, DeviceForecast, Duration, Estimate, Gpu, Method, Precision, Workload
 from ringi.preflight.shapes import shape_of
 
 verbs = Commands()

@@ -1,6 +1,6 @@
 """`ringi train` and the runs it starts."""
 
-from typing import Annotated
+from typing import Annotated, TypedDict
 from uuid import UUID
 
 import typer
@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from ringi.cli.asked import Asked
+from ringi.cli.client import RingiClient
 from ringi.cli.commands import estimate
 from ringi.cli.errors import Usage
 from ringi.cli.follow import follow
@@ -19,22 +20,25 @@ from ringi.cli.plan_options import (
     AfterWarmUp,
     FewerActivations,
     HowItBegins,
+    HowStored,
     OwnAlphas,
     OwnRanks,
     PackingMode,
     Patience,
     RatioOfRates,
     RowsOfAPass,
+    Stacked,
+    StartFrom,
     StepsBetweenLosses,
     Targets,
     TokensOfAPack,
     WhatIsTrained,
     by_module,
 )
-from ringi.cli.references import check_name, dataset_within, parse_adapter
-from ringi.jobs.contracts.methods import Init, Method
+from ringi.cli.references import Reference, check_name, dataset_within, parse_adapter
+from ringi.jobs.contracts.methods import Init, Method, Quantisation
 from ringi.jobs.contracts.training import LoraSpec, PreflightFinding, TrainMetrics
-from ringi.jobs.schemas import JobState, placement_of
+from ringi.jobs.schemas import JobState, Placement, placement_of
 from ringi.preflight.schemas import PreflightOut
 from ringi.training.schemas import RunOut, TrainingPlan
 
@@ -59,6 +63,17 @@ class BadPlan(Usage):
         )
 
 
+class _Asked(TypedDict):
+    """What starting a run and looking at it beforehand are asked alike."""
+
+    dataset: str
+    base_revision: str
+    plan: TrainingPlan
+    placement: Placement | None
+    start_from: str | None
+    stacked: bool
+
+
 def _checked(**values: object) -> TrainingPlan:
     """The plan; raises BadPlan."""
     try:
@@ -77,7 +92,10 @@ def _checked(**values: object) -> TrainingPlan:
     "ringi train risk/answers --dataset questions --target-module q_proj --target-module v_proj --detach",
     "ringi train risk/answers --dataset questions --method dora --rank 8 --rank-of down_proj=16 --alpha-of down_proj=32",
     "ringi train risk/answers --dataset questions --init pissa --lora-plus-ratio 16",
+    "ringi train risk/answers --dataset questions --quantisation nf4 --gradient-checkpointing",
     "ringi train risk/answers --dataset questions --method ia3 --target-module suggested --learning-rate 0.005",
+    "ringi train risk/answers --dataset more-questions --start-from v3 --learning-rate 0.0001",
+    "ringi train risk/answers --dataset complaints --start-from v3 --stacked --rank 4",
     "ringi train risk/answers --dataset questions --rank 8 --check",
 )
 def train(
@@ -93,6 +111,9 @@ def train(
     lora_plus_ratio: RatioOfRates = None,
     rank_of: OwnRanks = None,
     alpha_of: OwnAlphas = None,
+    quantisation: HowStored = _PLAN.quantisation,
+    start_from: StartFrom = None,
+    stacked: Stacked = False,
     use_rslora: Annotated[bool, typer.Option("--use-rslora", help="Scale by the square root of the rank.")] = _PLAN.use_rslora,
     learning_rate: Annotated[float, typer.Option(min=0, max=1, help="Peak learning rate.")] = _PLAN.learning_rate,
     epochs: Annotated[int, typer.Option(min=1, max=1000, help="Passes over the rows.")] = _PLAN.epochs,
@@ -123,28 +144,31 @@ def train(
         rank=rank, alpha=alpha, dropout=dropout, target_modules=target_module or _PLAN.target_modules, use_rslora=use_rslora,
         learning_rate=learning_rate, epochs=epochs, max_steps=max_steps, batch_size=batch_size, warmup_fraction=warmup_fraction,
         weight_decay=weight_decay, max_grad_norm=max_grad_norm, max_length=max_length, seed=seed, checkpoint_every=checkpoint_every,
-        micro_batch_size=micro_batch_size, packing=packing, pack_length=pack_length, schedule=schedule,
+        micro_batch_size=micro_batch_size, packing=packing, pack_length=pack_length, schedule=schedule, method=method, init=init,
         gradient_checkpointing=gradient_checkpointing, early_stopping_patience=early_stopping_patience, evaluate_every=evaluate_every,
-        method=method, init=init, lora_plus_ratio=lora_plus_ratio, rank_pattern=by_module(rank_of), alpha_pattern=by_module(alpha_of),
+        lora_plus_ratio=lora_plus_ratio, rank_pattern=by_module(rank_of), alpha_pattern=by_module(alpha_of), quantisation=quantisation,
     )  # fmt: skip
     with connect() as client:
-        rows = dataset_within(dataset, project=wanted.project)
-        placement = placement_of(device, memory_gib, priority)
+        asked = _Asked(
+            dataset=dataset_within(dataset, project=wanted.project), base_revision=base_revision, plan=plan,
+            placement=placement_of(device, memory_gib, priority), start_from=start_from, stacked=stacked,
+        )  # fmt: skip
         if check:
-            _show_findings(client.training.check(wanted.project, wanted.name, dataset=rows, base_revision=base_revision, plan=plan,
-                                           placement=placement))  # fmt: skip
+            _show_findings(client.training.check(wanted.project, wanted.name, **asked))
             return
-        run = client.training.start(wanted.project, wanted.name, dataset=rows, base_revision=base_revision, plan=plan, placement=placement)
-        _note_findings(run)
-        if not detach:
-            follow(client, run.job_id, f"training {wanted}")
-            run = client.training.get(wanted.project, wanted.name, run.id)
+        run = _started(client, wanted, asked, detach=detach)
     _end(run, f"Follow it: ringi jobs wait {run.job_id}. See it: ringi runs show {wanted} {run.id}." if detach else None)
 
 
-def _note_findings(run: RunOut) -> None:
+def _started(client: RingiClient, wanted: Reference, asked: _Asked, *, detach: bool) -> RunOut:
+    """The run, once what was found against it is told; unless `detach`, as it is when its job has ended."""
+    run = client.training.start(wanted.project, wanted.name, **asked)
     for found in run.preflight:
         note(_told(found))
+    if detach:
+        return run
+    follow(client, run.job_id, f"training {wanted}")
+    return client.training.get(wanted.project, wanted.name, run.id)
 
 
 def _end(run: RunOut, how_to_follow: str | None) -> None:
@@ -215,6 +239,7 @@ def drawn(run: RunOut) -> Table:
         ("dataset", run.dataset),
         ("base", run.base),
         ("method", _method(spec)),
+        *([("stacked on" if run.stacked else "begun from", run.started_from)] if run.started_from else []),
         (
             "schedule",
             f"{spec.epochs} epochs of {spec.batch_size} rows a step, learning rate {spec.learning_rate:g} {spec.schedule}, seed {spec.seed}",
@@ -243,6 +268,8 @@ def _method(spec: LoraSpec) -> str:
     if spec.method not in {Method.IA3, Method.VERA}:
         said.append(f"alpha {spec.alpha:g}")
     said += [f"{name} {value:g}" for name, value in (("dropout", spec.dropout), ("LoRA+ ratio", spec.lora_plus_ratio)) if value is not None]
+    if spec.quantisation is not Quantisation.NONE:
+        said.append(f"over the base in {spec.quantisation}")
     said += [f"rank {rank} on {name}" for name, rank in spec.rank_pattern.items()]
     said += [f"alpha {alpha:g} on {name}" for name, alpha in spec.alpha_pattern.items()]
     return f"{', '.join(said)}, on {', '.join(spec.target_modules)}"

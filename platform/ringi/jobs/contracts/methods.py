@@ -26,11 +26,27 @@ class Init(StrEnum):
     OLORA = "olora"
 
 
+class Quantisation(StrEnum):
+    """How the frozen matrices of the layers are stored: as they compute, in 8 bits (LLM.int8), or in 4-bit NF4 (QLoRA)."""
+
+    NONE = "none"
+    INT8 = "int8"
+    NF4 = "nf4"
+
+
 _WITH_A_AND_B = (Method.LORA, Method.DORA)
 
 
 def clashes(
-    *, method: Method, init: Init, rank: int, use_rslora: bool, lora_plus_ratio: float | None, dropout: float, patterns: bool
+    *,
+    method: Method,
+    init: Init,
+    rank: int,
+    use_rslora: bool,
+    lora_plus_ratio: float | None,
+    dropout: float,
+    patterns: bool,
+    quantisation: Quantisation = Quantisation.NONE,
 ) -> list[str]:
     """Why these cannot be one run, in sentences; empty where they can. `patterns`: whether some modules have a rank or alpha of their own."""
     found = []
@@ -44,6 +60,14 @@ def clashes(
         found.append(f"Ranks and alphas by module are for LoRA and DoRA, not for {method}.")
     if dropout and method is Method.IA3:
         found.append("IA3 has no dropout: it scales activations and adds nothing.")
+    if init is not Init.ZERO and quantisation is not Quantisation.NONE:
+        found.append(f"The initialisation {init} takes apart weights that quantisation has rounded away: choose one of the two.")
+    if method is Method.DORA and quantisation is not Quantisation.NONE:
+        found.append("DoRA learns the lengths of the rounded weights, which are not those of the base that the adapter is served on.")
+    if method is Method.IA3 and quantisation is not Quantisation.NONE:
+        found.append(
+            "peft's IA3 does not keep the base's precision over quantised matrices, and the layers behind them refuse the other one."
+        )
     if (sealed := sealed_rank(method, init, rank)) > MOST_RANK:
         found.append(f"Rank {rank} with {method} and the initialisation {init} is sealed as rank {sealed}, and {MOST_RANK} is the most.")
     return found

@@ -8,8 +8,8 @@ from uuid import UUID
 from pydantic import Field, FiniteFloat
 
 from ringi.jobs.contracts.adapters import AdapterFacts, EffectFacts
-from ringi.jobs.contracts.methods import Init, Method
-from ringi.jobs.contracts.parts import BaseRef, Contract, FileRef, Part
+from ringi.jobs.contracts.methods import Init, Method, Quantisation
+from ringi.jobs.contracts.parts import AdapterRef, BaseRef, Contract, FileRef, Part
 from ringi.kit.digests import Digest
 
 
@@ -66,6 +66,7 @@ class LoraSpec(Part):
     lora_plus_ratio: FiniteFloat | None = Field(default=None, ge=1, le=1024)
     rank_pattern: dict[str, int] = Field(default_factory=dict)
     alpha_pattern: dict[str, FiniteFloat] = Field(default_factory=dict)
+    quantisation: Quantisation = Quantisation.NONE
 
 
 # What a run that branches off from a snapshot may have otherwise: the snapshot means the same under any of these.
@@ -111,7 +112,8 @@ class TrainPayload(Contract):
     """Train a LoRA on `rows` (a sealed part of a dataset version: pairs, conversations or documents) over `base`.
 
     `preflight`: what was known of it when it was started. `validation`: rows of the same form for early stopping. `origin`: the run that it
-    comes from. `prices`: None where the operator has no table.
+    comes from. `prices`: None where the operator has no table. `earlier`: the version whose weights the run begins with; with `stacked` they stay
+    as they are, and what is trained comes beside them.
     """
 
     run_id: UUID
@@ -124,6 +126,8 @@ class TrainPayload(Contract):
     validation: Digest | None = None
     origin: RunOrigin | None = None
     prices: PriceTable | None = None
+    earlier: AdapterRef | None = None
+    stacked: bool = False
 
 
 class CurvePoint(Part):
