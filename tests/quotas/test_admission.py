@@ -94,6 +94,19 @@ def test_a_day_is_a_day_of_utc_whatever_the_session_says(session: Session, proje
     assert abs(admission.usage_of(session, project).day_ends_s - left) < 5
 
 
+def test_a_paused_job_is_not_open_and_its_rest_takes_no_gpu_hours(session: Session, project: UUID) -> None:
+    now = now_of(session)
+    begun = now - min(now - now.replace(day=1, hour=0, minute=0, second=0, microsecond=0), timedelta(hours=4))
+    rested = (now - begun) / 2
+    limit(session, project, open_jobs=1)
+    job(session, project, state=JobState.PAUSED, started_at=begun, paused_at=begun + rested)
+    ask(session, project)
+    assert admission.usage_of(session, project).gpu_hours == pytest.approx(rested.total_seconds() / 3600)
+    # It went on later and ended now: what it rested is still no use of a GPU.
+    job(session, project, state=JobState.SUCCEEDED, started_at=begun, paused_s=rested.total_seconds(), finished_at=now)
+    assert admission.usage_of(session, project).gpu_hours == pytest.approx(2 * rested.total_seconds() / 3600)
+
+
 def test_gpu_hours_are_those_of_this_month_and_of_running_jobs_too(session: Session, project: UUID) -> None:
     now = now_of(session)
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
