@@ -14,8 +14,6 @@ from ringi.tags.schemas import Tagged
 from ringi.web.schemas import PRINTABLE, Integer, Name, Schema, Selector, Truth
 
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
-# `name`, `name:v1` or `name:latest`, of the same project.
-DatasetReference = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[a-z0-9:]{1,80})?$")]
 # The attention and MLP projections of the Llama family, on which most bases are built.
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -57,7 +55,7 @@ class TrainingPlan(Schema):
 class StartRun(Schema):
     """Train `adapter` on a dataset version (`name:v1`) of the same project, over a revision of the adapter's base."""
 
-    dataset: DatasetReference
+    dataset: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[a-z0-9:]{1,80})?$")]
     base_revision: Selector = "latest"
     plan: TrainingPlan = TrainingPlan()
     placement: Placement | None = None
