@@ -17,6 +17,7 @@ import ringi.observe.models
 import ringi.origins.models
 import ringi.quotas.models
 import ringi.releases.models
+import ringi.retraining.models
 import ringi.searches.models
 import ringi.storage.models
 import ringi.suites.models

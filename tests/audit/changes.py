@@ -181,6 +181,8 @@ def _data(steps: Steps) -> None:
     if "policy" not in steps.ground.platform.tokens:
         steps.ground.platform.add_user("policy", Role.POLICY_ADMIN, project=None)
     do("policy", f"PUT {IN_PROJECT}/dataset-policy", "dataset.policy.set", json={"personal_data": "report"})
+    off = {"enabled": False, "environment": "staging"}
+    do("policy", f"PUT {IN_PROJECT}/retraining-policy", "retraining.policy.set", json=off)
     do("admin", "POST /bases", "base_model.create", json={"name": name})
     for path in sorted(steps.ground.base.iterdir()):
         answer = steps.ground.platform.call("admin", "POST", "/uploads", content=path.read_bytes())

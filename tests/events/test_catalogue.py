@@ -21,10 +21,11 @@ NOT_TOLD = {
     "log", "payload",
 }  # fmt: skip
 # Single actions without an event: who waits behind whom, a note beside a version, what is told once it is sealed or refused, and a look, whose
-# sweep is told; what a project wants of its datasets, and a question about them.
+# sweep is told; what a project wants of its datasets and of new rows, and a question about them.
 NOT_TOLD_ALONE = {
     AuditAction.JOB_PRIORITIZE, AuditAction.ADAPTER_VERSION_ORIGIN, AuditAction.DATASET_VERSION_ADD, AuditAction.ADAPTER_VERSION_REGISTER,
     AuditAction.MEASUREMENT_IMPORT, AuditAction.WATCH_LOOK, AuditAction.DATASET_POLICY_SET, AuditAction.DATASET_TRACE,
+    AuditAction.RETRAINING_POLICY_SET,
 }  # fmt: skip
 TOLD_AS = {
     AuditAction.BASE_MODEL_CREATE: "base.created", AuditAction.BASE_MODEL_REVISION_REGISTER: "base.revision.registered",
@@ -36,7 +37,8 @@ TOLD_AS = {
     AuditAction.TRAINING_RUN_START: "training.run.started", AuditAction.TRAINING_RUN_COMPLETE: "training.run.succeeded",
     AuditAction.TRAINING_RUN_FAIL: "training.run.failed", AuditAction.TRAINING_RUN_PAUSE: "training.run.paused",
     AuditAction.TRAINING_RUN_CONTINUE: "training.run.continued",
-    AuditAction.SEARCH_REQUEST: "training.search.requested", AuditAction.SEARCH_COMPLETE: "training.search.completed", AuditAction.EVALUATION_REQUEST: "evaluation.requested",
+    AuditAction.SEARCH_REQUEST: "training.search.requested", AuditAction.SEARCH_COMPLETE: "training.search.completed",
+    AuditAction.RETRAINING_PLAN: "training.retraining.planned", AuditAction.RETRAINING_END: "training.retraining.ended", AuditAction.EVALUATION_REQUEST: "evaluation.requested",
     AuditAction.EVALUATION_COMPLETE: "evaluation.completed", AuditAction.COMPATIBILITY_ASSESS: "compatibility.assessed",
     AuditAction.SUITE_CREATE: "suite.created", AuditAction.SUITE_VERSION_SEAL: "suite.version.sealed",
     AuditAction.SWEEP_REQUEST: "evaluation.sweep.requested", AuditAction.MEASUREMENT_COMPLETE: "evaluation.measurement.completed",

@@ -20,6 +20,7 @@ from ringi.fleet.models import Worker
 from ringi.identity.models import BrowserSession, LoginProof, Project, User
 from ringi.kit.actor import Actor, ActorKind
 from ringi.quotas.models import ProjectBytes, ProjectQuota
+from ringi.retraining.models import RetrainingPolicy
 from ringi.tags.models import Tag
 from ringi.training.models import TrainingRun
 from ringi.uploads.models import UploadPart
@@ -81,6 +82,7 @@ def fill(sessions: sessionmaker[Session], world: World) -> None:
 def _of_project(values: dict[str, UUID], project: UUID, *, version: UUID, revision: UUID, voter: UUID) -> list[Any]:
     return [
         ProjectQuota(project_id=project, open_jobs=5),
+        RetrainingPolicy(project_id=project, enabled=False, environment="production"),
         ProjectBytes(project_id=project, digest=digest(), size=1),
         ApprovalVote(
             project_id=project, request_id=values["request_id"], voter_id=voter, role="reviewer", stage="review", decision="approve",

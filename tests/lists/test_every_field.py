@@ -29,6 +29,7 @@ from ringi.measurements.lists import MEASUREMENTS
 from ringi.measurements.models import Measurement
 from ringi.origins.endpoints import ORIGINS, ORIGINS_OF_VERSION
 from ringi.releases.lists import ALL_RELEASES, CHANNELS, RELEASES
+from ringi.retraining.lists import RETRAININGS
 from ringi.searches.lists import SEARCHES
 from ringi.suites.lists import SUITE_VERSIONS, SUITES
 from ringi.sweeps.lists import SWEEPS
@@ -67,6 +68,7 @@ LISTS: dict[str, tuple[str, Listing]] = {
     f"{PROJECT}/origins": ("aiko", ORIGINS),
     f"{PROJECT}/releases": ("aiko", ALL_RELEASES),
     f"{PROJECT}/runs": ("aiko", RUNS),
+    f"{PROJECT}/retrainings": ("aiko", RETRAININGS),
     f"{PROJECT}/searches": ("aiko", SEARCHES),
     f"{PROJECT}/subscriptions": ("dana", SUBSCRIPTIONS),
     f"{PROJECT}/subscriptions/{{subscription}}/deliveries": ("dana", DELIVERIES),
@@ -104,10 +106,11 @@ def peopled(api: Api) -> Iterator[Tenant]:
         made.suite(session, "letters")
         versions: list[AdapterVersion] = [made.version(session, adapter, rank=rank) for rank in (4, 8)]
         for version, measured in zip(versions, (0.5, None), strict=True):
-            made.run(session, version, dataset, loss=measured)
+            run = made.run(session, version, dataset, loss=measured)
             made.evaluation(session, version, dataset, improvement=measured)
             measurements.append(made.measurement(session, suite, version, mean=measured))
             made.release(session, channel, version, datetime(2025, 10, version.number, tzinfo=UTC))
+        made.retraining(session, run)
         for name in ("nightly", "hourly"):
             made.watch(session, name, made.gate(session, *measurements))
             made.search(session)

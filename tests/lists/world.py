@@ -44,6 +44,8 @@ from ringi.measurements.models import Measurement
 from ringi.measurements.schemas import MeasurementState
 from ringi.releases.models import Channel, Release
 from ringi.releases.schemas import ReleaseAction
+from ringi.retraining.models import Retraining
+from ringi.retraining.schemas import RetrainingState
 from ringi.searches.models import SearchTrial
 from ringi.storage.models import Blob
 from ringi.suites.models import Suite, SuiteVersion
@@ -241,6 +243,16 @@ class Tenant:
         session.add(evaluation)
         session.flush()
         return evaluation
+
+    def retraining(self, session: Session, run: TrainingRun) -> Retraining:
+        """What would follow a run if its rows were new, for each adapter and dataset version once."""
+        made = Retraining(
+            project_id=run.project_id, dataset_version_id=run.dataset_version_id, adapter_id=run.adapter_id, source_run_id=run.id,
+            environment="production", state=RetrainingState.SUPERSEDED, on_behalf_of=self.people["aiko"], completed_at=datetime.now(UTC),
+        )  # fmt: skip
+        session.add(made)
+        session.flush()
+        return made
 
     def search(self, session: Session, *, project: str = "risk") -> Job:
         """A search of two trials that nobody has begun."""

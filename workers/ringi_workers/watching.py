@@ -21,6 +21,7 @@ from ringi.db.session import get_engine, transaction, work_for_all
 from ringi.kit.errors import RingiError
 from ringi.observe import logs, serving
 from ringi.observe.signs import WATCHER, Signs
+from ringi.retraining import steps
 from ringi.watches import judging, looking
 
 ROUND_S = 1.0
@@ -56,6 +57,7 @@ class Watching(Scheduler):  # type: ignore[misc]  # Celery ships no types
             if not stopped:
                 self._each(judging.ripe, judging.settle)
                 self._each(looking.due, looking.look_if_due)
+                self._each(steps.due, steps.advance)
         except _DATABASE_AWAY as error:
             log.warning("the database is away: %s", " ".join(str(error).split())[:300])
             get_engine().dispose()

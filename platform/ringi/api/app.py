@@ -43,6 +43,7 @@ from ringi.origins.endpoints import router as origins
 from ringi.preflight.endpoints import router as preflight
 from ringi.releases.endpoints import router as releases
 from ringi.retention.endpoints import router as retention
+from ringi.retraining.endpoints import router as retraining
 from ringi.searches.endpoints import router as searches
 from ringi.settings import get_settings
 from ringi.suites.endpoints import router as suites
@@ -86,6 +87,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     suites,
     measurements,
     searches,
+    retraining,
     sweeps,
     gates,
     compatibility,

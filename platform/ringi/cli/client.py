@@ -23,7 +23,7 @@ from ringi.cli.calls.origins import OriginCalls
 from ringi.cli.calls.storage import StorageCalls, UploadCalls
 from ringi.cli.calls.tags import TagCalls
 from ringi.cli.calls.watches import WatchCalls
-from ringi.cli.calls.work import EvaluationCalls, JobCalls, LimitCalls, SearchCalls, TrainingCalls
+from ringi.cli.calls.work import EvaluationCalls, JobCalls, LimitCalls, RetrainingCalls, SearchCalls, TrainingCalls
 from ringi.cli.connection import Connection, OnBytes
 from ringi.cli.errors import AnswerNotUnderstood, ApiError, JobFailed, Unreachable
 from ringi.cli.events import ServerEvent
@@ -54,6 +54,7 @@ class RingiClient:
         self.limits = LimitCalls(self._http)
         self.training = TrainingCalls(self._http)
         self.searches = SearchCalls(self._http)
+        self.retraining = RetrainingCalls(self._http)
         self.evaluations = EvaluationCalls(self._http)
         self.suites = SuiteCalls(self._http)
         self.sweeps = SweepCalls(self._http)

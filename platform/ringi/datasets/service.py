@@ -173,8 +173,8 @@ def digest_of(payload: ValidateDatasetPayload, result: ValidateDatasetResult) ->
     return sha256_json(parts)
 
 
-def complete(session: Session, job: Job, result: ValidateDatasetResult) -> None:
-    """Seal the version that the validation job made; equal content seals nothing new."""
+def complete(session: Session, job: Job, result: ValidateDatasetResult) -> DatasetVersion | None:
+    """Seal the version that the validation job made, and return it; equal content seals nothing new."""
     payload = ValidateDatasetPayload.model_validate(job.payload)
     for part in (result.train, result.validation):
         blobs.register(session, StoredBlob(part.digest, part.size))
@@ -184,7 +184,7 @@ def complete(session: Session, job: Job, result: ValidateDatasetResult) -> None:
     known = select(DatasetVersion.number).where(DatasetVersion.dataset_id == payload.dataset_id, DatasetVersion.digest == digest)
     if (number := session.scalar(known)) is not None:
         job.produced = f"{payload.version_name}:v{number}"
-        return
+        return None
     newest = session.scalar(select(func.max(DatasetVersion.number)).where(DatasetVersion.dataset_id == payload.dataset_id))
     version = DatasetVersion(
         project_id=job.project_id, dataset_id=payload.dataset_id, number=(newest or 0) + 1, digest=digest, source_digest=payload.source,
@@ -206,3 +206,4 @@ def complete(session: Session, job: Job, result: ValidateDatasetResult) -> None:
     )  # fmt: skip
     sealed = datasets_events.DatasetVersionSealed(version=job.produced, version_id=version.id, digest=digest, job_id=job.id)
     emit(session, sealed, project_id=job.project_id)
+    return version

@@ -90,6 +90,7 @@ NOT_REFERENCES = {
     "measurements.summary": "figures",
     "outbox.payload": "a queue's name",
     "project_bytes.digest": "counts what a project holds: goes by the rows that hold it",
+    "retrainings.problem": "what went wrong",
     "search_trials.comparisons": "figures",
     "search_trials.problem": "what went wrong",
     "search_trials.spec": "hyperparameters",

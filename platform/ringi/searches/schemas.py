@@ -6,13 +6,13 @@ from itertools import product
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.searches import Comparison, HalvingRule
 from ringi.jobs.contracts.training import LoraSpec, PreflightFinding
 from ringi.jobs.schemas import JobError, JobState, Placement
-from ringi.training.schemas import DatasetReference, TrainingPlan
+from ringi.training.schemas import TrainingPlan
 from ringi.web.schemas import Integer, Name, Schema, Selector
 
 FEWEST_TRIALS, MOST_TRIALS = 2, 64
@@ -38,7 +38,7 @@ class RequestSearch(Schema):
     """
 
     adapter: Name
-    dataset: DatasetReference
+    dataset: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[a-z0-9:]{1,80})?$")]
     base_revision: Selector = "latest"
     ranks: list[Rank] = Field(min_length=1, max_length=16)
     learning_rates: list[LearningRate] = Field(min_length=1, max_length=16)
@@ -56,12 +56,15 @@ class RequestSearch(Schema):
         named = {"rank", "learning_rate"} & self.plan.model_fields_set
         if named:
             raise ValueError(f"the plan names {' and '.join(sorted(named))}, which is what is searched for")
+        # A pair that is no plan is refused here, with the words of the plan.
+        self.specs()
         return self
 
     def specs(self) -> list[LoraSpec]:
         """One for each trial, the smallest rank first. `alpha` follows the rank unless the plan names it."""
         pairs = product(sorted(set(self.ranks)), sorted(set(self.learning_rates)))
-        return [self.plan.model_copy(update={"rank": rank, "learning_rate": rate}).resolved() for rank, rate in pairs]
+        plan = self.plan.model_dump()
+        return [TrainingPlan.model_validate(plan | {"rank": rank, "learning_rate": rate}).resolved() for rank, rate in pairs]
 
 
 class TrialOut(Schema):

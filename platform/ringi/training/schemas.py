@@ -84,7 +84,7 @@ class StartRun(Schema):
     under a new LoRA, and the sum of both is sealed.
     """
 
-    dataset: DatasetReference
+    dataset: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[a-z0-9:]{1,80})?$")]
     base_revision: Selector = "latest"
     plan: TrainingPlan = TrainingPlan()
     placement: Placement | None = None

@@ -86,19 +86,10 @@ def start(
         raise RunRefused(found)
     run_id = uuid7()
     payload = TrainPayload(
-        run_id=run_id,
-        adapter_id=adapter.id,
-        adapter_name=adapter.reference,
-        base=base_models.reference(base_revision),
-        rows=dataset.train_digest,
-        spec=spec,
-        preflight=tuple(found),
-        validation=None if spec.early_stopping_patience is None else dataset.validation_digest,
-        origin=origin,
-        prices=prices_now(),
-        earlier=None if earlier is None else adapters.reference(earlier),
-        stacked=stacked,
-    )
+        run_id=run_id, adapter_id=adapter.id, adapter_name=adapter.reference, base=base_models.reference(base_revision), rows=dataset.train_digest,
+        spec=spec, preflight=tuple(found), validation=None if spec.early_stopping_patience is None else dataset.validation_digest, origin=origin,
+        prices=prices_now(), earlier=None if earlier is None else adapters.reference(earlier), stacked=stacked,
+    )  # fmt: skip
     try:
         job = jobs.enqueue(
             session, actor, JobKind.TRAIN, payload, subject=f"adapter {adapter.reference}", project_id=adapter.project_id,

@@ -145,6 +145,9 @@ GET /api/v1/projects/{project}/origins/{origin_id}                    1111111 ++
 GET /api/v1/projects/{project}/runs                                   1111111 +++++++++ ++++ +4 4444
 GET /api/v1/projects/{project}/evaluations                            1111111 +++++++++ ++++ +4 4444
 POST /api/v1/projects/{project}/searches                              1111111 3+3333333 3333 34 4444
+GET /api/v1/projects/{project}/retraining-policy                      1111111 +++++++++ ++++ +4 4444
+PUT /api/v1/projects/{project}/retraining-policy                      1111111 333333333 +333 34 4444
+GET /api/v1/projects/{project}/retrainings                            1111111 +++++++++ ++++ +4 4444
 GET /api/v1/projects/{project}/searches                               1111111 +++++++++ ++++ +4 4444
 GET /api/v1/projects/{project}/searches/{job_id}                      1111111 +++++++++ ++++ +4 4444
 POST /api/v1/projects/{project}/suites                                1111111 3++3+3+33 3333 34 4444

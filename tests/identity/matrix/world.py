@@ -153,6 +153,7 @@ class _Maker:
         adapter = made.adapter(session, "bot", base)
         version = made.version(session, adapter, files=[{"path": "README.md", "size": len(README), "digest": self.world.values["blob"]}])
         run, evaluation = made.run(session, version, dataset, loss=1.0), made.evaluation(session, version, dataset, improvement=0.1)
+        made.retraining(session, run)
         suite = made.suite(session, "quality")
         measurement, bare = (made.measurement(session, suite, version, bare=bare) for bare in (False, True))
         gate = made.gate(session, measurement, bare)

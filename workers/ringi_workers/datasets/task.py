@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from sqlalchemy.orm import Session
+
 from ringi.datasets import service
 from ringi.datasets.contents import Row, from_sealed
 from ringi.datasets.preparation import lengths_of, prepare, scripts_of
@@ -10,6 +12,8 @@ from ringi.datasets.validation import Sides, Split, as_json_lines, normalise, re
 from ringi.jobs.contracts.datasets import DatasetReport, Kept, Recipe, ValidateDatasetPayload, ValidateDatasetResult
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.contracts.parts import Progress
+from ringi.jobs.models import Job
+from ringi.retraining import service as retraining
 from ringi_workers.datasets.near import near_of
 from ringi_workers.datasets.parquet import ALL_READERS
 from ringi_workers.datasets.personal import look
@@ -20,7 +24,14 @@ from ringi_workers.workspace import Workspace
 _EXAMPLES = 5
 
 
-@job(JobKind.VALIDATE_DATASET, finish=service.complete)
+def complete(session: Session, finished: Job, result: ValidateDatasetResult) -> None:
+    """Seal the version, and note which adapters are to learn from its new rows where the project wants that."""
+    version = service.complete(session, finished, result)
+    if version is not None:
+        retraining.plan(session, finished, version)
+
+
+@job(JobKind.VALIDATE_DATASET, finish=complete)
 def validate_dataset(payload: ValidateDatasetPayload, workspace: Workspace, sink: JobSink) -> ValidateDatasetResult:
     """Read, prepare, report and split; both splits become blobs."""
     sink.report(Progress(phase="reading"))

@@ -15,6 +15,7 @@ from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.schemas import JobOut, JobState, Level, LogLine, Placement, SetPriority
 from ringi.preflight.schemas import PreflightOut
 from ringi.quotas.schemas import ProjectUsage, QuotasOut, SetQuotas, TokenUsage
+from ringi.retraining.schemas import RetrainingOut, RetrainingPolicyOut, SetRetrainingPolicy
 from ringi.searches.schemas import RequestSearch, SearchLine, SearchOut
 from ringi.training.provenance import Provenance
 from ringi.training.schemas import BranchRun, RunOut, StartRun, TrainingPlan
@@ -187,6 +188,25 @@ class SearchCalls:
     def get(self, project: str, job_id: UUID) -> SearchOut:
         """One search with its trials, and what it recommends."""
         return self._http.get(route("projects", project, "searches", str(job_id)), SearchOut)
+
+
+class RetrainingCalls:
+    """`client.retraining`."""
+
+    def __init__(self, http: Connection) -> None:
+        self._http = http
+
+    def policy(self, project: str) -> RetrainingPolicyOut:
+        """Whether new rows start the retraining of the adapters that depend on them."""
+        return self._http.get(route("projects", project, "retraining-policy"), RetrainingPolicyOut)
+
+    def set_policy(self, project: str, wanted: SetRetrainingPolicy, *, if_match: str | None = None) -> RetrainingPolicyOut:
+        """Set it for dataset versions that are sealed from now on."""
+        return self._http.put(route("projects", project, "retraining-policy"), RetrainingPolicyOut, wanted, if_match=if_match)
+
+    def all(self, project: str, **asked: Unpack[Asked]) -> Listed[RetrainingOut]:
+        """Retrainings of the project, newest first."""
+        return self._http.items(route("projects", project, "retrainings"), RetrainingOut, **asked)
 
 
 class EvaluationCalls:

@@ -78,6 +78,26 @@ class SearchCompleted(EventData):
     reasons: list[str]
 
 
+class RetrainingPlanned(EventData):
+    """New rows were sealed that an adapter depends on, and the project wants it to be trained on them."""
+
+    NAME, TITLE = "training.retraining.planned", "再学習が予定されました"
+    retraining_id: UUID
+    adapter: AdapterName
+    dataset_digest: Digest
+
+
+class RetrainingEnded(EventData):
+    """A retraining has ended: approval was asked for (`requested`), a step was refused, or still newer rows have taken its place."""
+
+    NAME, TITLE = "training.retraining.ended", "再学習が終了しました"
+    retraining_id: UUID
+    adapter: AdapterName
+    state: str = Field(description="`requested`, `refused` or `superseded`.")
+    request_id: UUID | None
+    code: str | None = Field(description="The stable code of the refusal: docs/errors.md. Null where there was none.")
+
+
 class _OfEvaluation(EventData):
     evaluation_id: UUID
     version: VersionName
