@@ -11,6 +11,7 @@ from ringi.adapters.schemas import VersionState
 from ringi.approvals.schemas import RequestState
 from ringi.cli.contexts import Profile, save_profile
 from ringi.datasets.models import DatasetVersion
+from ringi.datasets.schemas import DatasetTerms
 from ringi.identity.schemas import Role
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
@@ -88,10 +89,17 @@ def test_exactly_the_dependents_are_retrained_once_up_to_a_request_for_approval(
     assert policies.policy(PROJECT).enabled is False
     assert policies.set_policy(PROJECT, SetRetrainingPolicy(enabled=True)).row_version == 1
 
+    # Other terms of the same rows bring nothing to learn.
+    source = platform.as_("contributor").upload(sources.rows).digest
+    terms = DatasetTerms(licence="CC BY 4.0")
+    platform.succeeded(platform.as_("contributor").datasets.seal_source(PROJECT, DATASET, source, terms=terms).job_id)
+    assert platform.as_("viewer").datasets.version(PROJECT, DATASET).number == 3
+    assert seen(platform) == {}
+
     training, jobs = platform.as_("contributor").training, platform.as_("contributor").jobs
     busy = {name: training.start(PROJECT, name, dataset=f"{DATASET}:v1", plan=ENDLESS).job_id for name in ("learned", "other")}
-    assert (added(platform, tmp_path, 960), added(platform, tmp_path, 990)) == (3, 4)
-    wanted = {(adapter, version) for adapter in ("learned", "other") for version in ("v3", "v4")}
+    assert (added(platform, tmp_path, 960), added(platform, tmp_path, 990)) == (4, 5)
+    wanted = {(adapter, version) for adapter in ("learned", "other") for version in ("v4", "v5")}
     assert seen(platform, "state=waiting").keys() == seen(platform).keys() == wanted
     _planned_once(platform)
 
@@ -99,7 +107,7 @@ def test_exactly_the_dependents_are_retrained_once_up_to_a_request_for_approval(
     for name in ("watcher", "watcher-2", "watcher-3"):
         start_watcher(watcher, name)
     jobs.cancel(busy["learned"])
-    until(lambda: seen(platform)["learned", "v4"].state is RetrainingState.TRAINING, timeout_s=60)
+    until(lambda: seen(platform)["learned", "v5"].state is RetrainingState.TRAINING, timeout_s=60)
     assert {one.state for (name, _), one in seen(platform).items() if name == "other"} == {RetrainingState.WAITING}
     # What has begun goes on to its end, what waits is not begun.
     policies.set_policy(PROJECT, SetRetrainingPolicy(enabled=False))
@@ -107,13 +115,13 @@ def test_exactly_the_dependents_are_retrained_once_up_to_a_request_for_approval(
     until(lambda: len(seen(platform, "completed_at>2020-01-01")) == len(wanted), timeout_s=240)
     found = seen(platform)
     assert {key: one.state for key, one in found.items()} == {
-        ("learned", "v3"): RetrainingState.SUPERSEDED, ("learned", "v4"): RetrainingState.REQUESTED,
-        ("other", "v3"): RetrainingState.REFUSED, ("other", "v4"): RetrainingState.REFUSED,
+        ("learned", "v4"): RetrainingState.SUPERSEDED, ("learned", "v5"): RetrainingState.REQUESTED,
+        ("other", "v4"): RetrainingState.REFUSED, ("other", "v5"): RetrainingState.REFUSED,
     }  # fmt: skip
     assert {name: runs(platform, name) for name in ("learned", "other", "elsewhere", "moved", "ended")} == {
-        "learned": ["v1", "v1", "v4"], "other": ["v1", "v1"], "elsewhere": ["v1"], "moved": ["v1", "v1"], "ended": ["v1"],
+        "learned": ["v1", "v1", "v5"], "other": ["v1", "v1"], "elsewhere": ["v1"], "moved": ["v1", "v1"], "ended": ["v1"],
     }  # fmt: skip
-    _as_before_and_no_further(platform, found["learned", "v4"])
+    _as_before_and_no_further(platform, found["learned", "v5"])
     assert [one.problem and one.problem.code for (name, _), one in found.items() if name == "other"] == ["retraining_policy_off"] * 2
     _shown(platform, tmp_path)
 
@@ -138,11 +146,11 @@ def _as_before_and_no_further(platform: Platform, one: RetrainingOut) -> None:
         one.run_id, before.spec, before.base, f"{PROJECT}/{DATASET}:v1", f"{PROJECT}/learned:v2",
     )  # fmt: skip
     (evaluation,) = viewer.evaluations.all_of_project(PROJECT, filter=["adapter=learned"])
-    assert (evaluation.id, evaluation.state, evaluation.dataset) == (one.evaluation_id, JobState.SUCCEEDED, f"{PROJECT}/{DATASET}:v4")
+    assert (evaluation.id, evaluation.state, evaluation.dataset) == (one.evaluation_id, JobState.SUCCEEDED, f"{PROJECT}/{DATASET}:v5")
     (request,) = viewer.approvals.all(PROJECT)
     # Whoever added the rows has asked, and so cannot vote; nobody else has done anything.
     assert (request.id, request.state, request.requester) == (one.request_id, RequestState.IN_REVIEW, "contributor")
-    assert request.note == f"Retrained by policy on {PROJECT}/{DATASET}:v4."
+    assert request.note == f"Retrained by policy on {PROJECT}/{DATASET}:v5."
     assert one.on_behalf_of == platform.as_("contributor").identity.whoami().id
     assert platform.logged("approval.grant") == platform.logged("release.publish") == []
     (entry,) = platform.logged("retraining.end", request=str(one.request_id))
