@@ -4,6 +4,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
+from ringi.cli.plan_options import by_module
 from ringi.jobs.contracts.methods import Init, Method
 from ringi.jobs.contracts.training import LoraSpec, Packing, Schedule, TrainPayload
 from ringi.training.schemas import TrainingPlan
@@ -76,3 +77,11 @@ def test_memory_is_forecast_for_what_is_trained_and_not_less() -> None:
     ranks = {"lora": 16, "dora": 16, "adalora": 24, "ia3": 1, "vera": 1}
     assert {method: workload_of(TrainingPlan.model_validate({"method": method}).resolved()).rank for method in ranks} == ranks
     assert workload_of(TrainingPlan(init=Init.PISSA, rank_pattern={"q_proj": 20}).resolved()).rank == 40
+
+
+def test_ranks_and_alphas_by_module_are_written_as_name_and_number() -> None:
+    plan = TrainingPlan.model_validate({"rank_pattern": by_module(["q_proj=8"]), "alpha_pattern": by_module(["q_proj=2.5", "down_proj=4"])})
+    assert (plan.rank_pattern, plan.alpha_pattern) == ({"q_proj": 8}, {"q_proj": 2.5, "down_proj": 4.0})
+    for wrong in ("q_proj", "q_proj=", "q_proj=many", "q_proj=2.5", "q_proj=0", "=8", "q-proj=8"):
+        with pytest.raises(ValidationError):
+            TrainingPlan.model_validate({"rank_pattern": by_module([wrong])})

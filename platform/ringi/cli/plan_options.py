@@ -39,6 +39,15 @@ Stacked = Annotated[bool, typer.Option("--stacked", help="Leave that version as 
 HowStored = Annotated[Quantisation, typer.Option(help="How the frozen base is stored while training: nf4 is QLoRA.")]
 
 
-def by_module(given: list[str] | None) -> dict[str, str]:
-    """`q_proj=8` and its like, by name; what is no number is told by the plan. A part without `=` has no number."""
-    return {one.partition("=")[0]: one.partition("=")[2] for one in given or []}
+def by_module(given: list[str] | None) -> dict[str, float | str]:
+    """`q_proj=8` and its like, by name; what is no number stays text, which the plan refuses by name. A part without `=` has no number."""
+    return {name: _number(text) for name, _, text in (one.partition("=") for one in given or [])}
+
+
+def _number(text: str) -> float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
