@@ -64,6 +64,7 @@ NOT_REFERENCES = {
     "compatibility_assessments.report": "what the rules found",
     "compatibility_assessments.report_digest": "of the report beside it",
     "dataset_versions.digest": "of the parts together",
+    "dataset_versions.recipe": "how its rows were prepared",
     "dataset_versions.report": "counts",
     "dataset_versions.split": "how it was split",
     "evaluations.evidence": "names the records, which records_digest refers to",

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
+from ringi.jobs.contracts.methods import Method
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.searches import Comparison, HalvingRule
 from ringi.jobs.contracts.training import LoraSpec, PreflightFinding
@@ -56,6 +57,8 @@ class RequestSearch(Schema):
         named = {"rank", "learning_rate"} & self.plan.model_fields_set
         if named:
             raise ValueError(f"the plan names {' and '.join(sorted(named))}, which is what is searched for")
+        if self.plan.method is Method.IA3:
+            raise ValueError("IA3 has no rank to search for")
         # A pair that is no plan is refused here, with the words of the plan.
         self.specs()
         return self
