@@ -196,8 +196,7 @@ def test_the_walk_from_a_folder_to_a_rollback_is_done_by_commands_alone(shell: S
     run = shell.json(*train, "--max-length", "128", *as_contributor)
     assert (run["version"], run["state"], run["spec"]["alpha"]) == ("support/bot:v1", "succeeded", 16.0)
     done = shell.run(*train, "--max-length", "128", "--seed", "1", *as_contributor)
-    assert "support/bot:v2" in done.stdout, done.stderr
-    assert "training support/bot · succeeded" in done.stderr
+    assert ("support/bot:v2" in done.stdout, "training support/bot · succeeded" in done.stderr) == (True, True), done.stderr
     shell.ok(*train, "--start-from", "v1", "--stacked", "--rank-of", "q_proj=4", "--quantisation", "nf4", "--check", *as_contributor)
     assert "support/bot:v2" in shell.ok("runs", "list", "support/bot", *as_contributor)
     assert "rank 8, alpha 16" in shell.ok("runs", "show", "support/bot", run["id"], *as_contributor)

@@ -81,8 +81,7 @@ def test_exactly_the_dependents_are_retrained_once_up_to_a_request_for_approval(
     platform.add_user("policy", Role.POLICY_ADMIN, project=None)
 
     # Nothing follows where the project does not want it.
-    assert added(platform, tmp_path, 930) == 2
-    assert seen(platform) == {}
+    assert (added(platform, tmp_path, 930), seen(platform)) == (2, {})
     with refused("forbidden", 403):
         platform.as_("contributor").retraining.set_policy(PROJECT, SetRetrainingPolicy(enabled=True))
     policies = platform.as_("policy").retraining

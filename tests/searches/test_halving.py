@@ -106,6 +106,7 @@ def test_nothing_is_recommended_before_the_end() -> None:
         ({"ranks": [8, 8], "learning_rates": [1e-3, 1e-3]}, "1 different trials"),
         ({"ranks": list(range(1, 10)), "learning_rates": [number / 100 for number in range(1, 9)]}, "72 different trials"),
         ({"ranks": [4, 8], "learning_rates": [1e-3], "plan": {"rank": 4}}, "the plan names rank"),
+        ({"ranks": [4, 8], "learning_rates": [1e-3], "plan": {"method": "ia3"}}, "no rank to search"),
         ({"ranks": [0, 8], "learning_rates": [1e-3]}, "greater than or equal to 1"),
     ],
 )

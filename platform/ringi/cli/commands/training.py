@@ -34,7 +34,7 @@ from ringi.cli.plan_options import (
     TokensOfAPack,
     WhatIsTrained,
     by_module,
-)
+)  # fmt: skip
 from ringi.cli.references import Reference, check_name, dataset_within, parse_adapter
 from ringi.jobs.contracts.methods import Init, Method, Quantisation
 from ringi.jobs.contracts.training import LoraSpec, PreflightFinding, TrainMetrics
