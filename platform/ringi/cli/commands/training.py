@@ -267,11 +267,8 @@ def _method(spec: LoraSpec) -> str:
         said.append(f"rank {spec.rank}")
     if spec.method not in {Method.IA3, Method.VERA}:
         said.append(f"alpha {spec.alpha:g}")
-    said += [
-        f"{name} {value:g}"
-        for name, value in (("dropout", spec.dropout if spec.method is not Method.IA3 else None), ("LoRA+ ratio", spec.lora_plus_ratio))
-        if value is not None
-    ]
+    dropout = None if spec.method is Method.IA3 else spec.dropout
+    said += [f"{name} {value:g}" for name, value in (("dropout", dropout), ("LoRA+ ratio", spec.lora_plus_ratio)) if value is not None]
     if spec.quantisation is not Quantisation.NONE:
         said.append(f"over the base in {spec.quantisation}")
     said += [f"rank {rank} on {name}" for name, rank in spec.rank_pattern.items()]
