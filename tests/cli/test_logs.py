@@ -68,9 +68,11 @@ def asked(shell: Shell, rows: Path) -> str:
 def test_lines_are_shown_followed_and_filtered(shell: Shell, tmp_path: Path) -> None:
     job = asked(shell, make_tiny_rows(tmp_path / "rows.jsonl", 60))
     followed = shell.ok("logs", job, "-f", "--profile", "viewer")
-    assert [line.split()[2:] for line in followed.splitlines()] == [["INFO", "reading"], ["INFO", "sealing"]]
+    assert [line.split()[2:] for line in followed.splitlines()] == [
+        ["INFO", one] for one in ("reading", "preparing", "dividing", "sealing")
+    ]
     assert shell.ok("logs", job, "--profile", "viewer") == followed
-    (first, _) = [json.loads(line) for line in shell.ok("logs", job, "--json", "--profile", "viewer").splitlines()]
+    first, *_ = [json.loads(line) for line in shell.ok("logs", job, "--json", "--profile", "viewer").splitlines()]
     assert (first["message"], first["level"], first["attempt"]) == ("reading", "info", 1)
     assert shell.ok("logs", job, "--level", "error", "--profile", "viewer") == ""
     assert shell.ok("logs", job, "--attempt", "2", "--profile", "viewer") == ""

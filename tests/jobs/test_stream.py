@@ -51,7 +51,7 @@ def test_a_jobs_stream_tells_its_whole_story_and_ends(rig: Rig) -> None:
     events = events_of(rig.platform, job)
     assert states(events) == ["queued", "running", "succeeded"]
     assert (events[-1].kind, events[-1].data) == ("end", {"job": str(job), "state": "succeeded"})
-    assert [one.data["message"] for one in events if one.kind == "log"] == ["reading", "sealing"]
+    assert [one.data["message"] for one in events if one.kind == "log"] == ["reading", "preparing", "dividing", "sealing"]
     places = [one.id or 0 for one in events[:-1]]
     assert places == sorted(set(places)), "each place once, in order"
     running = next(one for one in events if one.data.get("state") == "running")
@@ -220,7 +220,7 @@ def test_the_clients_wait_and_lines_use_the_same_log(rig: Rig) -> None:
     done = client.wait(job, looks.append, timeout_s=60)
     assert done.state is JobState.SUCCEEDED
     assert looks[-1].state is JobState.SUCCEEDED
-    assert [line.message for line in client.jobs.lines(job)] == ["reading", "sealing"]
+    assert [line.message for line in client.jobs.lines(job)] == ["reading", "preparing", "dividing", "sealing"]
     with refused("not_found", 404):
         list(client.jobs.lines(uuid4()))
 

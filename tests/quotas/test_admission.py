@@ -6,11 +6,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select, text
 from sqlalchemy.orm import Session
 
 from ringi.identity.models import Organization, Project
-from ringi.jobs import admission
+from ringi.jobs import admission, pausing
 from ringi.jobs.contracts.kinds import JobKind, Queue
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
@@ -105,6 +105,24 @@ def test_a_paused_job_is_not_open_and_its_rest_takes_no_gpu_hours(session: Sessi
     # It went on later and ended now: what it rested is still no use of a GPU.
     job(session, project, state=JobState.SUCCEEDED, started_at=begun, paused_s=rested.total_seconds(), finished_at=now)
     assert admission.usage_of(session, project).gpu_hours == pytest.approx(2 * rested.total_seconds() / 3600)
+
+
+def test_a_rest_before_the_first_start_is_no_use_to_give_back_and_going_on_is_no_new_job(session: Session, project: UUID) -> None:
+    limit(session, project, jobs_per_day=1)
+    job(session, project, state=JobState.PAUSED, paused_at=now_of(session) - timedelta(days=10), pause_requested_at=now_of(session))
+    with refused("quota_jobs_per_day", 429):
+        ask(session, project)
+    resting = session.scalars(select(Job)).one()
+    pausing.go_on(session, resting)
+    assert (resting.state, resting.paused_s) == (JobState.QUEUED, 0)
+
+
+def test_a_job_that_is_cancelled_while_it_pauses_is_cancelled(session: Session, project: UUID) -> None:
+    now = now_of(session)
+    held = {"state": JobState.RUNNING, "lease_owner": "w", "lease_until": now + timedelta(hours=1), "attempt": 1, "started_at": now}
+    job(session, project, **held, pause_requested_at=now, cancel_requested_at=now)
+    ended = pausing.paused(session, session.scalars(select(Job.id)).one(), owner="w", attempt=1)
+    assert ended.state == JobState.CANCELLED
 
 
 def test_gpu_hours_are_those_of_this_month_and_of_running_jobs_too(session: Session, project: UUID) -> None:

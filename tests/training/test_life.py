@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import create_engine, func, text, update
 from sqlalchemy.orm import sessionmaker
 
+from ringi.jobs.contracts.methods import Method
 from ringi.jobs.contracts.training import BRANCHABLE, LoraSpec
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobOut, JobState, Placement
@@ -157,6 +158,11 @@ def test_a_run_that_waits_rests_at_once_and_a_paused_one_can_be_cancelled(ground
         training.go_on(PROJECT, adapter, run.id, if_match=str(run.row_version))
     assert training.go_on(PROJECT, adapter, run.id).state is JobState.QUEUED
     assert training.pause(PROJECT, adapter, run.id).state is JobState.PAUSED
+    ranks_by_steps = SHORT.model_copy(update={"method": Method.ADALORA})
+    other = training.start(PROJECT, adapter, dataset="faq", plan=ranks_by_steps, placement=Placement(memory_bytes=2**49))
+    with refused("training_branch_differs", 400):
+        training.branch(PROJECT, adapter, other.id, BranchRun(max_steps=12))
+    platform.as_("contributor").jobs.cancel(other.job_id)
     assert platform.as_("contributor").jobs.cancel(run.job_id).state is JobState.CANCELLED
     ended = training.get(PROJECT, adapter, run.id)
     assert (ended.state, ended.snapshot_step) == (JobState.CANCELLED, None)

@@ -16,6 +16,7 @@ from ringi_workers.adapters.attach import adapter_facts, attach, load_base
 from ringi_workers.adapters.inspect import measure
 from ringi_workers.evaluation.arms import ArmFolders, load_arms
 from ringi_workers.evaluation.swapping import SwappableBase
+from ringi_workers.training.checkpoint import copy_weights
 from ringi_workers.training.export import export_adapter
 from ringi_workers.training.methods import adapted
 from ringi_workers.training.quantised import load_quantised
@@ -158,6 +159,12 @@ def test_a_cut_run_goes_on_to_the_same_bytes(bases: dict[str, Path], rows: Path,
     for file in ("adapter_model.safetensors", "adapter_config.json"):
         assert sha256_file(resumed.directory / file) == sha256_file(whole.directory / file)
     SHOWN.add((method, "llama", "resumes"))
+
+
+def test_what_was_taken_from_the_base_is_in_the_snapshot_and_not_found_anew(bases: dict[str, Path]) -> None:
+    base = load_base(bases["llama"], dtype=torch.float32, device=torch.device("cpu"))
+    kept = copy_weights(adapted(spec_of("pissa"), base, steps=4))
+    assert sum(".origin." in name for name in kept) == sum(".default." in name for name in kept) > 0
 
 
 @pytest.mark.parametrize("init", [Init.PISSA, Init.OLORA])

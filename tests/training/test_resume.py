@@ -96,10 +96,12 @@ def test_a_process_killed_at_drawn_steps_goes_on_with_the_same_losses(base: Path
     wanted = {step: (loss.hex(), None if other is None else other.hex()) for step, (loss, other) in uncut.losses().items()}
     folder = tmp_path / "checkpoints"
     command = [sys.executable, "-c", _CHILD, RESUMED.model_dump_json(), *map(str, (base, rows, unseen, tmp_path / "out", folder))]
+    # `support` is here; the packages are installed.
+    found = {"PYTHONPATH": str(Path(__file__).parents[1])}
     seen: dict[int, tuple[str, str | None]] = {}
     kills = sorted(draw.sample(range(1, whole.metrics.steps), 2))
     for kill in [*kills, None]:
-        child = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, stdout=subprocess.PIPE, text=True)
+        child = subprocess.Popen(command, env={**os.environ, **found, "OMP_NUM_THREADS": str(threads)}, stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
         with child.stdout:
             for line in child.stdout:

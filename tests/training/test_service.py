@@ -3,8 +3,14 @@
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import create_engine, select
+from sqlalchemy.orm import Session
 
-from ringi.jobs.schemas import JobState
+from ringi.adapters.models import AdapterVersion
+from ringi.adapters.schemas import VersionState
+from ringi.approvals.service import built_on
+from ringi.jobs.contracts.methods import Quantisation
+from ringi.jobs.schemas import JobState, Placement
 from ringi.training.schemas import RunOut, TrainingPlan
 from support.at_once import at_once, codes
 from support.refusals import refused
@@ -115,3 +121,19 @@ def test_a_run_begins_from_a_version_in_its_form_or_is_stacked_on_it(ground: Gro
         contributor.training.start(PROJECT, adapter, dataset="faq", start_from=str(vectors.version).partition(":")[2], stacked=True)
     with refused("training_warm_start_differs", 400):
         contributor.training.start(PROJECT, adapter, dataset="faq", plan=TrainingPlan(rank=32), start_from="v1")
+    with refused("training_warm_start_clashes", 400):
+        contributor.training.start(PROJECT, adapter, dataset="faq", plan=TrainingPlan(quantisation=Quantisation.NF4), start_from="v4")
+    # Who may vote on the sum depends on who made what is inside.
+    engine = create_engine(ground.platform.processes.urls.owner_url)
+    with Session(engine) as session:
+        query = select(AdapterVersion).where(AdapterVersion.id == contributor.adapters.version(PROJECT, adapter, "v3").id)
+        assert {one.number for one in built_on(session, session.scalars(query).one())} == {1, 2, 3}
+    engine.dispose()
+    # What was revoked meanwhile is not built on.
+    waits = contributor.training.start(PROJECT, adapter, dataset="faq", start_from="v1", placement=Placement(memory_bytes=2**49))
+    contributor.training.pause(PROJECT, adapter, waits.id)
+    commander = ground.platform.as_("incident_commander").adapters
+    commander.advance(PROJECT, adapter, "v1", to=VersionState.REVOKED, reason="個人情報を覚えていたため取り消す")
+    with refused("training_warm_start_revoked", 409):
+        contributor.training.go_on(PROJECT, adapter, waits.id)
+    contributor.jobs.cancel(waits.job_id)

@@ -1,6 +1,7 @@
 """Request an approval, vote on it, withdraw it. The rule is policy.py; every vote re-evaluates it under the request's row lock."""
 
 import secrets
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -159,10 +160,11 @@ def _seat(session: Session, actor: Actor, subject: ApprovalRequest, document: Po
     if actor.kind is not ActorKind.USER:
         raise refusals.NotAPerson
     # unscoped: who committed the data is a fact about the version, whoever may read the data set.
-    committer = session.scalars(select(DatasetVersion.created_by).where(DatasetVersion.id.in_(_training_data_of(subject.version)))).all()
+    inside = built_on(session, subject.version)
+    committer = session.scalars(select(DatasetVersion.created_by).where(DatasetVersion.id.in_(_training_data_of(inside)))).all()
     involved = {
         "requester of this approval": [subject.requester_id],
-        "author of this version": [subject.version.created_by, subject.version.adapter.created_by],
+        "author of this version": [*(one.created_by for one in inside), subject.version.adapter.created_by],
         "committer of its data": list(committer),
         "producer of its evidence": [UUID(piece["producer"]) for piece in subject.evidence],
     }
@@ -179,9 +181,24 @@ def _seat(session: Session, actor: Actor, subject: ApprovalRequest, document: Po
     return role, stage.name
 
 
-def _training_data_of(version: AdapterVersion) -> Select[UUID]:
-    # unscoped: the caller holds the version already.
-    return select(TrainingRun.dataset_version_id).where(TrainingRun.version_id == version.id)
+def built_on(session: Session, version: AdapterVersion) -> list[AdapterVersion]:
+    """The version, and those whose weights it began with, back to the first: what they learnt is in it."""
+    found = {version.id: version}
+    digest = func.jsonb_extract_path_text(TrainingRun.provenance, "earlier", "manifest_digest")
+    latest = [version.id]
+    while latest:
+        # unscoped: the caller holds the version already.
+        earlier = select(digest).where(TrainingRun.version_id.in_(latest), digest.is_not(None))
+        before = select(AdapterVersion).where(AdapterVersion.adapter_id == version.adapter_id, AdapterVersion.manifest_digest.in_(earlier))
+        new = [one for one in session.scalars(before) if one.id not in found]
+        found |= {one.id: one for one in new}
+        latest = [one.id for one in new]
+    return list(found.values())
+
+
+def _training_data_of(versions: Iterable[AdapterVersion]) -> Select[UUID]:
+    # unscoped: as above.
+    return select(TrainingRun.dataset_version_id).where(TrainingRun.version_id.in_([one.id for one in versions]))
 
 
 def _counted_votes(session: Session, subject: ApprovalRequest) -> list[VoteFact]:

@@ -60,7 +60,6 @@ _POLICY = (
 
 def install(execute: Callable[[str], object]) -> None:
     """After the table exists, as its owner: the row, who keeps it, and the policy that looks at it."""
-    execute(FIRST_ROW)
     execute(f"REVOKE ALL ON audit_guard FROM PUBLIC, {APPLICATION}, {PLATFORM_ROLE}")
     execute(f"GRANT SELECT ON audit_guard TO {APPLICATION}, {PLATFORM_ROLE}")
     execute(GUARD_FUNCTION)
@@ -70,6 +69,8 @@ def install(execute: Callable[[str], object]) -> None:
             " EXECUTE FUNCTION ringi_audit_guard()"
         )
         execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_guard")
+    # Behind the triggers, whose locks let nobody write meanwhile: a stop that was on its way is seen.
+    execute(FIRST_ROW)
     for event, each in (("DELETE", "row"), ("TRUNCATE", "statement")):
         name = f"audit_guard_no_{event.lower()}"
         execute(f"CREATE TRIGGER {name} BEFORE {event} ON audit_guard FOR EACH {each} EXECUTE FUNCTION ringi_audit_refuse()")

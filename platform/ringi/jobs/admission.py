@@ -53,8 +53,8 @@ def usage_of(session: Session, project_id: UUID) -> Used:
     )  # fmt: skip
 
 
-def admit(session: Session, project_id: UUID, *, queue: Queue, adds_bytes: int) -> None:
-    """Let one more job in, or raise the QuotaExceeded of the first limit in its way.
+def admit(session: Session, project_id: UUID, *, queue: Queue, adds_bytes: int, is_new: bool = True) -> None:
+    """Let one more job in, or raise the QuotaExceeded of the first limit in its way. One that goes on is counted on its first day already.
 
     The limits stay locked until the caller's commit: of two requests for the last place the second counts the first one's job.
     """
@@ -64,7 +64,7 @@ def admit(session: Session, project_id: UUID, *, queue: Queue, adds_bytes: int) 
     used = usage_of(session, project_id)
     if quota.open_jobs is not None and used.open_jobs >= quota.open_jobs:
         raise refusals.TooManyOpenJobs(used=used.open_jobs, limit=quota.open_jobs, retry_after_s=refusals.OPEN_JOBS_RETRY_S)
-    if quota.jobs_per_day is not None and used.jobs_today >= quota.jobs_per_day:
+    if is_new and quota.jobs_per_day is not None and used.jobs_today >= quota.jobs_per_day:
         raise refusals.TooManyJobsToday(used=used.jobs_today, limit=quota.jobs_per_day, retry_after_s=used.day_ends_s)
     hours = quota.gpu_hours_per_month
     if hours is not None and queue == Queue.GPU and used.gpu_hours >= hours:

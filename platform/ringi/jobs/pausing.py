@@ -7,7 +7,7 @@ it is wanted (service.requeue). A paused job is not open: it holds no worker, no
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import extract, func, select, update
+from sqlalchemy import case, extract, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -43,11 +43,14 @@ def pause(session: Session, job: Job) -> None:
 
 
 def paused(session: Session, job_id: UUID, *, owner: str, attempt: int) -> Job:
-    """The worker stopped at a place from which the job can go on. Raises LeaseLost."""
+    """The worker stopped at a place from which the job can go on; it is cancelled if that was asked meanwhile. Raises LeaseLost."""
     # unscoped: the worker holds the lease.
     job = session.scalars(select(Job).where(*service.owned(job_id, owner, attempt)).with_for_update()).one_or_none()
     if job is None:
         raise LeaseLost(job_id)
+    if job.cancel_requested_at is not None:
+        service.end(session, job, JobState.CANCELLED)
+        return job
     # It did not fail, so it may try as often as before.
     job.max_attempts += 1
     service.rest(session, job)
@@ -60,9 +63,10 @@ def go_on(session: Session, job: Job) -> None:
     if job.state != JobState.PAUSED:
         raise JobNotPaused(job)
     if job.project_id is not None:
-        admission.admit(session, job.project_id, queue=CONTRACTS[JobKind(job.kind)].queue, adds_bytes=job.reserved_bytes)
+        admission.admit(session, job.project_id, queue=CONTRACTS[JobKind(job.kind)].queue, adds_bytes=job.reserved_bytes, is_new=False)
     now = func.clock_timestamp()
-    rested_s = extract("epoch", now - Job.paused_at)
+    # A rest before the first start is no part of what is counted from there.
+    rested_s = case((Job.started_at.is_(None), 0.0), else_=extract("epoch", now - Job.paused_at))
     back = {"state": JobState.QUEUED, "not_before": now, "pause_requested_at": None, "paused_at": None, "paused_s": Job.paused_s + rested_s}
     try:
         with session.begin_nested():

@@ -23,8 +23,8 @@ from ringi.events.catalogue import work as work_events
 from ringi.events.emission import emit
 from ringi.jobs.contracts.training import LoraSpec
 from ringi.jobs.models import Job
+from ringi.jobs.schemas import NOT_OVER, JobState
 from ringi.jobs.schemas import OPEN as OPEN_JOBS
-from ringi.jobs.schemas import JobState
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.errors import Conflict, RingiError
 from ringi.retraining.models import Retraining
@@ -32,7 +32,6 @@ from ringi.retraining.schemas import OPEN, RetrainingState
 from ringi.retraining.service import loads, policy_of
 from ringi.training import service as training
 from ringi.training.models import TrainingRun
-from ringi.training.schemas import TrainingPlan
 
 
 class StepFailed(Conflict):
@@ -65,7 +64,7 @@ def due(session: Session, *, only: UUID | None = None) -> list[UUID]:
     """
     run, asked = aliased(TrainingRun), aliased(Evaluation)
     # unscoped: the platform does for everybody what their policies say.
-    busy = exists().where(Job.id.in_((run.job_id, asked.job_id)), Job.state.in_(OPEN_JOBS))
+    busy = exists().where(Job.id.in_((run.job_id, asked.job_id)), Job.state.in_(NOT_OVER))
     training_now = exists().where(TrainingRun.adapter_id == Retraining.adapter_id, TrainingRun.job_id == Job.id, Job.state.in_(OPEN_JOBS))
     query = (
         select(Retraining.id)
@@ -93,6 +92,9 @@ def advance(session: Session, retraining_id: UUID) -> RetrainingState | None:
         # Somebody was quicker; it waits for that run.
         return None
     except RingiError as refusal:
+        # A limit that passes is waited for.
+        if refusal.retryable or refusal.retry_after_s is not None:
+            return None
         one.problem = {"code": refusal.code, "message": refusal.message, "next_step": refusal.next_step, "details": refusal.details}
         _end(session, actor, one, RetrainingState.REFUSED)
     return RetrainingState(one.state)
@@ -121,16 +123,10 @@ def _train(session: Session, actor: Actor, one: Retraining) -> None:
         select(BaseRevision).where(BaseRevision.id == one.source_run.base_revision_id).options(joinedload(BaseRevision.base_model))
     ).one()
     dataset = _dataset(session, one)
-    run = training.start(session, actor, adapter=one.adapter, dataset=dataset, base_revision=base, plan=plan_of(one.source_run))
-    one.run_id, one.state = run.id, RetrainingState.TRAINING
-
-
-def plan_of(run: TrainingRun) -> TrainingPlan:
-    """The plan that a run was started with, resolved."""
-    spec = LoraSpec.model_validate(run.spec).model_dump()
-    return TrainingPlan.model_validate(
-        {name: list(value) if isinstance(value, tuple) else value for name, value in spec.items() if name in TrainingPlan.model_fields}
+    run = training.start(
+        session, actor, adapter=one.adapter, dataset=dataset, base_revision=base, plan=LoraSpec.model_validate(one.source_run.spec)
     )
+    one.run_id, one.state = run.id, RetrainingState.TRAINING
 
 
 def _newer(session: Session, one: Retraining) -> bool:

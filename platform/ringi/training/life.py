@@ -7,23 +7,28 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from ringi.adapters import service as adapters
+from ringi.adapters.models import AdapterVersion
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.events.catalogue import work as work_events
 from ringi.events.emission import emit
 from ringi.jobs import pausing
-from ringi.jobs.contracts.training import LoraSpec, RunOrigin, TrainMetrics, TrainPayload
+from ringi.jobs.contracts.methods import Method
+from ringi.jobs.contracts.parts import AdapterRef
+from ringi.jobs.contracts.training import LoraSpec, RunOrigin, TrainMetrics
+from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobState
 from ringi.jobs.service import AlreadyRunning
 from ringi.kit.actor import Actor
-from ringi.kit.errors import Conflict
+from ringi.kit.errors import Conflict, InvalidInput
+from ringi.storage import blobs
 from ringi.training import service
 from ringi.training.models import TrainingRun
 from ringi.training.picture import loss_curve
 from ringi.training.provenance import Provenance
 from ringi.training.schemas import BranchRun
 from ringi.training.service import RunInProgress
+from ringi.training.warm_start import require_standing
 
 
 class NoSnapshot(Conflict):
@@ -72,7 +77,9 @@ def pause(session: Session, actor: Actor, *, run: TrainingRun) -> TrainingRun:
 
 
 def go_on(session: Session, actor: Actor, *, run: TrainingRun) -> TrainingRun:
-    """Let a paused run go on from its snapshot. Raises JobNotPaused, RunInProgress, QuotaExceeded."""
+    """Let a paused run go on from its snapshot. Raises JobNotPaused, RunInProgress, WarmStartRevoked, QuotaExceeded."""
+    if (earlier := _begun_with(session, run)) is not None:
+        require_standing(earlier, reference=f"{run.adapter.reference}:v{earlier.number}")
     try:
         pausing.go_on(session, run.job)
     except AlreadyRunning as error:
@@ -88,11 +95,28 @@ def again(session: Session, actor: Actor, *, run: TrainingRun) -> TrainingRun:
     return _from(session, actor, run, LoraSpec.model_validate(run.spec), RunOrigin(run_id=run.id, step=None))
 
 
+class BranchDiffers(InvalidInput):
+    """AdaLoRA gives ranks by the number of steps, so another number means other ranks."""
+
+    code = "training_branch_differs"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "AdaLoRA takes rank away by a plan over all steps, so a branch of such a run has as many steps as the run.",
+            next_step="Leave epochs and max_steps out, or start a new run.",
+        )
+
+
 def branch(session: Session, actor: Actor, *, run: TrainingRun, change: BranchRun) -> TrainingRun:
-    """A new run that goes on from the last snapshot of `run`, which stays as it is. Raises NoSnapshot, and what `service.start` does."""
+    """A new run that goes on from the last snapshot of `run`, which stays as it is. Raises NoSnapshot, BranchDiffers, and what `service.start` does."""
+    if run.spec.get("method") == Method.ADALORA and not {"epochs", "max_steps"}.isdisjoint(change.model_fields_set):
+        raise BranchDiffers
+    # Nobody forgets the snapshot meanwhile, and the collector leaves its bytes.
+    session.refresh(run.job, with_for_update={"read": True, "of": Job})
     snapshot = run.job.checkpoint
     if snapshot is None:
         raise NoSnapshot(run.id, state=run.job.state, every=run.spec["checkpoint_every"])
+    blobs.hold(session, [file["digest"] for file in snapshot["files"]])
     branched = _from(
         session, actor, run, change.applied_to(LoraSpec.model_validate(run.spec)), RunOrigin(run_id=run.id, step=snapshot["step"])
     )
@@ -101,14 +125,16 @@ def branch(session: Session, actor: Actor, *, run: TrainingRun, change: BranchRu
 
 
 def _from(session: Session, actor: Actor, run: TrainingRun, spec: LoraSpec, origin: RunOrigin) -> TrainingRun:
-    payload, earlier = TrainPayload.model_validate(run.job.payload), None
-    if payload.earlier is not None:
-        selector = payload.earlier.name.rpartition(":")[2]
-        earlier = adapters.find_version(session, actor, adapter=run.adapter, selector=selector)
+    earlier = _begun_with(session, run)
     return service.start(
         session, actor, adapter=run.adapter, dataset=run.dataset_version, base_revision=run.base_revision, plan=spec, origin=origin,
-        earlier=earlier, stacked=payload.stacked,
+        earlier=earlier, stacked=bool(run.job.payload.get("stacked")),
     )  # fmt: skip
+
+
+def _begun_with(session: Session, run: TrainingRun) -> AdapterVersion | None:
+    named = run.job.payload.get("earlier")
+    return service.earlier_of(session, run.adapter_id, AdapterRef.model_validate(named)) if named else None
 
 
 def _record(session: Session, actor: Actor, action: AuditAction, run: TrainingRun) -> None:

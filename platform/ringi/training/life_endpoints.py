@@ -18,6 +18,7 @@ from ringi.training.endpoints import run_out
 from ringi.training.models import TrainingRun
 from ringi.training.provenance import Provenance
 from ringi.training.schemas import BranchRun, RunOut
+from ringi.training.warm_start import WarmStartRevoked
 from ringi.web.errors import responses
 from ringi.web.preconditions import IfMatch, PreconditionFailed
 from ringi.web.route import ApiRoute
@@ -47,7 +48,7 @@ def pause_run(session: SessionDep, caller: Starter, adapter: str, run_id: UUID, 
     return run_out(life.pause(session, caller.actor, run=run))
 
 
-@router.post("/continue", responses=responses(JobNotPaused, service.RunInProgress, PreconditionFailed, *QUOTAS))
+@router.post("/continue", responses=responses(JobNotPaused, service.RunInProgress, WarmStartRevoked, PreconditionFailed, *QUOTAS))
 def continue_run(session: SessionDep, caller: Starter, adapter: str, run_id: UUID, match: IfMatch) -> RunOut:
     """Let a paused run go on from its snapshot, on whichever worker is free."""
     run = _found(session, caller, adapter, run_id)
@@ -67,13 +68,17 @@ def curve_of_run(session: SessionDep, caller: Reader, adapter: str, run_id: UUID
     return Response(life.curve(_found(session, caller, adapter, run_id)), media_type="image/svg+xml")
 
 
-@router.post("/again", status_code=202, responses=responses(service.RunInProgress, RunRefused, *QUOTAS))
+@router.post("/again", status_code=202, responses=responses(service.RunInProgress, RunRefused, WarmStartRevoked, *QUOTAS))
 def repeat_run(session: SessionDep, caller: Starter, adapter: str, run_id: UUID) -> RunOut:
     """Start a run with the recipe of this one: the same rows, base revision, hyperparameters and seed."""
     return run_out(life.again(session, caller.actor, run=_found(session, caller, adapter, run_id)))
 
 
-@router.post("/branch", status_code=202, responses=responses(life.NoSnapshot, service.RunInProgress, RunRefused, *QUOTAS))
+@router.post(
+    "/branch",
+    status_code=202,
+    responses=responses(life.NoSnapshot, life.BranchDiffers, service.RunInProgress, RunRefused, WarmStartRevoked, *QUOTAS),
+)
 def branch_run(session: SessionDep, caller: Starter, adapter: str, run_id: UUID, body: BranchRun) -> RunOut:
     """Start a run that goes on from the last snapshot of this one, which stays as it is."""
     return run_out(life.branch(session, caller.actor, run=_found(session, caller, adapter, run_id), change=body))

@@ -60,12 +60,7 @@ class TrainingPlan(Schema):
         words = {ALL_LINEAR, SUGGESTED} & set(self.target_modules)
         if words and len(set(self.target_modules)) > 1:
             raise ValueError(f"'{min(words)}' stands for all target modules, so no other is named beside it")
-        found = clashes(
-            method=self.method, init=self.init, rank=max([self.rank, *self.rank_pattern.values()]), use_rslora=self.use_rslora,
-            lora_plus_ratio=self.lora_plus_ratio, dropout=self.dropout, patterns=bool(self.rank_pattern or self.alpha_pattern),
-            quantisation=self.quantisation,
-        )  # fmt: skip
-        if found:
+        if found := clashes_of(self):
             raise ValueError(" ".join(found))
         return self
 
@@ -75,6 +70,14 @@ class TrainingPlan(Schema):
         values["alpha"] = self.alpha if self.alpha is not None else 2.0 * self.rank
         values["target_modules"] = tuple(sorted(set(self.target_modules)))
         return LoraSpec.model_validate(values)
+
+
+def clashes_of(one: TrainingPlan | LoraSpec) -> list[str]:
+    """Why this cannot be one run, in sentences; empty where it can."""
+    return clashes(
+        method=one.method, init=one.init, rank=max([one.rank, *one.rank_pattern.values()]), use_rslora=one.use_rslora,
+        lora_plus_ratio=one.lora_plus_ratio, dropout=one.dropout, patterns=bool(one.rank_pattern or one.alpha_pattern), quantisation=one.quantisation,
+    )  # fmt: skip
 
 
 class StartRun(Schema):

@@ -18,7 +18,7 @@ from ringi.events.emission import emit
 from ringi.identity.permissions import visible
 from ringi.jobs import service as jobs
 from ringi.jobs.contracts.kinds import JobKind
-from ringi.jobs.contracts.parts import as_document
+from ringi.jobs.contracts.parts import AdapterRef, as_document
 from ringi.jobs.contracts.training import Gravity, LoraSpec, PriceTable, RunOrigin, TrainPayload, TrainResult
 from ringi.jobs.models import Job
 from ringi.jobs.schemas import Placement
@@ -140,9 +140,20 @@ def _spec(plan: TrainingPlan | LoraSpec, earlier: AdapterVersion | None, stacked
     return begun_from(earlier, plan, reference=named, stacked=stacked)
 
 
+def earlier_of(session: Session, adapter_id: UUID, begun_with: AdapterRef) -> AdapterVersion:
+    """The version that a run of this adapter began with, as it stands now."""
+    # unscoped: it was looked up for the caller who started the run.
+    query = select(AdapterVersion).where(
+        AdapterVersion.adapter_id == adapter_id, AdapterVersion.manifest_digest == begun_with.manifest_digest
+    )
+    return session.scalars(query).one()
+
+
 def complete(session: Session, job: Job, result: TrainResult) -> AdapterVersion:
-    """Seal the version in the transaction that ends the job; raises AdapterRefused when the adapter fails admission."""
+    """Seal the version in the transaction that ends the job; raises AdapterRefused when the adapter fails admission, and WarmStartRevoked."""
     payload = TrainPayload.model_validate(job.payload)
+    if payload.earlier is not None:
+        require_standing(earlier_of(session, payload.adapter_id, payload.earlier), reference=payload.earlier.name)
     version = adapters.register_version(
         session, job, adapter_id=payload.adapter_id, adapter_name=payload.adapter_name, base=payload.base, files=result.files, facts=result.facts, effect=result.effect,
         runtime=result.runtime, source=VersionSource.TRAINED,

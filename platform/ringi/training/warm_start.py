@@ -8,7 +8,7 @@ from ringi.jobs.contracts.adapters import AdapterFacts
 from ringi.jobs.contracts.methods import MOST_RANK, Init, Method
 from ringi.jobs.contracts.training import LoraSpec
 from ringi.kit.errors import Conflict, InvalidInput
-from ringi.training.schemas import TrainingPlan
+from ringi.training.schemas import TrainingPlan, clashes_of
 
 # What an adapter is, beside how it learns; a run that goes on with one has them from it.
 _FORM = ("method", "init", "rank", "alpha", "use_rslora", "target_modules", "rank_pattern", "alpha_pattern")
@@ -45,17 +45,31 @@ class WarmStartNotStackable(InvalidInput):
         super().__init__(f"Nothing can be stacked on {reference}: {reason}.", next_step="Go on from it instead, or start from none.")
 
 
-WARM_STARTS = (WarmStartRevoked, WarmStartDiffers, WarmStartNotStackable)
+class WarmStartClashes(InvalidInput):
+    """What the earlier version is cannot be trained as the plan asks."""
+
+    code = "training_warm_start_clashes"
+
+    def __init__(self, reference: str, found: list[str]) -> None:
+        super().__init__(
+            f"A run that goes on from {reference} cannot be as the plan asks. {' '.join(found)}",
+            next_step="Leave these out of the plan, or stack a new LoRA on the version.",
+            details={"reasons": found},
+        )
+
+
+WARM_STARTS = (WarmStartRevoked, WarmStartDiffers, WarmStartClashes, WarmStartNotStackable)
 
 
 class _Told(StrEnum):
     METHOD = "only a plain LoRA on a plain LoRA is one again"
+    MORE = "it has more than the matrices A and B of linear modules, which a sum of LoRAs does not carry"
     RANK = f"their ranks together are above {MOST_RANK}"
 
 
 def require_standing(version: AdapterVersion, *, reference: str) -> None:
     """Raises WarmStartRevoked."""
-    if version.state is VersionState.REVOKED:
+    if version.state == VersionState.REVOKED:
         raise WarmStartRevoked(reference)
 
 
@@ -72,7 +86,10 @@ def begun_from(version: AdapterVersion, plan: TrainingPlan, *, reference: str, s
     wanted = {field: tuple(sorted(set(value))) if field == "target_modules" else value for field, value in given.items()}
     if differing := [field for field, value in wanted.items() if value != form[field]]:
         raise WarmStartDiffers(reference, differing)
-    return LoraSpec.model_validate(spec.model_dump() | form)
+    begun = LoraSpec.model_validate(spec.model_dump() | form)
+    if found := clashes_of(begun):
+        raise WarmStartClashes(reference, found)
+    return begun
 
 
 def _form_of(facts: AdapterFacts, spec: LoraSpec) -> dict[str, object]:
@@ -87,6 +104,8 @@ def _form_of(facts: AdapterFacts, spec: LoraSpec) -> dict[str, object]:
 def _require_stackable(facts: AdapterFacts, spec: LoraSpec, reference: str) -> None:
     if facts.peft_type != "LORA" or facts.use_dora or facts.replaced_tensors or (spec.method, spec.init) != (Method.LORA, Init.ZERO):
         raise WarmStartNotStackable(reference, _Told.METHOD)
+    if not all(tensor.name.endswith((".lora_A.weight", ".lora_B.weight")) for tensor in facts.tensors):
+        raise WarmStartNotStackable(reference, _Told.MORE)
     # The largest rank of a module, from the shapes: a pattern may give it more than the config's own.
     largest = max(tensor.shape[0] for tensor in facts.tensors if tensor.name.endswith(".lora_A.weight"))
     if largest + max([spec.rank, *spec.rank_pattern.values()]) > MOST_RANK:

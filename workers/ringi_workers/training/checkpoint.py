@@ -15,6 +15,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from ringi.kit.errors import RingiError
+from ringi_workers.training.plain_lora import ORIGIN
 
 _WEIGHTS = "adapter.safetensors"
 _STATE = "state.pt"
@@ -125,4 +126,5 @@ def put_weights(model: PeftModel, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def _weights(model: PeftModel) -> dict[str, torch.nn.Parameter]:
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    # What PiSSA and OLoRA take away again is frozen, and another device would find it otherwise (plain_lora.py).
+    return {name: one for name, one in model.named_parameters() if one.requires_grad or f".{ORIGIN}." in name}
