@@ -63,7 +63,7 @@ def counting(kind: type[Any], clock: Clock) -> type[Any]:
 def arguments(folder: str, **more: Any) -> dict[str, Any]:
     """What all kinds share: nothing is saved, logged or reported."""
     return {
-        "output_dir": folder, "num_train_epochs": 100, "learning_rate": 2e-4, "save_strategy": "no", "report_to": [], "use_cpu": True,
+        "output_dir": folder, "num_train_epochs": 100, "learning_rate": 2e-4, "save_strategy": "no", "report_to": [], "use_cpu": not torch.cuda.is_available(),
         "disable_tqdm": True, "logging_strategy": "no", "seed": 0,
     } | more  # fmt: skip
 

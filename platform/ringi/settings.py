@@ -123,6 +123,8 @@ class Settings(BaseSettings):
     worker_memory_bytes: int | None = Field(default=None, ge=1)
     # The organisation whose jobs alone a worker takes; unset means every organisation's.
     worker_organization: str | None = None
+    # Processes that share one training run; unset means one for each CUDA device that the worker sees.
+    training_processes: int | None = Field(default=None, ge=1, le=64)
     # The operator's prices of an hour of each kind of device (docs/preflight.md), read at every question; unset means the shipped example.
     price_table: Path | None = None
     # Whether a run that the preflight refuses is not started; `false` keeps what was found with the run, and starts it.

@@ -21,10 +21,12 @@ BANNED_NAMES = frozenset({"util", "utils", "helper", "helpers", "common", "manag
 # The heartbeats of a running job and of its worker, the thread that feeds MLflow, the notifier's slots: they belong to the process they serve.
 # So does the anchoring of the sequencer, which must not wait for a witness.
 # The door of a process that has none answers while its loop works.
+# A process of a run waits for the end of the one that started it, which may be kill -9.
 # A login from a terminal opens the browser and waits for its answer at the same time.
 # The clients of a benchmark are threads: they stand for people, not for parts of the platform.
 MAY_START_THREADS = (
     "workers/ringi_workers/runtime.py",
+    "workers/ringi_workers/training/rank.py",
     "workers/ringi_workers/tracking.py",
     "workers/ringi_workers/membership.py",
     "workers/ringi_workers/notifier.py",

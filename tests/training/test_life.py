@@ -1,6 +1,7 @@
 """A run's life after its start: it rests and goes on, is cancelled with its snapshot, branches, is done again; nothing of it changes the bytes."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -196,3 +197,32 @@ def test_the_life_of_a_run_from_the_command_line(ground: Ground, adapter: str, t
     )  # fmt: skip
     # A record of its own, of the same files.
     assert again["provenance_digest"] != done.provenance_digest
+
+
+@pytest.fixture
+def shared_worker(ground: Ground) -> Iterator[Ground]:
+    """The platform with one worker, whose runs have two processes."""
+    processes = ground.platform.processes
+    for name in [name for name in processes.running if name.startswith("worker-gpu")]:
+        processes.kill(name)
+    own = f"worker-gpu-{uuid4().hex[:6]}"
+    processes.start_worker(own, "gpu", RINGI_TRAINING_PROCESSES="2")
+    yield ground
+    processes.kill(own)
+    processes.start_worker(f"worker-gpu-{uuid4().hex[:6]}", "gpu")
+
+
+def test_a_worker_shares_a_run_among_processes_that_rest_and_go_on_with_it(shared_worker: Ground, adapter: str) -> None:
+    platform = shared_worker.platform
+    contributor = platform.as_("contributor")
+    run = contributor.training.start(PROJECT, adapter, dataset="faq", plan=SHORT.model_copy(update={"max_steps": 400, "epochs": 100}))
+    at_step(platform, run, 1)
+    contributor.training.pause(PROJECT, adapter, run.id)
+    rested(platform, run.job_id)
+    contributor.training.go_on(PROJECT, adapter, run.id)
+    platform.succeeded(run.job_id)
+    done = contributor.training.get(PROJECT, adapter, run.id)
+    assert done.metrics is not None
+    assert (done.metrics.processes, done.metrics.steps) == (2, 400)
+    assert done.metrics.resumed_from_step > 0
+    assert contributor.training.provenance(PROJECT, adapter, run.id).processes == 2

@@ -5,7 +5,7 @@ The tree: `RingiError` (code, status, message, next_step, details) and under it,
 service that raises them, e.g. `training.service.RunInProgress`. `status` is the HTTP status; workers store `code` and `message`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
@@ -33,6 +33,17 @@ class RingiError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.next_step}".strip()
+
+    def __reduce__(self) -> tuple[Callable[..., "RingiError"], tuple[Any, ...]]:
+        # Between processes as it is: a subclass is made from what happened, and pickle would make it from what it says.
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[RingiError], said: tuple[Any, ...], known: dict[str, Any]) -> RingiError:
+    error = kind.__new__(kind)
+    error.args = said
+    error.__dict__.update(known)
+    return error
 
 
 class NotFound(RingiError):

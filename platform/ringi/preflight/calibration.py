@@ -32,8 +32,8 @@ class Sample(NamedTuple):
 
 
 def sample_of(shape: Shape, spec: LoraSpec, metrics: TrainMetrics, *, device_name: str, base: str, rows: str) -> Sample | None:
-    """What a run measured; None for one that was resumed (its seconds are of several machines), short, quantised (which is slower), or measured no speed."""
-    if spec.quantisation is not Quantisation.NONE:
+    """What a run measured; None for one that was resumed (its seconds are of several machines), of several devices, short, quantised (which is slower), or measured no speed."""
+    if spec.quantisation is not Quantisation.NONE or metrics.processes > 1:
         return None
     if metrics.tokens_per_s is None or metrics.resumed_from_step or metrics.seconds < SHORTEST_S or not metrics.rows:
         return None

@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from ringi.jobs.contracts.training import PriceTable, RunOrigin, TrainMetrics, TrainPayload, TrainResult
 from ringi.kit.digests import Digest
@@ -80,7 +80,7 @@ class Spent(_Record):
 class Provenance(_Record):
     """One succeeded run. `libraries`: every distribution of the worker, by name, with its version. `device`: kind and name.
 
-    `packed`, `micro_batch_size`, `memory_halvings`: what the run decided itself, which the recipe leaves open.
+    `packed`, `micro_batch_size`, `memory_halvings`, `processes` (each with a device like `device`): what the recipe leaves open.
     """
 
     schema_version: int = 1
@@ -100,6 +100,8 @@ class Provenance(_Record):
     micro_batch_size: int | None
     memory_halvings: int
     spent: Spent
+    # Left out where it is one, so that the digest of a record from before it was there is still that of what is shown.
+    processes: int = Field(default=1, exclude_if=lambda count: count == 1)
 
 
 def recorded(
@@ -123,7 +125,7 @@ def recorded(
         dataset=dataset, origin=payload.origin, earlier=_earlier(payload),
         device=result.runtime.get("device", "not measured"), dtype=result.runtime.get("dtype", "not measured"), libraries=dict(result.libraries),
         packed=metrics.packed, micro_batch_size=metrics.micro_batch_size, memory_halvings=metrics.memory_halvings,
-        spent=Spent(
+        processes=metrics.processes, spent=Spent(
             steps=metrics.steps, tokens=metrics.tokens, label_tokens=metrics.label_tokens, seconds=metrics.seconds, gpu_seconds=metrics.gpu_seconds,
             flops=_flops(payload, metrics, shape), energy_j=metrics.energy_j, cost=metrics.cost,
             price=_price(payload.prices) if metrics.cost is not None else None,

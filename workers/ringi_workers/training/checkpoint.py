@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from ringi.kit.errors import RingiError
 from ringi_workers.training.plain_lora import ORIGIN
+from ringi_workers.training.ranks import ALONE, Ranks
 
 _WEIGHTS = "adapter.safetensors"
 _STATE = "state.pt"
@@ -85,22 +86,32 @@ class RunState:
         return replace(self, seconds=0.0, label_tokens=0, tokens=0, cost=0.0, energy_j=0.0, gpu_seconds=0.0)
 
 
-def save(workspace: Path, model: PeftModel, optimizer: torch.optim.Optimizer, state: RunState, store: CheckpointStore) -> None:
-    """Write a checkpoint beside `workspace` and hand it to the store."""
+def save(
+    workspace: Path, model: PeftModel, optimizer: torch.optim.Optimizer, state: RunState, store: CheckpointStore, ranks: Ranks = ALONE
+) -> None:
+    """Write a checkpoint beside `workspace` and hand it to the store. Of several processes all call it, and the first one writes."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    drawn = ranks.gathered((torch.get_rng_state(), cuda))
+    if not ranks.first:
+        return
     workspace.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=workspace.parent, prefix="checkpoint-") as name:
         directory = Path(name)
         save_file(copy_weights(model), directory / _WEIGHTS)
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         # Not copied: the best weights of a whole model are many.
         run = {one.name: getattr(state, one.name) for one in fields(state)}
-        document = {"run": run, "optimizer": optimizer.state_dict(), "cpu_rng": torch.get_rng_state(), "cuda_rng": cuda}
+        document = {"run": run, "optimizer": optimizer.state_dict(), "cpu_rng": drawn[0][0], "cuda_rng": drawn[0][1]}
+        if len(drawn) > 1:
+            document["other_processes"] = drawn[1:]
         torch.save(document, directory / _STATE)
         store.save(directory, state.step)
 
 
-def restore(directory: Path, model: PeftModel, optimizer: torch.optim.Optimizer, *, run: RunState) -> RunState:
-    """Put model, optimiser and random state back; raises `CheckpointForeign` when both identity and lineage are not those of `run`."""
+def restore(directory: Path, model: PeftModel, optimizer: torch.optim.Optimizer, *, run: RunState, ranks: Ranks = ALONE) -> RunState:
+    """Put model, optimiser and random state back; raises `CheckpointForeign` when both identity and lineage are not those of `run`.
+
+    A process that the run did not have when the checkpoint was written keeps the random state that it has.
+    """
     document = torch.load(directory / _STATE, weights_only=True, map_location="cpu")
     state = RunState(**document["run"])
     if state.identity != run.identity and state.lineage != run.lineage:
@@ -108,25 +119,29 @@ def restore(directory: Path, model: PeftModel, optimizer: torch.optim.Optimizer,
     state.identity, state.lineage = run.identity, run.lineage
     put_weights(model, load_file(directory / _WEIGHTS))
     optimizer.load_state_dict(document["optimizer"])
-    torch.set_rng_state(document["cpu_rng"])
-    if torch.cuda.is_available() and len(document["cuda_rng"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(document["cuda_rng"])
+    drawn = [(document["cpu_rng"], document["cuda_rng"]), *document.get("other_processes", ())]
+    if ranks.rank < len(drawn):
+        cpu, cuda = drawn[ranks.rank]
+        torch.set_rng_state(cpu)
+        if torch.cuda.is_available() and len(cuda) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(cuda)
     state.resumed_from = state.step
     return state
 
 
 def copy_weights(model: PeftModel) -> dict[str, torch.Tensor]:
     """What is trained, by name, on the CPU."""
-    return {name: parameter.detach().to("cpu", copy=True).contiguous() for name, parameter in _weights(model).items()}
+    return {name: parameter.detach().to("cpu", copy=True).contiguous() for name, parameter in weights_of(model).items()}
 
 
 def put_weights(model: PeftModel, tensors: Mapping[str, torch.Tensor]) -> None:
     """The reverse of `copy_weights`."""
     with torch.no_grad():
-        for name, parameter in _weights(model).items():
+        for name, parameter in weights_of(model).items():
             parameter.copy_(tensors[name])
 
 
-def _weights(model: PeftModel) -> dict[str, torch.nn.Parameter]:
+def weights_of(model: PeftModel) -> dict[str, torch.nn.Parameter]:
+    """What a checkpoint holds of the model, by name."""
     # What PiSSA and OLoRA take away again is frozen, and another device would find it otherwise (plain_lora.py).
     return {name: one for name, one in model.named_parameters() if one.requires_grad or f".{ORIGIN}." in name}

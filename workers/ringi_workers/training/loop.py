@@ -1,7 +1,7 @@
 """The steps of one run in this process: passes, accumulated gradients, the optimiser's move, and what is noted of it.
 
-A step learns from `batch_size` rows however many passes they take: each pass's losses are divided by the label tokens of the whole step, so
-the gradient is the one of an undivided step. Out of memory, the passes become smaller and the step begins again.
+A step learns from `batch_size` rows however many passes and processes they take: each pass's losses are divided by the label tokens of the
+whole step, so the gradient is the one of an undivided step. Out of memory, the passes become smaller and the step begins again.
 """
 
 import gc
@@ -19,8 +19,9 @@ from ringi.jobs.contracts.parts import Progress
 from ringi_workers.failures import WorkPaused, ran_out_of_memory
 from ringi_workers.training.checkpoint import CheckpointStore, RunState, save
 from ringi_workers.training.data import Example
-from ringi_workers.training.packing import Layout, Pass, row_losses, token_losses
+from ringi_workers.training.packing import Layout, Pass, row_losses, summed_loss
 from ringi_workers.training.plan import Plan
+from ringi_workers.training.ranks import ALONE, Ranks
 from ringi_workers.training.refusals import TrainingCancelled, TrainingDiverged, TrainingOutOfMemory
 from ringi_workers.training.spending import Meter
 from ringi_workers.training.stopping import Validation
@@ -70,8 +71,9 @@ class Loop:
         sink: ProgressSink,
         validation: Validation | None,
         meter: Meter,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self._meter = meter
+        self._meter, self._ranks = meter, ranks
         self._plan, self._model, self._optimizer = plan, model, optimizer
         self._layout, self._sink, self._validation = layout, sink, validation
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -86,10 +88,10 @@ class Loop:
             if self._validation is not None and self._validation.over(state):
                 log.info("stopped early after step %d: the validation loss was best at step %s", state.step, state.best_step)
                 break
-            if self._sink.should_stop():
+            if self._ranks.any(self._sink.should_stop()):
                 raise TrainingCancelled(state.step)
-            if checkpoints is not None and self._sink.should_pause():
-                save(workspace, self._model, self._optimizer, state, checkpoints)
+            if checkpoints is not None and self._ranks.any(self._sink.should_pause()):
+                save(workspace, self._model, self._optimizer, state, checkpoints, self._ranks)
                 raise WorkPaused(state.step)
             rate = self._plan.learning_rate(step)
             figures = self._step(step, indices, rate, state)
@@ -110,17 +112,19 @@ class Loop:
                 )
             )  # fmt: skip
             if checkpoints is not None and step % self._plan.spec.checkpoint_every == 0 and step < steps:
-                save(workspace, self._model, self._optimizer, state, checkpoints)
+                save(workspace, self._model, self._optimizer, state, checkpoints, self._ranks)
         draw(state)
 
     def _validated(self, state: RunState) -> dict[str, float]:
         if self._validation is None or not self._validation.due(state.step, self._plan.steps):
             return {}
-        return {"validation_loss": self._validation.measure(self._model, self._layout, state, batch_size=self._plan.spec.batch_size)}
+        batch_size = self._plan.spec.batch_size
+        return {"validation_loss": self._validation.measure(self._model, self._layout, state, batch_size=batch_size, ranks=self._ranks)}
 
     def _step(self, step: int, indices: Sequence[int], rate: float, state: RunState) -> StepFigures:
-        rows = [self._plan.examples[index] for index in indices]
-        passes, loss = self._gradients(step, rows, state)
+        rows = [self._plan.examples[index] for index in self._ranks.share(indices)]
+        tokens, labels, own_loss = self._gradients(step, rows, state)
+        loss = float(self._ranks.add_up(self._parameters, own_loss))
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._plan.spec.max_grad_norm))
         for what, figure in (("loss", loss), ("gradient", norm)):
             if not math.isfinite(figure):
@@ -129,17 +133,26 @@ class Loop:
             group["lr"] = rate
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        return StepFigures(loss, norm, sum(one.tokens for one in passes), sum(len(one.targets) for one in passes))
+        return StepFigures(loss, norm, tokens, labels)
 
-    def _gradients(self, step: int, rows: Sequence[Example], state: RunState) -> tuple[list[Pass], float]:
-        """Put the step's gradients in place; where memory runs out, again from its beginning with passes of half as many rows."""
+    def _gradients(self, step: int, rows: Sequence[Example], state: RunState) -> tuple[int, int, torch.Tensor]:
+        """Put the gradients of this process's rows in place; where memory runs out, again from the step's beginning with passes of half as many rows.
+
+        Returns the tokens and labels of the whole step, and this process's part of its loss.
+        """
         while True:
             passes, draws = self._layout.passes(rows), _random_state()
+            tokens, labels = self._ranks.totals(sum(one.tokens for one in passes), sum(len(one.targets) for one in passes))
+            loss = None
             try:
-                return passes, self._accumulate(passes)
+                loss = self._accumulate(passes, labels)
             except (RuntimeError, MemoryError) as error:
                 if not ran_out_of_memory(error):
                     raise
+            sizes = max((one.rows for one in passes), default=0), max((one.tokens for one in passes), default=0)
+            out_of_memory, largest, longest = self._ranks.most(int(loss is None), *sizes)
+            if loss is not None and not out_of_memory:
+                return tokens, labels, loss
             # Only here, where the traceback is gone: it held the tensors of the pass that failed.
             self._optimizer.zero_grad(set_to_none=True)
             gc.collect()
@@ -147,9 +160,8 @@ class Loop:
                 torch.cuda.empty_cache()
             # The same dropout again, so that a step which succeeds does not tell how many tries it took.
             _set_random_state(draws)
-            largest = max(one.rows for one in passes)
             if largest == 1:
-                raise TrainingOutOfMemory(step, max(one.tokens for one in passes))
+                raise TrainingOutOfMemory(step, longest)
             self._layout.most_rows = state.micro_batch_size = largest // 2
             state.memory_halvings += 1
             log.warning(
@@ -157,14 +169,13 @@ class Loop:
                 step, largest, largest // 2,
             )  # fmt: skip
 
-    def _accumulate(self, passes: Sequence[Pass]) -> float:
-        labels = sum(len(one.targets) for one in passes)
+    def _accumulate(self, passes: Sequence[Pass], labels: int) -> torch.Tensor:
         total = torch.zeros((), device=self._parameters[0].device)
         for one in passes:
-            loss = token_losses(self._model, one).sum() / labels
+            loss = summed_loss(self._model, one) / labels
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        return float(total)
+        return total
 
     def _culprits(self, indices: Sequence[int]) -> list[int]:
         """The rows, counted from 1, whose loss by itself is not finite: in a pass with others they spoil these too. Else all."""

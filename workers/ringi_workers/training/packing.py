@@ -8,6 +8,7 @@ sequence, as here. A base whose layers look at neither (recurrent ones; position
 asks the loaded base before anything is trained.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import cross_entropy
+from transformers.utils import is_flash_attn_2_available
 
 from ringi_workers.failures import ran_out_of_memory
+from ringi_workers.training.cross_entropy import Head, chunked, fusable, fused_sum, labels_at_once
 from ringi_workers.training.data import IGNORED, Example, collate
 from ringi_workers.training.row_attention import NAME as BY_ROWS
 from ringi_workers.training.row_attention import Places, places_of
@@ -24,6 +27,8 @@ from ringi_workers.training.row_attention import Places, places_of
 # How far a row's loss may lie from that of the row alone: rounding, which in bf16 is coarse.
 TOLERANCE = {torch.float32: 1e-4}
 COARSE = 2e-2
+FLASH = "flash_attention_2"
+log = logging.getLogger("ringi.job")
 # Other tokens in one row may not move another row's loss: the shapes are the same, so not even rounding differs by more.
 LEAK = 1e-5
 
@@ -33,7 +38,7 @@ class Pass(NamedTuple):
 
     `ids` int64 (rows, longest), or (1, tokens) packed; `mask` like it, None packed; `positions` like it, None padded. `keep`, bool like it:
     where logits are computed, which predict `targets` (labels,) in this order. `owners` (labels,): which of the rows a target belongs to.
-    `tokens` without padding, of `rows` rows. `places` for attention row by row.
+    `tokens` without padding, of `rows` rows. `places` for attention row by row. `head`: None where the model computes all logits itself.
     """
 
     ids: torch.Tensor
@@ -45,6 +50,7 @@ class Pass(NamedTuple):
     tokens: int
     rows: int
     places: Places | None = None
+    head: Head | None = None
 
 
 def packed(rows: Sequence[Example], *, by_rows: bool = False) -> Pass:
@@ -86,7 +92,8 @@ def cut(rows: Sequence[Example], *, most_rows: int, most_tokens: int | None) -> 
             group, tokens = [], 0
         group.append(index)
         tokens += length
-    yield group
+    if group:
+        yield group
 
 
 @dataclass
@@ -94,6 +101,7 @@ class Layout:
     """How rows become forward passes: packed in at most `pack_length` tokens or padded with `pad_id`, at most `most_rows` rows each.
 
     `by_rows`: the attention of packed rows is computed row by row. `most_rows` shrinks when the device has no room, and never grows again.
+    `head`: how the last layer is computed where not by the model itself.
     """
 
     packed: bool
@@ -101,12 +109,14 @@ class Layout:
     pad_id: int
     most_rows: int
     by_rows: bool = False
+    head: Head | None = None
 
     def passes(self, rows: Sequence[Example]) -> list[Pass]:
         """All rows in order, in as few passes as the bounds allow."""
         groups = cut(rows, most_rows=self.most_rows, most_tokens=self.pack_length if self.packed else None)
         picked = ([rows[index] for index in group] for group in groups)
-        return [packed(group, by_rows=self.by_rows) if self.packed else padded(group, self.pad_id) for group in picked]
+        found = (packed(group, by_rows=self.by_rows) if self.packed else padded(group, self.pad_id) for group in picked)
+        return [one._replace(head=self.head) for one in found]
 
 
 def computes_in(model: Any) -> torch.dtype:
@@ -120,17 +130,67 @@ def precision(model: Any) -> AbstractContextManager[Any]:
     return torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in(model) == torch.bfloat16)
 
 
-def token_losses(model: Any, one: Pass) -> torch.Tensor:
-    """Negative log-likelihood of each target in nats, float32 of shape (labels,)."""
+def _inputs(model: Any, one: Pass) -> dict[str, Any]:
     device = model.device
     layout = {"position_ids": one.positions} if one.mask is None else {"attention_mask": one.mask}
     inputs: dict[str, Any] = {name: tensor.to(device) for name, tensor in layout.items() if tensor is not None}
     if one.places is not None:
         inputs["row_places"] = Places(*(tensor.to(device) for tensor in one.places))
+    return inputs | {"input_ids": one.ids.to(device), "use_cache": False}
+
+
+def token_losses(model: Any, one: Pass) -> torch.Tensor:
+    """Negative log-likelihood of each target in nats, float32 of shape (labels,)."""
+    targets = one.targets.to(model.device)
     with precision(model):
+        if one.head is not None and len(targets) > one.head.at_once:
+            return chunked(model.get_output_embeddings(), hidden_states(model, one), targets, at_once=one.head.at_once)
         # Chosen by a mask, the logits come as (labels, vocabulary): none is computed where nothing is learnt.
-        output = model(input_ids=one.ids.to(device), logits_to_keep=one.keep.to(device), use_cache=False, **inputs)
-    return cross_entropy(output.logits.float(), one.targets.to(device), reduction="none")
+        output = model(logits_to_keep=one.keep.to(model.device), **_inputs(model, one))
+    return cross_entropy(output.logits.float(), targets, reduction="none")
+
+
+def summed_loss(model: Any, one: Pass) -> torch.Tensor:
+    """Their sum, float32 of shape (); what a step learns from."""
+    if one.head is None or not one.head.fused:
+        return token_losses(model, one).sum()
+    with precision(model):
+        return fused_sum(model.get_output_embeddings(), hidden_states(model, one), one.targets.to(model.device))
+
+
+def hidden_states(model: Any, one: Pass) -> torch.Tensor:
+    """What the last layer makes the logits of the targets from, (labels, width)."""
+    states: torch.Tensor = _inner(model).base_model(**_inputs(model, one)).last_hidden_state[one.keep.to(model.device)]
+    return states
+
+
+def head_for(model: Any, examples: Sequence[Example], layout: Layout) -> Head | None:
+    """How to compute the last layer for passes of this layout.
+
+    None where all logits fit memory anyway and no kernel does better, and where they are not just the last layer's (capped, scaled): that is asked
+    of the model, with its shortest row. Draws nothing at random.
+    """
+    layer = model.get_output_embeddings()
+    if layer is None:
+        return None
+    longest = max(len(row.input_ids) for row in examples)
+    most_tokens = max(layout.pack_length, longest) if layout.packed else layout.most_rows * longest
+    at_once, fused = labels_at_once(model.device, layer.weight.shape[0]), fusable(layer, model.device)
+    if not fused and most_tokens <= at_once:
+        return None
+    was_training, one = model.training, padded([min(examples, key=lambda row: len(row.input_ids))], layout.pad_id)
+    model.eval()
+    same = False
+    try:
+        with torch.inference_mode(), precision(model):
+            wanted = model(logits_to_keep=one.keep.to(model.device), **_inputs(model, one)).logits.float()
+            found = layer(hidden_states(model, one)).float()
+            same = bool(((found - wanted).abs() <= TOLERANCE.get(model.dtype, COARSE) * wanted.abs().clamp(min=1)).all())
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        if ran_out_of_memory(error):
+            raise
+    model.train(was_training)
+    return Head(at_once, fused) if same else None
 
 
 def row_losses(model: Any, one: Pass) -> torch.Tensor:
@@ -158,24 +218,43 @@ def separation(model: Any, examples: Sequence[Example], *, most_tokens: int) -> 
     if not fitting:
         return Separation(False, False, f"four of its rows do not fit {most_tokens} tokens")
     rows = [fitting[(len(fitting) - 1) * third // 3] for third in range(4)]
-    was_training, own = model.training, model.config._attn_implementation  # noqa: SLF001  # transformers has no other name for it
+    was_training, own = model.training, attention_of(model)
     model.eval()
     with torch.inference_mode():
         alone = torch.cat([row_losses(model, padded([row], 0)) for row in rows])
-        set_attention(model, BY_ROWS)
-        reason = _apart(model, rows, alone, by_rows=True)
-        by_rows = reason is None
-        if not by_rows:
+        # Flash attention takes the rows of a pack as they lie; any other computes a pack's mask.
+        for by_rows in (own != FLASH, own == FLASH):
+            set_attention(model, BY_ROWS if by_rows else own)
+            reason = _apart(model, rows, alone, by_rows=by_rows)
+            if reason is None:
+                break
+        else:
             set_attention(model, own)
-            reason = _apart(model, rows, alone, by_rows=False)
     model.train(was_training)
-    return Separation(reason is None, by_rows, reason or "")
+    return Separation(reason is None, by_rows and reason is None, reason or "")
+
+
+def prefer_flash(model: Any) -> None:
+    """Flash attention where there is a GPU, the worker has it installed, and the model takes it; else what transformers chose, which is SDPA."""
+    if model.device.type == "cuda" and is_flash_attn_2_available():
+        try:
+            set_attention(model, FLASH)
+        except (ValueError, ImportError) as error:
+            log.info("no flash attention: %s", error)
+
+
+def attention_of(model: Any) -> str:
+    """Transformers' name of the attention that the model computes."""
+    return str(_inner(model).config._attn_implementation)  # noqa: SLF001  # transformers has no other name for it
 
 
 def set_attention(model: Any, name: str) -> None:
     """Make the layers take their attention from transformers' register under that name, where they take it from there at all."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    base.set_attn_implementation(name)
+    _inner(model).set_attn_implementation(name)
+
+
+def _inner(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _apart(model: Any, rows: Sequence[Example], alone: torch.Tensor, *, by_rows: bool) -> str | None:

@@ -17,16 +17,17 @@ from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import BRANCHABLE, CurvePoint, LoraSpec, Packing, PriceTable, TrainMetrics
 from ringi.kit.digests import Digest, sha256_file, sha256_json
 from ringi_workers.adapters.attach import base_dtype, load_tokenizer, runtime_facts
-from ringi_workers.training.checkpoint import CheckpointStore, RunState, put_weights, restore
+from ringi_workers.training.checkpoint import CheckpointStore, RunState, put_weights, restore, weights_of
 from ringi_workers.training.data import Example, Examples, load_examples, pad_id_of
 from ringi_workers.training.earlier import Earlier, begun
 from ringi_workers.training.export import WEIGHTS_FILE, export_adapter
 from ringi_workers.training.full import all_weights, precisions, seal
 from ringi_workers.training.loop import Loop, ProgressSink
 from ringi_workers.training.methods import adapted, optimizer_of, ready
-from ringi_workers.training.packing import Layout, Separation, separation, set_attention
+from ringi_workers.training.packing import Layout, Separation, attention_of, head_for, prefer_flash, separation, set_attention
 from ringi_workers.training.plan import Plan
 from ringi_workers.training.quantised import load_quantised, stored
+from ringi_workers.training.ranks import ALONE, Ranks
 from ringi_workers.training.refusals import PackingUnsupported
 from ringi_workers.training.row_attention import NAME as BY_ROWS
 from ringi_workers.training.spending import Meter
@@ -57,13 +58,15 @@ def train(
     branched_at: int | None = None,
     prices: PriceTable | None = None,
     earlier: Earlier | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainedAdapter:
     """Train what the spec says on `rows` over the Hugging Face folder `base` and export it to `out`; resumes from `checkpoints.latest()`.
 
     On one machine's CPU a resumed run ends with the same weights as an uninterrupted one. Early stopping needs `validation`, rows of the
     same form. `branched_at`: the step of the snapshot of another run from which this one begins. `prices`: for its cost. `earlier`: what the run
-    begins with. Raises UnknownTargetModules, NoSuggestedTargets, EarlierDoesNotFit, QuantisationUnavailable, NoLabelTokens, UnreadableRow, CheckpointForeign, and
-    what training/refusals.py and training/full.py name.
+    begins with. `ranks`: the processes that do the run together; the first one exports. Raises UnknownTargetModules,
+    NoSuggestedTargets, EarlierDoesNotFit, QuantisationUnavailable, NoLabelTokens, UnreadableRow, CheckpointForeign, and what training/refusals.py
+    and training/full.py name.
     """
     sink.report(Progress(phase="loading"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -75,29 +78,36 @@ def train(
     plan = Plan(spec, data.examples)
     whole = spec.method is Method.FULL
     loaded = load_quantised(base, spec.quantisation, dtype=torch.float32 if whole else dtype, device=device)
+    prefer_flash(loaded)
     if whole:
         model = ready(spec, all_weights(loaded, computing=dtype))
     else:
         model = adapted(spec, loaded, steps=plan.steps) if earlier is None else begun(spec, loaded, earlier, base=base)
     optimizer = optimizer_of(spec, model)
+    ranks.alike(weights_of(model).values())
+    if not ranks.first:
+        # Other rows, so other dropout.
+        torch.manual_seed(spec.seed + ranks.rank)
     state = RunState(
         identity=identity_of(spec, base_commit=base_commit, rows=rows, validation=validation, earlier=earlier),
         lineage=lineage_of(spec, base_commit=base_commit, rows=rows, earlier=earlier),
     ).begun()
     if checkpoints is not None and (latest := checkpoints.latest()) is not None:
-        state = restore(latest, model, optimizer, run=state)
+        state = restore(latest, model, optimizer, run=state, ranks=ranks)
         if state.step == branched_at:
             # Until here the time was the other run's.
             state = state.begun()
     layout = _layout(spec, model, data.examples, pad_id_of(tokenizer), state)
-    meter = Meter(device, prices)
-    loop = Loop(plan, model, optimizer, layout, sink, _validation(spec, unseen), meter)
+    meter = Meter(device, prices, ranks)
+    loop = Loop(plan, model, optimizer, layout, sink, _validation(spec, unseen), meter, ranks)
     loop.run(state, checkpoints, workspace=out)
     sink.report(Progress(phase="exporting", step=state.step, total=plan.steps))
     if state.best_weights is not None:
         put_weights(model, state.best_weights)
-    runtime = runtime_facts(device, dtype) | stored(spec.quantisation)
-    metrics = _metrics(state, plan, data, layout, loop.tokens_per_s, meter.currency)
+    runtime = runtime_facts(device, dtype) | stored(spec.quantisation) | {"attention": attention_of(model)}
+    metrics = _metrics(state, plan, data, layout, loop.tokens_per_s, meter.currency).model_copy(update={"processes": ranks.size})
+    if not ranks.first:
+        return TrainedAdapter(out, metrics, runtime)
     if not whole:
         export_adapter(model, out, base_name=base_name, base_commit=base_commit)
         return TrainedAdapter(out, metrics, runtime)
@@ -137,9 +147,11 @@ def _layout(spec: LoraSpec, model: PeftModel, examples: tuple[Example, ...], pad
     elif state.by_rows:
         set_attention(model, BY_ROWS)
     most_rows = state.micro_batch_size or spec.micro_batch_size or spec.batch_size
-    return Layout(
+    layout = Layout(
         packed=state.packed, pack_length=spec.pack_length, pad_id=pad_id, most_rows=min(most_rows, spec.batch_size), by_rows=state.by_rows
     )
+    layout.head = head_for(model, examples, layout)
+    return layout
 
 
 def _validation(spec: LoraSpec, examples: tuple[Example, ...]) -> Validation | None:

@@ -5,6 +5,7 @@ another process does there counts too. A CPU has no counter that an ordinary pro
 """
 
 import logging
+import math
 
 import pynvml
 import torch
@@ -12,17 +13,20 @@ import torch
 from ringi.jobs.contracts.training import PriceTable
 from ringi.preflight.devices import kind_of
 from ringi_workers.training.checkpoint import RunState
+from ringi_workers.training.ranks import ALONE, Ranks
 
 _HOUR_S = 3600.0
 log = logging.getLogger("ringi.job")
 
 
 class Meter:
-    """Counts for one process; what earlier processes of the run have spent is taken from its state."""
+    """Counts for one attempt, over the devices of all its processes; what earlier attempts of the run have spent is taken from its state."""
 
-    def __init__(self, device: torch.device, prices: PriceTable | None) -> None:
+    def __init__(self, device: torch.device, prices: PriceTable | None, ranks: Ranks = ALONE) -> None:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-        self._on_gpu = device.type == "cuda"
+        self._on_gpu, self._ranks = device.type == "cuda", ranks
+        # Processes on a CPU share one machine, and a price is one machine's.
+        self._devices = ranks.size if self._on_gpu else 1
         self._energy = EnergyCounter(device) if self._on_gpu else None
         kind = kind_of(device.type, name)
         per_hour = prices.per_hour.get(kind) if prices is not None and kind is not None else None
@@ -39,16 +43,24 @@ class Meter:
     def begin(self, state: RunState) -> None:
         """The loop of this process begins; `state` has what was spent before."""
         self._before = RunState(identity="", cost=state.cost, energy_j=state.energy_j, gpu_seconds=state.gpu_seconds)
-        self._joules_before = self._energy.joules() if self._energy is not None else None
+        self._joules_before = self._joules()
 
     def note(self, state: RunState, elapsed_s: float) -> None:
         """Put what the run has spent by now into its state; a part that was not measured leaves the sum unknown."""
         before = self._before
-        state.cost = None if before.cost is None or self._per_s is None else before.cost + elapsed_s * self._per_s
-        state.gpu_seconds = before.gpu_seconds + elapsed_s if before.gpu_seconds is not None and self._on_gpu else None
-        now = self._energy.joules() if self._energy is not None else None
+        state.cost = None if before.cost is None or self._per_s is None else before.cost + elapsed_s * self._devices * self._per_s
+        state.gpu_seconds = before.gpu_seconds + elapsed_s * self._devices if before.gpu_seconds is not None and self._on_gpu else None
+        now = self._joules()
         known = now is not None and self._joules_before is not None and before.energy_j is not None
         state.energy_j = before.energy_j + now - self._joules_before if known else None  # type: ignore[operator]
+
+    def _joules(self) -> float | None:
+        """Of all devices, asked by all processes; None where that of one is not known."""
+        if self._energy is None:
+            return None
+        own = self._energy.joules()
+        found = self._ranks.total(math.nan if own is None else own)
+        return None if math.isnan(found) else found
 
 
 class EnergyCounter:

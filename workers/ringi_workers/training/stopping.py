@@ -11,6 +11,7 @@ from peft import PeftModel
 from ringi_workers.training.checkpoint import RunState, copy_weights
 from ringi_workers.training.data import Example
 from ringi_workers.training.packing import Layout, token_losses
+from ringi_workers.training.ranks import ALONE, Ranks
 
 # Rows of the validation part that are asked: more would make the loss little surer and the run much longer.
 SAMPLE = 512
@@ -33,17 +34,20 @@ class Validation:
         """Whether the run has waited long enough for a better loss."""
         return state.stale >= self._patience
 
-    def measure(self, model: PeftModel, layout: Layout, state: RunState, *, batch_size: int) -> float:
-        """The mean negative log-likelihood per label token in nats, without dropout; keeps the weights where it is the best so far."""
+    def measure(self, model: PeftModel, layout: Layout, state: RunState, *, batch_size: int, ranks: Ranks = ALONE) -> float:
+        """The mean negative log-likelihood per label token in nats, without dropout; keeps the weights where it is the best so far.
+
+        Several processes measure a part each, and all find the same.
+        """
         model.eval()
         total, labels = 0.0, 0
         with torch.inference_mode():
-            for start in range(0, len(self._examples), batch_size):
+            for start in ranks.share(range(0, len(self._examples), batch_size)):
                 for one in layout.passes(self._examples[start : start + batch_size]):
                     total += float(token_losses(model, one).sum(dtype=torch.float64))
                     labels += len(one.targets)
         model.train()
-        loss = total / labels
+        loss = ranks.total(total) / ranks.totals(labels)[0]
         # A loss that is not finite is no better than any, and the first one is the best so far only if it is a number.
         if loss < (float("inf") if state.best_loss is None else state.best_loss):
             state.best_loss, state.best_step, state.stale = loss, state.step, 0

@@ -1,5 +1,6 @@
 """The training job: payload -> workspace -> recipe -> export -> training.service.complete. The run itself is recipe.py."""
 
+from functools import partial
 from importlib import metadata
 
 from sqlalchemy.orm import Session
@@ -9,6 +10,7 @@ from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import TrainPayload, TrainResult
 from ringi.jobs.models import Job
+from ringi.settings import get_settings
 from ringi.training import service
 from ringi.training.picture import loss_curve
 from ringi_workers.adapters.inspect import measure
@@ -17,6 +19,7 @@ from ringi_workers.runtime import job
 from ringi_workers.tracking import mirror
 from ringi_workers.training import recipe
 from ringi_workers.training.earlier import Earlier
+from ringi_workers.training.launch import in_processes, processes_for
 from ringi_workers.workspace import Workspace
 
 
@@ -44,11 +47,12 @@ def train(payload: TrainPayload, workspace: Workspace, sink: JobSink) -> TrainRe
         tags={"ringi.run": str(payload.run_id), "ringi.base": payload.base.digest, "ringi.rows": payload.rows, "ringi.attempt": str(workspace.job.attempt)},
         rows={"training": payload.rows} | ({} if payload.validation is None else {"validation": payload.validation}),
     )  # fmt: skip
-    trained = recipe.train(
-        payload.spec, base=base, rows=rows, out=workspace.out, sink=sink, checkpoints=workspace, base_name=payload.base.repository,
-        base_commit=payload.base.commit, validation=validation, branched_at=payload.origin.step if payload.origin else None,
-        prices=payload.prices, earlier=earlier,
+    work = partial(
+        recipe.train, payload.spec, base=base, rows=rows, out=workspace.out, base_name=payload.base.repository, base_commit=payload.base.commit,
+        validation=validation, branched_at=payload.origin.step if payload.origin else None, prices=payload.prices, earlier=earlier,
     )  # fmt: skip
+    processes = processes_for(get_settings().training_processes, batch_size=payload.spec.batch_size)
+    trained = in_processes(work, processes, sink=sink, checkpoints=workspace)
     sink.report(Progress(phase="measuring the effect"))
     measured = measure(trained.directory, base=base)
     sink.mirror.keep(trained.directory, {"loss.svg": loss_curve(trained.metrics, title=f"{payload.adapter_name}, run {payload.run_id}")})

@@ -118,7 +118,7 @@ def _lines(found: Provenance, digest: str | None) -> list[tuple[str, object]]:
         ("base", f"{base.name}:r{base.revision} {base.digest}"),
         ("fingerprint", ", ".join(f"{part} {value}" for part, value in base.fingerprint.items()) or "not measured"),
         ("dataset", f"{dataset.name}:v{dataset.version} {dataset.digest}"),
-        ("device", f"{found.device}, {found.dtype}"),
+        ("device", f"{found.device}, {found.dtype}" + (f", {found.processes} processes" if found.processes > 1 else "")),
         ("libraries", f"{len(found.libraries)} (--output json has them), torch {found.libraries.get('torch', 'unknown')}"),
         ("steps", f"{spent.steps} in {spent.seconds:.1f} s"),
         *((name, "not measured" if value is None else f"{value:.4g}{unit}") for name, value, unit in measured),

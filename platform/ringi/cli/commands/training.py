@@ -291,6 +291,8 @@ def _measured(metrics: TrainMetrics) -> list[tuple[str, object]]:
         ("energy", f"{metrics.energy_j / _KWH_J:.4g} kWh of the whole GPU" if metrics.energy_j is not None else _NOT_MEASURED),
         ("cost", f"{metrics.cost:.4g} {metrics.currency}" if metrics.cost is not None else _NOT_MEASURED),
     ]
+    if metrics.processes > 1:
+        pairs.append(("processes", f"{metrics.processes}, a device each"))
     if metrics.memory_halvings:
         pairs.append(("out of memory", f"{metrics.memory_halvings} times: passes were halved and the run went on"))
     if metrics.best_step is not None:

@@ -159,8 +159,9 @@ class TrainMetrics(Part):
 
     `micro_batch_size`: rows of a forward pass at the end, after `memory_halvings` times out of memory. `validation_loss` is the best one,
     that of the exported weights, found at `best_step`. `tokens`: read, padding not counted. `gpu_seconds`, `energy_j` (joules) and `cost` (in
-    `currency`) are of the loop; None where there was no GPU, no counter, no price. Of full fine-tuning alone: `trained_loss` on some training rows
-    with the weights as they were trained, and `sealed_loss` on the same with the sealed files.
+    `currency`) are of the loop and of the devices of all its `processes` (those of the last attempt); None where there was no GPU, no counter,
+    no price. Of full fine-tuning alone: `trained_loss` on some training rows with the weights as they were trained, and `sealed_loss` on the same
+    with the sealed files.
     """
 
     steps: int
@@ -186,6 +187,7 @@ class TrainMetrics(Part):
     currency: str | None = None
     trained_loss: FiniteFloat | None = None
     sealed_loss: FiniteFloat | None = None
+    processes: int = 1
 
 
 class TrainResult(Contract):
