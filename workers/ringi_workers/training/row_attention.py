@@ -7,16 +7,16 @@ padded on its right only, which causal attention never looks at, so no mask is n
 Registered with transformers under `NAME`; bases that do not take attention from there, or do more in it, stay with what they have.
 """
 
-from contextlib import nullcontext
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 NAME = "ringi_rows"
-# On a CPU torch's flash kernel cuts short rows into blocks that are mostly empty; up to about this length plain products are faster.
+# On a CPU torch's flash kernel cuts short rows into blocks that are mostly empty, and its other one computes all in float32; up to about this length plain
+# products are faster.
 _SHORT = 192
 
 
@@ -59,6 +59,8 @@ def attend(
     if row_places is None or attention_mask is not None or asked or not causal or query.shape[2] != key.shape[2]:
         raise ValueError(f"its attention asks for {', '.join(asked) or 'a mask, a cache or a look ahead'}")
     rows, longest = row_places.under.shape
+    if query.device.type == "cpu" and longest <= _SHORT and not dropout and not (sliding_window and longest > sliding_window):
+        return _short(query[0], key[0], value[0], row_places, query.shape[-1] ** -0.5 if scaling is None else scaling), None
     flat = row_places.under.flatten()
     groups = query.shape[1] // key.shape[1]
     queries, keys, values = [
@@ -72,12 +74,34 @@ def attend(
     if sliding_window is not None and longest > sliding_window:
         ahead = torch.arange(longest, device=query.device)[:, None] - torch.arange(longest, device=query.device)
         window = (ahead >= 0) & (ahead < sliding_window)
-    plain = sdpa_kernel(SDPBackend.MATH) if query.device.type == "cpu" and longest <= _SHORT else nullcontext()
-    with plain:
-        out = scaled_dot_product_attention(
-            queries, keys, values, attn_mask=window, dropout_p=dropout, is_causal=window is None, scale=scaling
-        )
+    out = scaled_dot_product_attention(queries, keys, values, attn_mask=window, dropout_p=dropout, is_causal=window is None, scale=scaling)
     return out.transpose(1, 2).flatten(0, 1).index_select(0, row_places.behind)[None].contiguous(), None
+
+
+def _short(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, places: Places, scale: float) -> torch.Tensor:
+    """Short rows on a CPU, from (heads, tokens, width) to (1, tokens, heads, width), as products of small matrices.
+
+    Scores and softmax in float32, probabilities and values as they come, as flash attention has it (Dao et al. 2022, arXiv:2205.14135). Query heads that share
+    a key head stand under each other, so keys and values are not repeated.
+    """
+    rows, longest = places.under.shape
+    (heads, _, width), shared = query.shape, key.shape[0]
+    groups, flat = heads // shared, places.under.flatten()
+    asked = query.index_select(1, flat).view(shared, groups, rows, longest, width).transpose(1, 2)
+    keys, values = (one.index_select(1, flat).view(shared * rows, longest, width) for one in (key, value))
+    scores = torch.baddbmm(
+        _ahead(longest, groups), asked.reshape(shared * rows, groups * longest, width).float(), keys.float().transpose(1, 2), alpha=scale
+    )
+    out = torch.bmm(scores.softmax(-1).to(values.dtype), values).view(shared, rows, groups, longest, width)
+    return out.permute(1, 3, 0, 2, 4).reshape(rows * longest, heads, width).index_select(0, places.behind)[None]
+
+
+@lru_cache(maxsize=_SHORT)
+def _ahead(longest: int, groups: int) -> torch.Tensor:
+    """What is added to scores so that no token sees a later one: float32 (1, groups * longest, longest)."""
+    # Asked for the first time where nothing is learnt, it must do where something is.
+    with torch.inference_mode(mode=False):
+        return torch.full((longest, longest), -torch.inf).triu(1).repeat(groups, 1)[None]
 
 
 AttentionInterface.register(NAME, attend)
