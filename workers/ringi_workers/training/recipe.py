@@ -87,12 +87,14 @@ def train(
     meter = Meter(device, prices)
     loop = Loop(plan, model, optimizer, layout, sink, _validation(spec, unseen), meter)
     loop.run(state, checkpoints, workspace=out)
+    peak_memory_bytes = meter.peak_memory_bytes()
     sink.report(Progress(phase="exporting", step=state.step, total=plan.steps))
     if state.best_weights is not None:
         put_weights(model, state.best_weights)
     export_adapter(model, out, base_name=base_name, base_commit=base_commit)
     runtime = runtime_facts(device, dtype) | stored(spec.quantisation)
-    return TrainedAdapter(out, _metrics(state, plan, data, layout, loop.tokens_per_s, meter.currency), runtime)
+    metrics = _metrics(state, plan, data, layout, loop.tokens_per_s, meter.currency)
+    return TrainedAdapter(out, metrics.model_copy(update={"peak_memory_bytes": peak_memory_bytes}), runtime)
 
 
 def identity_of(spec: LoraSpec, *, base_commit: str, rows: Path, validation: Path | None, earlier: Earlier | None = None) -> Digest:

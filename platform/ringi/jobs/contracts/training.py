@@ -143,7 +143,8 @@ class TrainMetrics(Part):
 
     `micro_batch_size`: rows of a forward pass at the end, after `memory_halvings` times out of memory. `validation_loss` is the best one,
     that of the exported weights, found at `best_step`. `tokens`: read, padding not counted. `gpu_seconds`, `energy_j` (joules) and `cost` (in
-    `currency`) are of the loop; None where there was no GPU, no counter, no price.
+    `currency`) are of the loop; None where there was no GPU, no counter, no price. `peak_memory_bytes`: of the process that ended the run, while its loop
+    ran: resident memory on a CPU, else what torch had allocated on the GPU.
     """
 
     steps: int
@@ -167,6 +168,7 @@ class TrainMetrics(Part):
     energy_j: FiniteFloat | None = None
     cost: FiniteFloat | None = None
     currency: str | None = None
+    peak_memory_bytes: int | None = None
 
 
 class TrainResult(Contract):
