@@ -24,7 +24,7 @@ import psutil
 import torch
 
 from ringi.base_models.fingerprint_config import parse_config
-from ringi.jobs.contracts.methods import Quantisation
+from ringi.jobs.contracts.methods import Method, Quantisation
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
 from ringi.preflight.calibration import Sample, rate_of, sample_of
@@ -33,6 +33,7 @@ from ringi.preflight.memory import memory_of
 from ringi.preflight.schemas import Gpu, Precision, Workload
 from ringi.preflight.shapes import Shape, shape_of
 from ringi.training.schemas import TrainingPlan
+from ringi.training.workload import workload_of
 from ringi_workers.adapters.attach import base_dtype, load_tokenizer
 from ringi_workers.demo.sources import default_cache, fetch_base_model
 from ringi_workers.training import recipe
@@ -67,12 +68,12 @@ _DEVICE = "this CPU"
 
 @dataclass(frozen=True)
 class Case:
-    """One run: words of the question and of the answer, rows, and the plan's fields."""
+    """One run: words of the question and of the answer, rows, and the plan's fields. Without a rank every weight is trained."""
 
     name: str
     question: int
     answer: int
-    rank: int
+    rank: int | None
     targets: tuple[str, ...]
     batch_size: int
     rows: int
@@ -80,10 +81,10 @@ class Case:
 
     def spec(self) -> LoraSpec:
         """One pass over the rows."""
-        return TrainingPlan(
-            rank=self.rank, target_modules=list(self.targets), batch_size=self.batch_size, epochs=1, max_length=self.max_length,
-            checkpoint_every=10_000,
-        ).resolved()  # fmt: skip
+        form = {"method": Method.FULL} if self.rank is None else {"rank": self.rank, "target_modules": list(self.targets)}
+        return TrainingPlan.model_validate(
+            form | {"batch_size": self.batch_size, "epochs": 1, "max_length": self.max_length, "checkpoint_every": 10_000}
+        ).resolved()
 
 
 _ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -95,6 +96,7 @@ CASES = (
     Case("longer rows, all linear", 150, 20, 16, _ALL, 4, 16),
     Case("long rows, all linear", 350, 40, 16, _ALL, 2, 8),
     Case("batch of 2, q and v", 60, 10, 8, ("q_proj", "v_proj"), 2, 30),
+    Case("every weight, batch of 4", 60, 10, None, (), 4, 16),
 )
 
 
@@ -206,11 +208,11 @@ def workload(case: Case, run: Measured) -> Workload:
     """The case as the forecast is asked for: with the longest batch and the label positions that the tokenizer counted."""
     seen = run.metrics.rows
     tokens = (run.metrics.tokens_per_s or 0.0) * run.metrics.seconds / seen
-    return Workload(
-        rank=case.rank, target_modules=list(case.targets), batch_size=case.batch_size, max_length=max(8, run.longest),
-        precision=Precision.BF16 if "bfloat16" in run.dtype else Precision.FP32, logit_positions=run.positions, label_tokens_per_row=run.labels,
-        rows=case.rows, tokens_per_row=tokens, epochs=1,
-    )  # fmt: skip
+    measured = {
+        "max_length": max(8, run.longest), "precision": Precision.BF16 if "bfloat16" in run.dtype else Precision.FP32, "rows": case.rows,
+        "logit_positions": run.positions, "label_tokens_per_row": run.labels, "tokens_per_row": tokens,
+    }  # fmt: skip
+    return workload_of(case.spec()).model_copy(update=measured)
 
 
 def forecast_seconds(shape: Shape, work: Workload, samples: Sequence[Sample]) -> float | None:

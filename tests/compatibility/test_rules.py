@@ -48,6 +48,15 @@ def test_equal_bytes_are_identical_and_kept() -> None:
     assert (found.verdict, found.action, codes(found)) == (Verdict.IDENTICAL, Action.KEEP, {Code.PARTS_NOT_MEASURED})
 
 
+@pytest.mark.parametrize("compared", [facts(), facts(changed=drift(Q), byte_equal_files=False), None])
+def test_full_weights_run_on_no_other_base_whatever_it_is(compared: CompareBasesResult | None) -> None:
+    found = judge(
+        compared, adapter(peft_type="FULL", rank=None, alpha=None, target_modules=(), adapted_modules=(), replaced_tensors=(Q, V))
+    )
+    assert (found.verdict, found.action, codes(found)) == (Verdict.INCOMPATIBLE, Action.BLOCK, {Code.FULL_WEIGHTS, Code.PARTS_NOT_MEASURED})
+    assert "train it again" in found.remedy
+
+
 def test_what_was_not_measured_is_said_in_every_assessment() -> None:
     for compared in (facts(), facts(changed=drift(Q), byte_equal_files=False), None):
         finding = next(f for f in judge(compared, adapter()).findings if f.code is Code.PARTS_NOT_MEASURED)

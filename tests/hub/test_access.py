@@ -10,11 +10,11 @@ from ringi.hub import paths, ranges
 from ringi.hub.access import HubCode, Pull, Refusal, Served, decide
 from ringi.releases.gates import Gate
 
-STATE, APPROVED, UNEXPIRED = "release_gate_state", "release_gate_approved", "release_gate_unexpired"
+STATE, APPROVED, UNEXPIRED, KIND = "release_gate_state", "release_gate_approved", "release_gate_unexpired", "release_gate_kind"
 
 
 def pull(*failed: str, caller: str | None = None, by_main: bool = True, candidates: bool = False, gates: bool = True) -> Pull:
-    codes = (STATE, "release_gate_evaluated", APPROVED, UNEXPIRED, "release_gate_logged")
+    codes = (STATE, "release_gate_evaluated", APPROVED, UNEXPIRED, "release_gate_logged", KIND)
     verdicts = {code: Gate(number, code, code not in failed, f"message of {code}") for number, code in enumerate(codes, 1)}
     return Pull(
         repository="demo/bot", channel="live", channel_environment="production", caller_environment=caller, by_main=by_main,
@@ -43,6 +43,8 @@ def test_what_is_sealed_and_approved_is_served_even_when_evaluation_and_log_are_
         (pull(UNEXPIRED), (404, HubCode.REVISION_NOT_FOUND)),
         (pull(APPROVED, UNEXPIRED, candidates=True), (403, HubCode.GATED)),
         (pull(STATE, candidates=True, by_main=False), (404, HubCode.REVISION_NOT_FOUND)),
+        (pull(KIND), (403, HubCode.GATED)),
+        (pull(KIND, APPROVED, candidates=True, by_main=False), (403, HubCode.GATED)),
         (pull(APPROVED, caller="staging", candidates=True, by_main=False), (403, HubCode.GATED)),
     ],
 )

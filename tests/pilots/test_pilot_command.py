@@ -21,11 +21,13 @@ from support.shell import Shell
 from support.story import BASE, Sources, registered_base, sealed_dataset
 from support.waiting import until
 
+pytestmark = pytest.mark.long
 # A terminal's program: what runs in the background of a shell inherits a Ctrl-C that is ignored.
 AT_A_TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ringi.cli.main import run; run()"
 ROWS = f"{PROJECT}/answers:v1"
 PLAN = ("--rank", "4", "--max-steps", "40", "--batch-size", "8", "--learning-rate", "0.01", "--max-length", "64")
-USUAL = ("pilot", ROWS, "--base", BASE, "--methods", "lora,dora", *PLAN)
+USUAL = ("pilot", ROWS, "--base", BASE, *PLAN)
+METHODS = ("lora", "dora", "full")
 FIGURES = "currency: JPY\nrequests_per_month: 1000\nminutes_saved: 6\nwrong_answer_cost: 50\nmonths: 10\nrunning_cost: 10000\none_off_cost: 300000\n"
 MINE, READER = ("--profile", "mine"), ("--profile", "reader")
 
@@ -111,12 +113,12 @@ def piloted(bench: Bench, interrupted: str) -> Report:
 def test_a_pilot_that_was_left_goes_on_and_nothing_is_trained_or_measured_twice(bench: Bench, interrupted: str, piloted: Report) -> None:
     assert "What was started goes on. The same command goes on with it, and trains nothing twice." in interrupted
     assert "Traceback" not in interrupted
-    assert {arm.version for arm in piloted.arms} == {None, *(f"{PROJECT}/pilot-answers-v1-{method}:v1" for method in ("lora", "dora"))}
+    assert {arm.version for arm in piloted.arms} == {None, *(f"{PROJECT}/pilot-answers-v1-{method}:v1" for method in METHODS)}
     sweeps = bench.sweeps()
     again = bench.shell.run(*USUAL, "--out", "second", *MINE)
     assert again.returncode == 0, again.stderr
     assert "is succeeded and taken over" in again.stderr
-    assert [bench.runs(f"pilot-answers-v1-{method}") for method in ("lora", "dora")] == [["succeeded"], ["succeeded"]]
+    assert [bench.runs(f"pilot-answers-v1-{method}") for method in METHODS] == [["succeeded"]] * 3
     assert bench.sweeps() == sweeps
     second = bench.report("second")
     assert [(arm.quality, arm.training, arm.latency) for arm in second.arms] == [
@@ -127,11 +129,11 @@ def test_a_pilot_that_was_left_goes_on_and_nothing_is_trained_or_measured_twice(
 
 
 def test_the_report_holds_what_the_platform_measured(bench: Bench, piloted: Report) -> None:
-    base, lora, dora = piloted.arms
+    base, lora, dora, full = piloted.arms
     assert (piloted.task, piloted.metric, piloted.on_validation, piloted.items) == ("answers", "exact", True, piloted.validation_rows)
     assert base.quality is not None
     assert (base.training, base.to_base, base.shipped_bytes) == (None, None, 0)
-    for arm in (lora, dora):
+    for arm in (lora, dora, full):
         version = bench.client.adapters.version(PROJECT, f"pilot-answers-v1-{arm.name}", "v1")
         run = next(iter(bench.client.training.all(PROJECT, f"pilot-answers-v1-{arm.name}")))
         assert run.metrics is not None
@@ -149,13 +151,17 @@ def test_the_report_holds_what_the_platform_measured(bench: Bench, piloted: Repo
         assert (arm.latency.p95_s or 0) >= (arm.latency.median_s or 0) > 0
         assert arm.quality is not None
         assert arm.quality.mean.value > base.quality.mean.value
-    assert ((dora.training and lora.training and dora.training.trainable_parameters) or 0) > (
-        (lora.training and lora.training.trainable_parameters) or 0
-    )
+    trained = {arm.name: arm.training for arm in piloted.arms if arm.training is not None}
+    assert (trained["lora"].share or 1) < (trained["dora"].share or 0) < 1
+    # Every weight, no rank, a tenth of the rate; and what is shipped stands in the base's place.
+    assert (trained["full"].share, trained["full"].rank) == (1.0, None)
+    assert [one.learning_rate for one in trained.values()] == pytest.approx([0.01, 0.01, 0.001])
+    assert (full.shipped_bytes or 0) > 4 * (piloted.base_parameters or 0) > (lora.shipped_bytes or 0)
+    assert piloted.plan["rank"] == 4
 
 
 def test_the_recommendation_and_the_return_stand_on_the_gates_figures(bench: Bench, piloted: Report) -> None:
-    _, lora, _ = piloted.arms
+    lora = piloted.arms[1]
     assert lora.to_base is not None
     assert lora.to_base.shown is Shown.BETTER
     assert piloted.recommendation.advice in {Advice.BEST, Advice.CHEAPEST_OF_EQUAL}
@@ -192,7 +198,7 @@ def test_a_suite_of_the_users_own_judges_what_was_trained_before(bench: Bench, p
     found = bench.report("surprise")
     assert [arm.version for arm in found.arms] == [arm.version for arm in piloted.arms]
     assert (found.metric, found.lower_is_better, found.right_or_wrong, found.on_validation) == ("nll", True, False, False)
-    base, lora, _ = found.arms
+    base, lora = found.arms[:2]
     assert base.quality is not None
     assert lora.quality is not None
     assert lora.quality.mean.value < base.quality.mean.value
@@ -285,7 +291,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(bench: Be
     (bench.shell.home / "wrong.yaml").write_text("wage_per_hour: 3000\n", encoding="utf-8")
     said = bench.shell.refused(*USUAL, "--name", "refused", *more, *MINE, code=code, exit_code=2)
     if code == "pilot_methods_unknown" and "--methods" in more:
-        assert "lora, dora, adalora, ia3, vera" in said
+        assert "lora, dora, adalora, ia3, vera, full" in said
     assert [one.name for one in bench.client.adapters.all(PROJECT) if one.name.startswith("refused")] == []
 
 

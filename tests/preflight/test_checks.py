@@ -10,8 +10,8 @@ from ringi.jobs.contracts.datasets import DatasetReport
 from ringi.jobs.contracts.training import Gravity
 from ringi.preflight.checks import Facts, WorkerMemory, examine
 from ringi.preflight.lengths import SAMPLE, Lengths, every_nth, measure
-from ringi.preflight.memory import memory_of
-from ringi.preflight.schemas import Memory, Workload
+from ringi.preflight.memory import memory_of, snapshot_bytes
+from ringi.preflight.schemas import Gpu, Memory, Method, Workload
 from ringi.preflight.shapes import shape_of
 from support.tiny_model import make_tiny_tokenizer
 
@@ -19,6 +19,7 @@ LLAMA: dict[str, Any] = {"model_type": "llama", "vocab_size": 512, "hidden_size"
                          "num_attention_heads": 4, "max_position_embeddings": 512}  # fmt: skip
 SHAPE, WORK = shape_of(LLAMA), Workload(batch_size=8, max_length=128)
 NEEDS = memory_of(SHAPE, WORK)
+FULL = WORK.model_copy(update={"method": Method.FULL, "snapshot_every": 5})
 BASE = BaseFacts(model_type="llama", architectures=(), parameters=1, tensors=1, weight_bytes=2, dtypes=("F32",), hidden_size=64, layers=2,
                  vocab_size=512, tokenizer_class=None, tokenizer_vocab_size=512, chat_template=True)  # fmt: skip
 REPORT = DatasetReport(rows=120, unique_pairs=120, empty_rows=0, duplicate_rows=0, duplicated_pairs=0, conflicting_prompts=0, leakage_prevented=0,
@@ -44,6 +45,18 @@ def has(size: int, needs: Memory | None = NEEDS) -> tuple[WorkerMemory, ...]:
 
 def test_a_good_run_has_no_finding() -> None:
     assert found() == {}
+
+
+def test_full_fine_tuning_has_no_targets_to_match_and_says_what_its_snapshots_take() -> None:
+    assert found(work=FULL.model_copy(update={"snapshot_every": 10_000})) == {}
+    assert "preflight_targets_not_checked" not in found(work=FULL, shape=None)
+    # Three epochs of 13 steps; after the last step there is no snapshot.
+    (told,) = examine(Facts(**vars(GOOD) | {"work": FULL}))
+    assert "7 snapshots" in told.message
+    best = FULL.model_copy(update={"keeps_best": True})
+    assert (snapshot_bytes(FULL, 10), snapshot_bytes(best, 10)) == (120, 160)
+    on_cpu = [memory_of(SHAPE, one, device=Gpu.CPU).total for one in (FULL, best)]
+    assert on_cpu[1] - on_cpu[0] == 4 * SHAPE.parameters
 
 
 @pytest.mark.parametrize(
@@ -72,6 +85,7 @@ def test_a_good_run_has_no_finding() -> None:
         ({"lengths": Lengths((20, 30), (5, 0), 0)}, "preflight_no_label_left", Gravity.WARN),
         ({"lengths": Lengths((20, 30), (0, 0), 0)}, "preflight_no_label_left", Gravity.REFUSE),
         ({"lengths": Lengths((20, 129), (5, 6), 0)}, "preflight_rows_truncated", Gravity.WARN),
+        ({"work": FULL}, "preflight_large_snapshots", Gravity.WARN),
         ({"base": BASE.model_copy(update={"chat_template": False}), "lengths": Lengths((20,), (5,), 1)}, "preflight_no_chat_template", Gravity.REFUSE),
         ({"base": BASE.model_copy(update={"tokenizer_vocab_size": None})}, "preflight_tokenizer_unknown", Gravity.NOT_MEASURED),
         ({"base": BASE.model_copy(update={"tokenizer_vocab_size": 513})}, "preflight_tokenizer_mismatch", Gravity.REFUSE),

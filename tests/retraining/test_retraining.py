@@ -27,6 +27,7 @@ from support.waiting import until
 
 pytestmark = pytest.mark.long
 FEW = PLAN.model_copy(update={"max_steps": 3})
+FULL = {"method": "full", "max_steps": 3, "max_length": 128, "learning_rate": 0.01}
 ENDLESS = PLAN.model_copy(update={"max_steps": 100_000, "epochs": 1000})
 
 
@@ -72,6 +73,8 @@ def test_exactly_the_dependents_are_retrained_once_up_to_a_request_for_approval(
     made(platform, "learned", PLAN)
     made(platform, "other", FEW)
     made(platform, "elsewhere", FEW, dataset="other")
+    # To compare with: nobody depends on it.
+    trained(platform, "elsewhere", plan=TrainingPlan.model_validate(FULL))
     # Trained on the dataset once, and on another since.
     made(platform, "moved", FEW)
     trained(platform, "moved", plan=FEW, dataset="other")
@@ -118,7 +121,7 @@ def test_exactly_the_dependents_are_retrained_once_up_to_a_request_for_approval(
         ("other", "v4"): RetrainingState.REFUSED, ("other", "v5"): RetrainingState.REFUSED,
     }  # fmt: skip
     assert {name: runs(platform, name) for name in ("learned", "other", "elsewhere", "moved", "ended")} == {
-        "learned": ["v1", "v1", "v5"], "other": ["v1", "v1"], "elsewhere": ["v1"], "moved": ["v1", "v1"], "ended": ["v1"],
+        "learned": ["v1", "v1", "v5"], "other": ["v1", "v1"], "elsewhere": ["v1", "v1"], "moved": ["v1", "v1"], "ended": ["v1"],
     }  # fmt: skip
     _as_before_and_no_further(platform, found["learned", "v5"])
     assert [one.problem and one.problem.code for (name, _), one in found.items() if name == "other"] == ["retraining_policy_off"] * 2

@@ -11,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from ringi.jobs.contracts.training import LoraSpec, Packing
 from ringi_workers.training.checkpoint import RunState, copy_weights
 from ringi_workers.training.data import encode_row
+from ringi_workers.training.full import all_weights
 from ringi_workers.training.loop import Loop
 from ringi_workers.training.packing import Layout
 from ringi_workers.training.plan import Plan
@@ -202,3 +203,13 @@ def test_the_curve_has_a_bounded_number_of_points_and_ends_at_the_last_step(base
     assert [point.loss for point in metrics.curve] == [loss for loss, _ in sink.losses().values()]
     long, _ = trained(base, rows, tmp_path / "long", max_steps=60, epochs=10)
     assert [point.step for point in long.curve] == list(range(2, 61, 2))
+
+
+def test_out_of_memory_is_met_alike_where_every_weight_learns() -> None:
+    def whole() -> Any:
+        return all_weights(tiny_shape("llama"), computing=torch.float32).train()
+
+    _, wanted, _ = steps(whole(), most_rows=2)
+    state, weights, _ = steps(Room(3, CUDA, backward=False).around(whole()))
+    assert (state.micro_batch_size, state.memory_halvings, state.step) == (2, 2, 6)
+    assert all(torch.equal(weights[name], tensor) for name, tensor in wanted.items())

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from ringi.cli.plan_options import by_module
 from ringi.jobs.contracts.methods import Init, Method
 from ringi.jobs.contracts.training import LoraSpec, Packing, Schedule, TrainPayload
+from ringi.searches.schemas import RequestSearch
 from ringi.training.schemas import TrainingPlan
 from ringi.training.workload import workload_of
 from ringi_workers.training.data import Example
@@ -66,11 +67,37 @@ def test_a_new_plan_packs_where_the_base_can() -> None:
         ({"method": "ia3", "quantisation": "nf4"}, "keep the base's precision"),
         ({"init": "pissa", "quantisation": "int8"}, "choose one of the two"),
         ({"target_modules": ["all-linear", "q_proj"]}, "stands for all"),
+        ({"method": "full", "rank": 16}, "has no rank"),
+        ({"method": "full", "alpha": 32}, "has no alpha"),
+        ({"method": "full", "target_modules": ["q_proj"]}, "has no target_modules"),
+        ({"method": "full", "dropout": 0.1}, "one of adapters"),
+        ({"method": "full", "quantisation": "nf4"}, "cannot be trained"),
+        ({"method": "full", "init": "pissa"}, "one of plain LoRA"),
+        ({"method": "full", "rank_pattern": {"q_proj": 4}}, "by module"),
     ],
 )
 def test_what_cannot_be_one_run_is_told_before_there_is_one(plan: dict[str, object], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         TrainingPlan.model_validate(plan)
+
+
+def test_full_fine_tuning_records_no_rank_that_nobody_used_and_an_adapter_has_its_own() -> None:
+    spec = TrainingPlan(method=Method.FULL).resolved()
+    assert (spec.rank, spec.alpha, spec.target_modules) == (None, None, ())
+    assert LoraSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert (TrainingPlan().resolved().rank, TrainingPlan().resolved().alpha) == (16, 32.0)
+    document = TrainingPlan().resolved().model_dump()
+    for wrong in ({"rank": None}, {"alpha": None}, {"target_modules": ()}, {"method": "full"}):
+        with pytest.raises(ValidationError, match="an adapter has a rank"):
+            LoraSpec.model_validate(document | wrong)
+    with pytest.raises(ValidationError, match="no rank to search for"):
+        RequestSearch.model_validate({"adapter": "a", "dataset": "d", "ranks": [4, 8], "learning_rates": [0.1], "plan": {"method": "full"}})
+
+
+def test_full_fine_tuning_is_forecast_with_every_weight_and_what_its_snapshots_hold() -> None:
+    plan = TrainingPlan(method=Method.FULL, gradient_checkpointing=True, early_stopping_patience=2, checkpoint_every=7)
+    work = workload_of(plan.resolved())
+    assert (work.method, work.checkpointing, work.keeps_best, work.snapshot_every) == ("full", True, True, 7)
 
 
 def test_memory_is_forecast_for_what_is_trained_and_not_less() -> None:

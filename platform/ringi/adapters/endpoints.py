@@ -60,7 +60,7 @@ def adapter_out(adapter: Adapter) -> AdapterOut:
 def version_out(version: AdapterVersion) -> VersionOut:
     """A version with its reference."""
     return VersionOut(
-        id=version.id, reference=f"{version.adapter.reference}:v{version.number}", number=version.number, state=version.state,
+        id=version.id, reference=f"{version.adapter.reference}:v{version.number}", number=version.number, kind=version.kind, state=version.state,
         state_reason=version.state_reason, source=version.source, manifest_digest=version.manifest_digest, commit=version.commit,
         base=version.adapter.base_model.name, base_revision=version.base_revision.number, files=[FileRef.model_validate(file) for file in version.files],
         facts=AdapterFacts.model_validate(version.facts), effect=EffectFacts.model_validate(version.effect), created_by=version.created_by,

@@ -75,6 +75,7 @@ def _check_kind(path: str) -> None:
     if any(part.startswith(".") for part in path.split("/")):
         raise UploadFileNotAllowed(path, "hidden files are not part of an adapter")
     if path.endswith(".safetensors"):
-        raise UploadFileNotAllowed(path, f"the only weights file is '{WEIGHTS}'")
+        whole = "; a whole model is no adapter, and is registered as a base" if path.startswith("model") else ""
+        raise UploadFileNotAllowed(path, f"the only weights file is '{WEIGHTS}'{whole}")
     if not path.endswith(TEXT_SUFFIXES):
         raise UploadFileNotAllowed(path, "its kind is not on the list of accepted files")

@@ -10,11 +10,12 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ringi.jobs.contracts.adapters import FULL_WEIGHTS
 from ringi.jobs.contracts.parts import FileRef
 from ringi.kit.digests import Digest, canonical_json, hex_of, sha256_bytes
 
 PEFT_LORA = "peft-lora/1"
-FORMATS: Mapping[str, str] = {"LORA": PEFT_LORA, "IA3": "peft-ia3/1", "VERA": "peft-vera/1"}
+FORMATS: Mapping[str, str] = {"LORA": PEFT_LORA, "IA3": "peft-ia3/1", "VERA": "peft-vera/1", FULL_WEIGHTS: "full-weights/1"}
 _COMMIT_LENGTH = 40
 
 

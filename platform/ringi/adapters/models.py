@@ -6,10 +6,11 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, LargeBinary, String, UniqueConstraint, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
-from ringi.adapters.schemas import VersionSource, VersionState
+from ringi.adapters.schemas import VersionKind, VersionSource, VersionState
 from ringi.base_models.models import BaseModel, BaseRevision
 from ringi.db.base import Base, Identified, OwnedByProject, Versioned, search_column
 from ringi.identity.models import Project
+from ringi.jobs.contracts.adapters import FULL_WEIGHTS
 
 
 class Adapter(Versioned, OwnedByProject, Base):
@@ -58,6 +59,11 @@ class AdapterVersion(Versioned, OwnedByProject, Base):
 
     adapter: Mapped[Adapter] = relationship(lazy="raise")
     base_revision: Mapped[BaseRevision] = relationship(lazy="raise")
+
+    @property
+    def kind(self) -> VersionKind:
+        """What its files are."""
+        return VersionKind.FULL_WEIGHTS if self.facts.get("peft_type") == FULL_WEIGHTS else VersionKind.ADAPTER
 
     @property
     def commit(self) -> str:

@@ -29,6 +29,13 @@ class VersionSource(StrEnum):
     REGISTERED = "registered"
 
 
+class VersionKind(StrEnum):
+    """What the files are: an adapter, which stands on a base, or all weights of a model, which has its base in itself."""
+
+    ADAPTER = "adapter"
+    FULL_WEIGHTS = "full_weights"
+
+
 class CreateAdapter(Schema):
     """A named series of versions over one base model."""
 
@@ -63,10 +70,11 @@ class AdapterOut(Tagged):
 
 
 class VersionOut(Tagged):
-    """A sealed version; `commit` is the id under which the hub serves it."""
+    """A sealed version; `commit` is the id under which the hub serves it. Full weights are compared with others and never served."""
 
     reference: str
     number: int
+    kind: VersionKind
     state: VersionState
     state_reason: str | None
     source: VersionSource

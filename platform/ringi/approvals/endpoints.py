@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
 from ringi.adapters import service as adapters
+from ringi.adapters.kinds import FullWeights
 from ringi.approvals import policies, refusals, service
 from ringi.approvals.lists import APPROVALS
 from ringi.approvals.models import ApprovalGrant, ApprovalPolicy, ApprovalRequest, ApprovalVote
@@ -71,7 +72,7 @@ def approval_out(session: Session, request: ApprovalRequest) -> ApprovalOut:
 
 @router.post(
     "/adapters/{adapter}/versions/{selector}/approvals", status_code=201,
-    responses=responses(refusals.VersionUnusable, refusals.RequestOpen, refusals.EvidenceMissing),
+    responses=responses(refusals.VersionUnusable, FullWeights, refusals.RequestOpen, refusals.EvidenceMissing),
 )  # fmt: skip
 def request_approval(session: SessionDep, caller: Requester, adapter: str, selector: str, body: RequestApproval) -> ApprovalOut:
     """Ask for a grant; the answer's digests are what a vote must name."""

@@ -9,6 +9,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, joinedload
 from sqlalchemy.orm.attributes import flag_modified
 
+from ringi.adapters.kinds import require_adapter
 from ringi.adapters.lifecycle import USABLE
 from ringi.adapters.models import Adapter, AdapterVersion
 from ringi.approvals import announcements, policies, refusals
@@ -40,10 +41,14 @@ def database_now(session: Session) -> datetime:
 
 
 def request(session: Session, actor: Actor, *, version: AdapterVersion, environment: str, note: str) -> ApprovalRequest:
-    """Open a request; refused while another is open, for an unusable version, and without the evidence that the policy asks for."""
+    """Open a request; refused while another is open, for an unusable version or full weights, and without the evidence that the policy asks for."""
     bound_to(actor, environment)
     if version.state not in USABLE:
         raise refusals.VersionUnusable(version)
+    require_adapter(
+        version, reference=f"{version.adapter.reference}:v{version.number}", what="it is not served, so nobody approves it",
+        next_step="Ask for the approval of an adapter; compare it with this version: ringi sweep.",
+    )  # fmt: skip
     # unscoped: the caller holds the version already. Its row is the lock: of two requests at once the second sees the first.
     session.execute(select(AdapterVersion.id).where(AdapterVersion.id == version.id).with_for_update(key_share=True))
     opened = visible(actor, ApprovalRequest).where(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ringi.jobs.contracts.methods import Init, Method, Quantisation
+from ringi.jobs.contracts.methods import USUAL_RANK, Init, Method, Quantisation
 from ringi.jobs.contracts.training import Packing, Schedule
 
 _MICRO_BATCH = "Rows of one pass; a step then takes several. All rows of the step unless given."
@@ -23,10 +23,15 @@ FewerActivations = Annotated[bool, typer.Option("--gradient-checkpointing", help
 Patience = Annotated[int | None, typer.Option(min=1, max=1000, help=_PATIENCE, show_default=False)]
 StepsBetweenLosses = Annotated[int, typer.Option(min=1, help="Steps between validation losses, with early stopping.")]
 Targets = Annotated[list[str] | None, typer.Option(help=_TARGETS, show_default=False)]
-WhatIsTrained = Annotated[Method, typer.Option(help="What is trained: LoRA, DoRA, AdaLoRA, IA3 or VeRA.")]
+WhatIsTrained = Annotated[
+    Method, typer.Option(help="What is trained: LoRA, DoRA, AdaLoRA, IA3, VeRA; or every weight of the base (full), to compare with.")
+]
 HowItBegins = Annotated[Init, typer.Option(help="How LoRA begins: with B at zero, or from the base's weights by PiSSA or OLoRA.")]
 RatioOfRates = Annotated[
     float | None, typer.Option(min=1, max=1024, help="LoRA+: how many times the rate of A that of B is.", show_default=False)
+]
+RankOfMatrices = Annotated[
+    int | None, typer.Option(min=1, max=512, help=f"Rank of the LoRA matrices; {USUAL_RANK} unless given.", show_default=False)
 ]
 OwnRanks = Annotated[list[str] | None, typer.Option(help=f"A rank of its own: {_OWN}", show_default=False)]
 OwnAlphas = Annotated[list[str] | None, typer.Option(help=f"An alpha of its own: {_OWN}", show_default=False)]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from ringi.base_models.fingerprint_weights import canonical_name
 from ringi.base_models.layout import names_of
-from ringi.jobs.contracts.adapters import AdapterFacts
+from ringi.jobs.contracts.adapters import FULL_WEIGHTS, AdapterFacts
 from ringi.jobs.contracts.base_models import CompareBasesResult
 from ringi.jobs.contracts.parts import FileRef
 from ringi.kit.digests import canonical_json
@@ -84,6 +84,7 @@ class Code(StrEnum):
     FILES_RELAID = "files_relaid"
     OTHER_FILES_CHANGED = "other_files_changed"
     PARTS_NOT_MEASURED = "parts_not_measured"
+    FULL_WEIGHTS = "full_weights"
 
 
 _ACTIONS: dict[Verdict, Action] = {
@@ -97,6 +98,8 @@ _ACTIONS: dict[Verdict, Action] = {
 
 _STAY = "Until then stay on the old base."
 _CHAIN = "If it passes, keep; if not, try in this order: rescale, warm start, retrain, distil, stay on the old base."
+
+_FULL_REMEDY = "The version is full weights with the old base in them, and runs on no other: train it again from the new revision."
 
 _REMEDIES: dict[Verdict, str] = {
     Verdict.UNKNOWN: "Compute parts F1 and F2 of both revisions, then compare again.",
@@ -146,6 +149,10 @@ class Assessment(_Record):
 def judge(facts: CompareBasesResult | None, adapter: AdapterFacts, *, other_files_changed: Sequence[str] = ()) -> Assessment:
     """Assess `adapter` for the new revision. `facts` None: no comparison could be made. `other_files_changed`: see `changed_side_files`."""
     findings = [_finding(Code.PARTS_NOT_MEASURED, Severity.INFO, "base", NOT_MEASURED, Action.KEEP)]
+    if adapter.peft_type == FULL_WEIGHTS:
+        # Whatever the new revision is: there is nothing that could be put on it.
+        findings.append(_finding(Code.FULL_WEIGHTS, Severity.BLOCKING, "weights", (), Action.BLOCK))
+        return _assessment(Verdict.INCOMPATIBLE, findings).model_copy(update={"remedy": _FULL_REMEDY})
     if other_files_changed:
         findings.append(_finding(Code.OTHER_FILES_CHANGED, Severity.WARNING, "files", other_files_changed, Action.REGRESSION))
     if facts is None:

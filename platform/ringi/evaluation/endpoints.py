@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter
 
 from ringi.adapters import service as adapters
+from ringi.adapters.kinds import FullWeights
 from ringi.adapters.models import AdapterVersion
 from ringi.base_models import service as base_models
 from ringi.base_models.service import RevisionNotSealed
@@ -62,7 +63,7 @@ def _version(session: SessionDep, caller: InProject, adapter: str, selector: str
     return adapters.find_version(session, caller.actor, adapter=found, selector=selector)
 
 
-@router.post("", status_code=202, responses=responses(RevisionNotSealed, service.NothingToCompare, *QUOTAS))
+@router.post("", status_code=202, responses=responses(RevisionNotSealed, service.NothingToCompare, FullWeights, *QUOTAS))
 def request_evaluation(session: SessionDep, caller: Requester, adapter: str, selector: str, body: RequestEvaluation) -> EvaluationOut:
     """Start an evaluation; its job brings the records, the platform judges them."""
     version = _version(session, caller, adapter, selector)

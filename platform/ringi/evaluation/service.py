@@ -6,6 +6,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from ringi.adapters import service as adapters
+from ringi.adapters.kinds import require_adapter
 from ringi.adapters.models import Adapter, AdapterVersion
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
@@ -53,10 +54,15 @@ def request(  # an evaluation is made of exactly these
     base_revision: BaseRevision,
     body: RequestEvaluation,
 ) -> Evaluation:
-    """An evaluation and its job in one transaction."""
+    """An evaluation and its job in one transaction. Raises NothingToCompare, and FullWeights for another base than its own."""
     own = base_models.reference(version.base_revision)
     other = base_models.reference(base_revision)
     ref = adapters.reference(version)
+    if own != other:
+        require_adapter(
+            version, reference=ref.name, what=f"it has its base in itself and does not run on {other.name}:r{other.revision}",
+            next_step=f"Evaluate it on r{own.revision}, the revision that it was trained from.",
+        )  # fmt: skip
     if body.baseline == "trained_on" and own == other:
         raise NothingToCompare
     baseline = Arm(base=own, adapter=ref) if body.baseline == "trained_on" else Arm(base=other, adapter=None)

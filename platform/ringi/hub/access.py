@@ -6,6 +6,7 @@
 3. environment              a service token is bound to one environment, and the channel must be of it -> 403 GatedRepo
 4. approved                 a grant for this manifest, base and environment -> 403 GatedRepo
 5. unexpired                that grant is still good -> 404 RevisionNotFound
+6. kind                     full weights are no adapter and are served to nobody, as a candidate neither -> 403 GatedRepo
 
 4 and 5 do not bind a person whose role may pull candidates and who names the version by tag or commit (governance H4). By `main` they do.
 State comes before environment: revocation must reach every cache, also that of a token of another environment.
@@ -97,7 +98,13 @@ def unexpired(pull: Pull) -> Refusal | None:
     return Refusal(404, HubCode.REVISION_NOT_FOUND, gate.message, gate.code) if gate else None
 
 
-CHECKS: tuple[Callable[[Pull], Refusal | None], ...] = (named, state, environment, approved, unexpired)
+def kind(pull: Pull) -> Refusal | None:
+    """6."""
+    gate = _failed(pull, "release_gate_kind")
+    return Refusal(403, HubCode.GATED, gate.message, gate.code) if gate else None
+
+
+CHECKS: tuple[Callable[[Pull], Refusal | None], ...] = (named, state, environment, approved, unexpired, kind)
 
 
 def decide(pull: Pull) -> Served | Refusal:

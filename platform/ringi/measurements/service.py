@@ -8,6 +8,7 @@ from sqlalchemy import Select
 from sqlalchemy.orm import Session, joinedload
 
 from ringi.adapters import service as adapters
+from ringi.adapters.kinds import require_adapter
 from ringi.adapters.models import Adapter, AdapterVersion
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
@@ -60,13 +61,19 @@ StopsOf = Callable[[SuiteVersion, AdapterVersion, BaseRevision], StopRule | None
 def request(
     session: Session, actor: Actor, *, project: Project, body: RequestSweep, stops: StopsOf | None = None
 ) -> tuple[Job, list[Measurement]]:
-    """A job and a measurement for each arm, in one transaction. Raises SweepEmpty, SweepBaseUnclear, NotFound, RevisionNotSealed, QuotaExceeded."""
+    """A job and a measurement for each arm, in one transaction. Raises SweepEmpty, SweepBaseUnclear, FullWeights, NotFound, RevisionNotSealed, QuotaExceeded."""
     suite = suites.named(session, actor, project=project, reference=body.suite)
     versions = list({one.id: one for name in body.versions if (one := version_named(session, actor, project=project, name=name))}.values())
     if not versions and not body.include_base:
         raise SweepEmpty
     revision = _revision(session, actor, versions, body.base_revision)
     base, name = base_models.reference(revision), f"{project.name}/{suite.suite.name}:v{suite.number}"
+    for version in versions:
+        if version.base_revision_id != revision.id:
+            require_adapter(
+                version, reference=adapters.reference(version).name, what=f"it has its base in itself and does not run on {base.name}:r{base.revision}",
+                next_step=f"Measure it on r{version.base_revision.number}, the revision that it was trained from.",
+            )  # fmt: skip
     arms: list[AdapterVersion | None] = [*([None] if body.include_base else []), *versions]
     ids = [uuid7() for _ in arms]
     payload = SweepPayload(

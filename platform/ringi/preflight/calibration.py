@@ -11,7 +11,7 @@ from ringi.jobs.contracts.methods import Quantisation
 from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
 from ringi.preflight.compute import flops_per_token
 from ringi.preflight.devices import DEVICES, assumed_utilisation
-from ringi.preflight.schemas import Gpu, Rate, RateSource, Workload
+from ringi.preflight.schemas import Gpu, Method, Rate, RateSource, Workload
 from ringi.preflight.shapes import Shape
 
 # A loop shorter than this has measured its first steps, not its speed.
@@ -43,7 +43,8 @@ def sample_of(shape: Shape, spec: LoraSpec, metrics: TrainMetrics, *, device_nam
     labels = metrics.label_tokens / seen
     if tokens_per_row <= 0:
         return None
-    work = Workload(rank=spec.rank, target_modules=list(spec.target_modules))
+    whole = spec.rank is None
+    work = Workload(method=Method.FULL) if whole else Workload(rank=spec.adapter_rank, target_modules=list(spec.target_modules))
     each = flops_per_token(shape, work, tokens_per_row=tokens_per_row, label_tokens_per_row=labels)
     return Sample(device_name, base, rows, tokens_per_row, labels, metrics.tokens_per_s * each)
 

@@ -11,7 +11,8 @@ from ringi.jobs.contracts.base_models import BaseFacts
 from ringi.jobs.contracts.datasets import DatasetReport
 from ringi.jobs.contracts.training import Gravity, PreflightFinding
 from ringi.preflight.lengths import Lengths
-from ringi.preflight.schemas import Memory, Workload
+from ringi.preflight.memory import snapshot_bytes, trainable_parameters
+from ringi.preflight.schemas import Memory, Method, Workload
 from ringi.preflight.shapes import WORDS, Shape
 
 GIB = 2**30
@@ -66,7 +67,9 @@ def known_shape(facts: Facts) -> list[PreflightFinding]:
 
 
 def targets(facts: Facts) -> list[PreflightFinding]:
-    """2. Every target names a matrix of the base: by its shape, or else by the names of its tensors."""
+    """2. Every target names a matrix of the base: by its shape, or else by the names of its tensors. Full fine-tuning has no targets."""
+    if facts.work.method is Method.FULL:
+        return []
     if facts.shape is not None:
         missing, choices = (
             facts.shape.unmatched(facts.work.target_modules),
@@ -196,6 +199,23 @@ def template(facts: Facts) -> list[PreflightFinding]:
     return found
 
 
+def snapshots(facts: Facts) -> list[PreflightFinding]:
+    """11. The snapshots of full fine-tuning are no surprise to the blob store."""
+    work = facts.work
+    if work.method is not Method.FULL or facts.shape is None or work.snapshot_every is None:
+        return []
+    steps = work.epochs * -(-facts.report.train_rows // work.batch_size)
+    count = (min(steps, work.max_steps or steps) - 1) // work.snapshot_every
+    if count <= 0:
+        return []
+    each = snapshot_bytes(work, trainable_parameters(facts.shape, work)) / GIB
+    text = (
+        f"The run writes {count} snapshots of {each:.2g} GiB each. It keeps the last; the store has the others until they are collected, after "
+        "RINGI_ORPHAN_GRACE_S."
+    )
+    return [_warn("preflight_large_snapshots", text, "Raise --checkpoint-every.")]
+
+
 CHECKS: tuple[Callable[[Facts], list[PreflightFinding]], ...] = (
-    known_shape, targets, memory, batch, context, licence, validation_rows, duplicates, lengths, template,
+    known_shape, targets, memory, batch, context, licence, validation_rows, duplicates, lengths, template, snapshots,
 )  # fmt: skip

@@ -10,13 +10,13 @@ from ringi.jobs.contracts.methods import Quantisation
 from ringi.preflight.calibration import Sample, rate_of
 from ringi.preflight.compute import flops_of
 from ringi.preflight.devices import DEVICES, kind_of
-from ringi.preflight.memory import memory_of, trainable_parameters, weight_bytes
+from ringi.preflight.memory import memory_of, snapshot_bytes, trainable_parameters, weight_bytes
 from ringi.preflight.schemas import Cost, DeviceForecast, Duration, Estimate, Gpu, Method, Precision, Prices, Rate, Workload
 from ringi.preflight.shapes import Shape
 
 _HOUR_S = 3600.0
-# A snapshot holds the trained parameters and two moments of each, in float32; two exist while one replaces the other.
-_SNAPSHOT_BYTES, _SNAPSHOTS = 12, 2
+# Two exist while one replaces the other.
+_SNAPSHOTS = 2
 
 
 class Machine(NamedTuple):
@@ -54,7 +54,7 @@ def estimate(shape: Shape, work: Workload, known: Known, *, base: str, devices: 
     stored = known.base_bytes if known.base_bytes is not None else weight_bytes(shape, _as_stored(work))
     return Estimate(
         base=base, model_type=shape.model_type, parameters=shape.parameters, trainable_parameters=trainable,
-        memory=memory_of(shape, work, device=first), disk_bytes=stored + _SNAPSHOTS * _SNAPSHOT_BYTES * trainable + 4 * trainable,
+        memory=memory_of(shape, work, device=first), disk_bytes=stored + _SNAPSHOTS * snapshot_bytes(work, trainable) + 4 * trainable,
         tokens=work.tokens, flops=flops, devices=[_forecast(shape, work, known, flops, one) for one in devices], workload=work,
     )  # fmt: skip
 

@@ -43,6 +43,8 @@ def memory_of(shape: Shape, work: Workload, *, device: Gpu | None = None) -> Mem
     ]  # fmt: skip
     if not full:
         terms.insert(1, MemoryTerm(name="adapter", bytes=_FP32 * trainable, certain=True, about="float32 over any base"))
+    if on_cpu and work.keeps_best:
+        terms.append(MemoryTerm(name="best weights", bytes=_FP32 * trainable, certain=True, about="a copy, for early stopping"))
     return Memory(terms=terms, total=sum(one.bytes for one in terms), least=sum(one.bytes for one in terms if one.certain))
 
 
@@ -52,6 +54,11 @@ def trainable_parameters(shape: Shape, work: Workload) -> int:
         return shape.parameters
     head = shape.head_parameters if shape.classifies else 0
     return shape.lora_parameters(rank=work.rank, targets=work.target_modules) + head
+
+
+def snapshot_bytes(work: Workload, trainable: int) -> int:
+    """Bytes of one snapshot: the trained parameters and two moments of each in float32, and the best weights where they are kept."""
+    return (3 + work.keeps_best) * _FP32 * trainable
 
 
 def weight_bytes(shape: Shape, work: Workload) -> int:

@@ -5,6 +5,7 @@
 3. release_gate_approved     a grant names this manifest, this base's fingerprint parts and the channel's environment
 4. release_gate_unexpired    that grant is still good
 5. release_gate_logged       the grant's audit event is under a signed checkpoint, so that it cannot be denied later
+6. release_gate_kind         it is an adapter: an engine would load the weights of a whole model as one
 
 Missing input fails a gate: what cannot be told is not a yes.
 """
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from ringi.adapters.schemas import VersionState
+from ringi.adapters.schemas import VersionKind, VersionState
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class ReleaseFacts:
     grants: tuple[GrantFact, ...]
     signed_size: int
     now: datetime
+    kind: VersionKind = VersionKind.ADAPTER
 
     def matching(self) -> list[GrantFact]:
         """Grants for exactly this version on this base in this environment."""
@@ -108,7 +110,14 @@ def logged(facts: ReleaseFacts) -> Gate:
     return Gate(5, "release_gate_logged", passed, message)
 
 
-GATES: tuple[Callable[[ReleaseFacts], Gate], ...] = (state, evaluated, approved, unexpired, logged)
+def kind(facts: ReleaseFacts) -> Gate:
+    """6."""
+    passed = facts.kind is VersionKind.ADAPTER
+    what = "an adapter" if passed else "full weights and no adapter: it is there to be compared with, and is not served. Release an adapter"
+    return Gate(6, "release_gate_kind", passed, f"{facts.reference} is {what}.")
+
+
+GATES: tuple[Callable[[ReleaseFacts], Gate], ...] = (state, evaluated, approved, unexpired, logged, kind)
 
 
 def check(facts: ReleaseFacts) -> list[Gate]:

@@ -47,7 +47,7 @@ def gates_of(session: Session, version: AdapterVersion, *, environment: str) -> 
         environment=environment, evaluations=len(evidence_of(session, version)) + measured_gates(session, version),
         grants=tuple(GrantFact(grant.manifest_digest, dict(grant.base_parts), grant.environment, grant.expires_at, leaf) for grant, leaf in rows),
         signed_size=session.scalar(select(func.max(AuditCheckpoint.size)).where(AuditCheckpoint.generation == GROWING)) or 0,
-        now=session.scalars(select(func.clock_timestamp())).one(),
+        now=session.scalars(select(func.clock_timestamp())).one(), kind=version.kind,
     )  # fmt: skip
     verdicts = gates.check(facts)
     # The release names a grant that passes every gate itself, the one that is good for longest.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Session, joinedload
 
@@ -17,6 +17,7 @@ from ringi.events.catalogue import work as work_events
 from ringi.events.emission import emit
 from ringi.identity.models import Project
 from ringi.identity.permissions import visible
+from ringi.jobs.contracts.methods import Method
 from ringi.jobs.models import Job
 from ringi.kit.actor import Actor, system_actor
 from ringi.kit.ids import uuid7
@@ -83,11 +84,13 @@ def dependents(session: Session, version: DatasetVersion) -> list[TrainingRun]:
     """The newest finished run of each adapter whose newest run learnt from an earlier version of this dataset, with other rows.
 
     An adapter that was trained on something else since depends on that. One whose version was retired or revoked is not trained again by itself.
+    Full fine-tuning is done to compare with, so it is neither repeated nor does it stand in the way.
     """
+    method = func.jsonb_extract_path_text(TrainingRun.spec, "method")
     # unscoped: the platform does what the project's policy says.
     newest = (
         select(TrainingRun.id)
-        .where(TrainingRun.project_id == version.project_id, TrainingRun.version_id.is_not(None))
+        .where(TrainingRun.project_id == version.project_id, TrainingRun.version_id.is_not(None), method.is_distinct_from(Method.FULL))
         .ext(distinct_on(TrainingRun.adapter_id))
         .order_by(TrainingRun.adapter_id, TrainingRun.id.desc())
     )

@@ -64,7 +64,7 @@ def _line(job: Job, trials: Sequence[SearchTrial], payload: SearchPayload) -> di
 def _trial(one: SearchTrial, job: Job) -> TrialOut:
     spec = LoraSpec.model_validate(one.spec)
     return TrialOut(
-        id=one.id, rank=spec.rank, learning_rate=spec.learning_rate, alpha=spec.alpha, state=_state(one, job),
+        id=one.id, rank=spec.adapter_rank, learning_rate=spec.learning_rate, alpha=spec.alpha or 2.0 * spec.adapter_rank, state=_state(one, job),
         comparisons=[Comparison.model_validate(found) for found in one.comparisons], stopped_after=one.stopped_after,
         problem=JobError.model_validate(one.problem) if one.problem else None,
     )  # fmt: skip

@@ -59,6 +59,8 @@ class RequestSearch(Schema):
             raise ValueError(f"the plan names {' and '.join(sorted(named))}, which is what is searched for")
         if self.plan.method is Method.IA3:
             raise ValueError("IA3 has no rank to search for")
+        if self.plan.method is Method.FULL:
+            raise ValueError("full fine-tuning has no rank to search for")
         # A pair that is no plan is refused here, with the words of the plan.
         self.specs()
         return self

@@ -114,7 +114,7 @@ def as_trial(one: SearchTrial) -> Trial:
     """The row as the rule sees it."""
     spec = LoraSpec.model_validate(one.spec)
     losses = {int(found["step"]): float(found["validation_loss"]) for found in one.comparisons}
-    return Trial(one.id, one.place, spec.rank, spec.learning_rate, losses, out=one.state == TrialState.FAILED)
+    return Trial(one.id, one.place, spec.adapter_rank, spec.learning_rate, losses, out=one.state == TrialState.FAILED)
 
 
 def steps_of(trials: Sequence[SearchTrial], rule: HalvingRule, *, steps: int | None = None) -> tuple[int, ...]:

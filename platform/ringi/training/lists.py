@@ -28,7 +28,7 @@ RUNS = Listing(
         "state": through(TrainingRun.job_id, _JOBS, Job.state, "The state of its job.", choices=JobState),
         "version": through(TrainingRun.version_id, _VERSIONS, AdapterVersion.number, "The number of the version that it sealed."),
         **{f"spec.{name}": measured(TrainingRun.spec, name, about=f"The hyperparameter {name}.") for name in _SPEC},
-        "spec.method": word(TrainingRun.spec, "method", about="What was trained: lora, dora, adalora, ia3 or vera."),
+        "spec.method": word(TrainingRun.spec, "method", about="What was trained: lora, dora, adalora, ia3, vera or full."),
         "spec.init": word(TrainingRun.spec, "init", about="How LoRA's matrices began: zero, pissa or olora."),
         "spec.quantisation": word(TrainingRun.spec, "quantisation", about="How the frozen base was stored while training: none, int8 or nf4."),
         "spec.use_rslora": flag(TrainingRun.spec, "use_rslora", about="Whether the scale follows the square root of the rank."),

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
-from ringi.jobs.contracts.methods import ALL_LINEAR, MOST_RANK, SUGGESTED, Init, Method, Quantisation, clashes
+from ringi.jobs.contracts.methods import ALL_LINEAR, MOST_RANK, SUGGESTED, USUAL_RANK, Init, Method, Quantisation, clashes
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import LoraSpec, Packing, PreflightFinding, RunOrigin, Schedule, TrainMetrics
 from ringi.jobs.schemas import JobError, JobState, Placement
@@ -24,9 +24,10 @@ class TrainingPlan(Schema):
     """Hyperparameters of a run; what is left out is filled in and recorded with the run. Lengths in tokens, rates per step.
 
     `target_modules`: names of the base's modules, or the one word `all-linear` or `suggested` (what peft recommends for the base's family).
+    `rank` (16 unless given), `alpha` (twice the rank) and `target_modules` are those of an adapter: full fine-tuning has none of them.
     """
 
-    rank: Annotated[Integer, Field(ge=1, le=512)] = 16
+    rank: Annotated[Integer, Field(ge=1, le=512)] | None = None
     alpha: Annotated[FiniteFloat, Field(gt=0, le=4096)] | None = None
     dropout: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.0
     target_modules: Annotated[list[Target], Field(min_length=1, max_length=64)] = [ALL_LINEAR]  # noqa: RUF012  # Pydantic copies it for every instance
@@ -60,22 +61,31 @@ class TrainingPlan(Schema):
         words = {ALL_LINEAR, SUGGESTED} & set(self.target_modules)
         if words and len(set(self.target_modules)) > 1:
             raise ValueError(f"'{min(words)}' stands for all target modules, so no other is named beside it")
-        if found := clashes_of(self):
+        if found := clashes_of(self) + self._of_adapters():
             raise ValueError(" ".join(found))
         return self
 
+    def _of_adapters(self) -> list[str]:
+        if self.method is not Method.FULL:
+            return []
+        given = {"rank": self.rank is not None, "alpha": self.alpha is not None, "target_modules": self.target_modules != [ALL_LINEAR]}
+        return [f"Full fine-tuning trains every weight and has no {name}." for name, named in given.items() if named]
+
     def resolved(self) -> LoraSpec:
         """Nothing left to default: `alpha` is twice the rank unless given, modules are sorted and unique."""
-        values = self.model_dump()
-        values["alpha"] = self.alpha if self.alpha is not None else 2.0 * self.rank
-        values["target_modules"] = tuple(sorted(set(self.target_modules)))
-        return LoraSpec.model_validate(values)
+        if self.method is Method.FULL:
+            return LoraSpec.model_validate(self.model_dump() | {"target_modules": ()})
+        rank = USUAL_RANK if self.rank is None else self.rank
+        alpha = 2.0 * rank if self.alpha is None else self.alpha
+        return LoraSpec.model_validate(
+            self.model_dump() | {"rank": rank, "alpha": alpha, "target_modules": tuple(sorted(set(self.target_modules)))}
+        )
 
 
 def clashes_of(one: TrainingPlan | LoraSpec) -> list[str]:
     """Why this cannot be one run, in sentences; empty where it can."""
     return clashes(
-        method=one.method, init=one.init, rank=max([one.rank, *one.rank_pattern.values()]), use_rslora=one.use_rslora,
+        method=one.method, init=one.init, rank=max([one.rank or USUAL_RANK, *one.rank_pattern.values()]), use_rslora=one.use_rslora,
         lora_plus_ratio=one.lora_plus_ratio, dropout=one.dropout, patterns=bool(one.rank_pattern or one.alpha_pattern), quantisation=one.quantisation,
     )  # fmt: skip
 

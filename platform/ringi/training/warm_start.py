@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from ringi.adapters.kinds import FullWeights, require_adapter
 from ringi.adapters.models import AdapterVersion
 from ringi.adapters.schemas import VersionState
 from ringi.jobs.contracts.adapters import AdapterFacts
@@ -58,7 +59,7 @@ class WarmStartClashes(InvalidInput):
         )
 
 
-WARM_STARTS = (WarmStartRevoked, WarmStartDiffers, WarmStartClashes, WarmStartNotStackable)
+WARM_STARTS = (WarmStartRevoked, WarmStartDiffers, WarmStartClashes, WarmStartNotStackable, FullWeights)
 
 
 class _Told(StrEnum):
@@ -74,8 +75,9 @@ def require_standing(version: AdapterVersion, *, reference: str) -> None:
 
 
 def begun_from(version: AdapterVersion, plan: TrainingPlan, *, reference: str, stacked: bool) -> LoraSpec:
-    """The spec of a run that begins from `version`; raises WarmStartRevoked, WarmStartDiffers and WarmStartNotStackable."""
+    """The spec of a run that begins from `version`; raises WarmStartRevoked, FullWeights, WarmStartDiffers and WarmStartNotStackable."""
     require_standing(version, reference=reference)
+    require_adapter(version, reference=reference, what="no run begins from it", next_step="Start from an adapter, or from none.")
     facts, spec = AdapterFacts.model_validate(version.facts), plan.resolved()
     if stacked:
         _require_stackable(facts, spec, reference)
@@ -108,5 +110,5 @@ def _require_stackable(facts: AdapterFacts, spec: LoraSpec, reference: str) -> N
         raise WarmStartNotStackable(reference, _Told.MORE)
     # The largest rank of a module, from the shapes: a pattern may give it more than the config's own.
     largest = max(tensor.shape[0] for tensor in facts.tensors if tensor.name.endswith(".lora_A.weight"))
-    if largest + max([spec.rank, *spec.rank_pattern.values()]) > MOST_RANK:
+    if largest + max([spec.adapter_rank, *spec.rank_pattern.values()]) > MOST_RANK:
         raise WarmStartNotStackable(reference, _Told.RANK)

@@ -2,11 +2,17 @@
 
 from ringi.jobs.contracts.methods import MOST_RANK, Method, sealed_rank
 from ringi.jobs.contracts.training import LoraSpec
+from ringi.preflight.schemas import Method as Trained
 from ringi.preflight.schemas import Workload
 
 
 def workload_of(spec: LoraSpec) -> Workload:
     """The workload of one run. Its precision is the worker's choice, so service.py of preflight sets it for each worker."""
+    if spec.method is Method.FULL:
+        return Workload(
+            method=Trained.FULL, batch_size=spec.batch_size, max_length=spec.max_length, epochs=spec.epochs, max_steps=spec.max_steps,
+            checkpointing=spec.gradient_checkpointing, snapshot_every=spec.checkpoint_every, keeps_best=spec.early_stopping_patience is not None,
+        )  # fmt: skip
     return Workload(
         rank=rank_of(spec), target_modules=list(spec.target_modules), dropout=spec.dropout, batch_size=spec.batch_size, max_length=spec.max_length,
         epochs=spec.epochs, max_steps=spec.max_steps, quantisation=spec.quantisation,
@@ -20,4 +26,4 @@ def rank_of(spec: LoraSpec) -> int:
     """
     if spec.method in {Method.IA3, Method.VERA}:
         return 1
-    return min(MOST_RANK, sealed_rank(spec.method, spec.init, max([spec.rank, *spec.rank_pattern.values()])))
+    return min(MOST_RANK, sealed_rank(spec.method, spec.init, max([spec.adapter_rank, *spec.rank_pattern.values()])))

@@ -140,7 +140,8 @@ def _module_of(tensor: str) -> str | None:
     return None if index is None else ".".join(parts[:index])
 
 
-def _non_finite(weights: Path, tensors: Iterable[TensorFact]) -> tuple[str, ...]:
+def non_finite(weights: Path, tensors: Iterable[TensorFact]) -> tuple[str, ...]:
+    """Names of those tensors of a safetensors file that hold NaN or infinity."""
     with safe_open(weights, framework="pt") as file:
         return tuple(tensor.name for tensor in tensors if not bool(torch.isfinite(file.get_tensor(tensor.name)).all()))
 
@@ -179,7 +180,7 @@ def adapter_facts(folder: Path, *, base: Path) -> AdapterFacts:
         unmatched_tensors=tuple(sorted(present - known.keys())),
         unfilled_tensors=tuple(sorted(structure.expected.keys() - present)),
         replaced_tensors=tuple(sorted(replaced)),
-        non_finite_tensors=_non_finite(weights, tensors),
+        non_finite_tensors=non_finite(weights, tensors),
         tensors=tensors,
         parameters=sum(torch.Size(tensor.shape).numel() for tensor in tensors),
     )

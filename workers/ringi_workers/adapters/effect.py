@@ -56,6 +56,18 @@ def measure_effect(
     )
 
 
+def measure_other_model(model: Any, other: Any, tokenizer: PreTrainedTokenizerBase, *, task_prompts: Sequence[str] = ()) -> EffectFacts:
+    """The same of `other`, a whole model with other weights than the base `model`. Both are in eval mode."""
+    prompts = (*PROBE_PROMPTS, *task_prompts)[:MAX_PROMPTS]
+    rows = [encode_text(tokenizer, render_prompt(tokenizer, prompt))[-MAX_TOKENS:] for prompt in prompts]
+    pad_id = pad_id_of(tokenizer)
+    together = _logits(model, rows, pad_id)
+    noise = _largest_difference(together, [_logits(model, [row], pad_id)[0] for row in rows])
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    change = _largest_difference(together, _logits(other, rows, pad_id))
+    return EffectFacts(prompts=len(prompts), probe_digest=sha256_json(list(prompts)), change=change, noise=noise, dtype=dtype)
+
+
 @torch.inference_mode()
 def _logits(model: Any, rows: Sequence[Sequence[int]], pad_id: int) -> list[torch.Tensor]:
     """Per row the logits of shape (its tokens, vocabulary) from one batch padded on the right."""

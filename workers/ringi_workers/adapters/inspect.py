@@ -9,7 +9,8 @@ import torch
 
 from ringi.jobs.contracts.adapters import AdapterFacts, EffectFacts
 from ringi_workers.adapters.attach import adapter_facts, load_base, load_tokenizer, read_config, runtime_facts
-from ringi_workers.adapters.effect import measure_effect
+from ringi_workers.adapters.effect import measure_effect, measure_other_model
+from ringi_workers.adapters.full_weights import full_weights_facts, is_full_weights, read_full_weights
 from ringi_workers.training.export import WEIGHTS_FILE, canonical_config, write_config
 
 
@@ -35,10 +36,22 @@ def measure(folder: Path, *, base: Path, task_prompts: Sequence[str] = ()) -> Me
 
     Raises AdapterShapeMismatch, AdapterUndecodable, and the refusals of the config gate and the header reader.
     """
+    if is_full_weights(folder):
+        return measure_full_weights(folder, base=base, task_prompts=task_prompts)
     facts = adapter_facts(folder, base=base)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_base(base, dtype=torch.float32, device=device)
     effect = measure_effect(model, load_tokenizer(base), folder, facts, task_prompts=task_prompts)
+    return Measured(facts, effect, runtime_facts(device, torch.float32))
+
+
+def measure_full_weights(folder: Path, *, base: Path, task_prompts: Sequence[str] = ()) -> Measured:
+    """Facts and effect of a model that stands alone, beside the base that it was trained from. Raises FullWeightsUnreadable."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    loaded = read_full_weights(folder, dtype=torch.float32, device=device)
+    facts = full_weights_facts(folder, unmatched=loaded.unmatched, unfilled=loaded.unfilled)
+    model = load_base(base, dtype=torch.float32, device=device)
+    effect = measure_other_model(model, loaded.model, load_tokenizer(base), task_prompts=task_prompts)
     return Measured(facts, effect, runtime_facts(device, torch.float32))
 
 

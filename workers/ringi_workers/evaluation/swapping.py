@@ -5,6 +5,7 @@ in-place change of a tensor is counted by torch, so that is noticed, and the bas
 """
 
 import contextlib
+import gc
 import json
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from ringi.adapters.config_gate import check_config
 from ringi.kit.digests import hex_of, sha256_file, sha256_json
 from ringi.kit.errors import RingiError
 from ringi_workers.adapters.attach import AdapterUndecodable, base_dtype, load_base, load_tokenizer
+from ringi_workers.adapters.full_weights import is_full_weights, load_full_weights
 from ringi_workers.evaluation.fitting import DeviceFull
 from ringi_workers.evaluation.reach import Reach, reach_of
 from ringi_workers.failures import ran_out_of_memory
@@ -71,10 +73,14 @@ class SwappableBase:
 
     @contextlib.contextmanager
     def arm(self, adapter: Path | None) -> Iterator[Any]:
-        """The model with exactly this PEFT folder's adapter in effect, or with none; not to be kept beyond the block.
+        """The model with exactly this PEFT folder's adapter in effect, or with none, or the model that this folder is; not to be kept beyond the block.
 
-        Raises AdapterDoesNotFit, DeviceFull, AdapterUndecodable, and what `config_gate.check_config` raises; the base stays usable.
+        Raises AdapterDoesNotFit, DeviceFull, AdapterUndecodable, FullWeightsUnreadable, and what `config_gate.check_config` raises; the base stays usable.
         """
+        if adapter is not None and is_full_weights(adapter):
+            with self._in_its_place(adapter) as model:
+                yield model
+            return
         # Somebody's reading failed, or something wrote into the base outside of the block below.
         if self._model is None or self._writes() != self._clean:
             self._load()
@@ -97,6 +103,22 @@ class SwappableBase:
         finally:
             if self._writes() != self._clean:
                 self._load()
+
+    @contextlib.contextmanager
+    def _in_its_place(self, folder: Path) -> Iterator[Any]:
+        """A model with weights of its own. The base leaves, because both may not fit, and is read anew for the next arm: no weight is shared."""
+        self._forget()
+        gc.collect()
+        try:
+            model = load_full_weights(folder, dtype=self.dtype, device=self.device)
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            raise DeviceFull("The model") from error
+        _keep_head_fast(model)
+        yield model
+        del model
+        gc.collect()
 
     def _name(self, adapter: Path) -> str:
         """Its content's digest: another adapter in the same folder is another adapter. Read first, so that nothing unchecked is loaded."""
@@ -161,16 +183,19 @@ class SwappableBase:
 
     def _load(self) -> None:
         """The base from its folder; nothing of what stood on it before is left."""
-        self._model, self._weights = None, list[Any]()
-        # By content: what peft calls the modules that hold it. And of these, what they are made for.
-        self._resident: OrderedDict[str, str] = OrderedDict()
-        self._shapes: dict[str, dict[str, Any]] = {}
+        self._forget()
         self._model = load_base(self.folder, dtype=self.dtype, device=self.device)
         _keep_head_fast(self._model)
         self.loads += 1
         # Held by identity: peft wraps modules and keeps their parameters.
         self._weights = [*self._model.parameters(), *self._model.buffers()]
         self._clean = self._writes()
+
+    def _forget(self) -> None:
+        self._model, self._weights = None, list[Any]()
+        # By content: what peft calls the modules that hold it. And of these, what they are made for.
+        self._resident: OrderedDict[str, str] = OrderedDict()
+        self._shapes: dict[str, dict[str, Any]] = {}
 
     def _writes(self) -> list[int]:
         return [weight._version for weight in self._weights]  # noqa: SLF001 - torch's own count of in-place changes

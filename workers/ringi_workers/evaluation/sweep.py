@@ -132,6 +132,8 @@ def sweep(
     sizes: dict[str, int] = {}
     progress = _Estimate(sink, [one for some in left.values() for one in some], turns or AllTurns())
     for arm in arms:
+        # What was measured before is not held beside what is read now.
+        model: object = None
         # A folder is fetched when its arm's turn comes, and not for one that is not wanted.
         if not left[arm] or not progress.turn(arm, left[arm]):
             continue

@@ -7,6 +7,7 @@ from ringi.evaluation import service
 from ringi.jobs.contracts.evaluation import Arm, EvaluatePayload, EvaluateResult, ItemRecord
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.contracts.parts import Progress
+from ringi_workers.adapters.full_weights import is_full_weights
 from ringi_workers.evaluation.arms import ArmFolders, load_arms
 from ringi_workers.evaluation.engine import answering_facts
 from ringi_workers.evaluation.generate import evaluate
@@ -47,6 +48,8 @@ def evaluate_version(payload: EvaluatePayload, workspace: Workspace, sink: JobSi
 
 def _folders(workspace: Workspace, arm: Arm, side: str) -> ArmFolders:
     adapter = workspace.fetch_tree(arm.adapter.files, name=side) if arm.adapter else None
+    if adapter is not None and is_full_weights(adapter):
+        return ArmFolders(adapter, None)
     return ArmFolders(workspace.base(arm.base), adapter)
 
 

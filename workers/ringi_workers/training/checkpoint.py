@@ -6,7 +6,7 @@ is state: whether rows are packed, how many fit a pass, and what early stopping 
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -92,7 +92,9 @@ def save(workspace: Path, model: PeftModel, optimizer: torch.optim.Optimizer, st
         directory = Path(name)
         save_file(copy_weights(model), directory / _WEIGHTS)
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        document = {"run": asdict(state), "optimizer": optimizer.state_dict(), "cpu_rng": torch.get_rng_state(), "cuda_rng": cuda}
+        # Not copied: the best weights of a whole model are many.
+        run = {one.name: getattr(state, one.name) for one in fields(state)}
+        document = {"run": run, "optimizer": optimizer.state_dict(), "cpu_rng": torch.get_rng_state(), "cuda_rng": cuda}
         torch.save(document, directory / _STATE)
         store.save(directory, state.step)
 

@@ -17,6 +17,7 @@ from peft.tuners.lora import LoraLayer
 from ringi.jobs.contracts.methods import Init, Method, first_rank
 from ringi.jobs.contracts.training import LoraSpec
 from ringi_workers.training.adalora import Allocation
+from ringi_workers.training.full import weight_groups
 from ringi_workers.training.plain_lora import ORIGIN, TRAINED
 from ringi_workers.training.targets import UnknownTargetModules, feedforward_modules, linear_modules, target_modules
 
@@ -50,7 +51,9 @@ def optimizer_of(spec: LoraSpec, model: PeftModel) -> torch.optim.Optimizer:
     """AdamW over what is trained, with what the method does at every step; its `state_dict` holds what a resumed run needs of that."""
     optimizer: torch.optim.Optimizer
     if spec.lora_plus_ratio is None:
-        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        trainable: Any = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if spec.method is Method.FULL:
+            trainable = weight_groups(model, spec.weight_decay)
         optimizer = torch.optim.AdamW(trainable, lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=True)
     else:
         optimizer = create_loraplus_optimizer(
@@ -77,21 +80,25 @@ def _config(spec: LoraSpec, model: Any, targets: list[str], steps: int) -> PeftC
             return IA3Config(task_type="CAUSAL_LM", target_modules=targets, feedforward_modules=feedforward_modules(model, targets))
         case Method.VERA:
             # One key for all: adapters with another could not stand on one base together.
-            return VeraConfig(task_type="CAUSAL_LM", r=spec.rank, vera_dropout=spec.dropout, target_modules=targets, projection_prng_key=0)
+            return VeraConfig(
+                task_type="CAUSAL_LM", r=spec.adapter_rank, vera_dropout=spec.dropout, target_modules=targets, projection_prng_key=0
+            )
         case Method.ADALORA:
             # Shares of the run as in the paper's appendix: a tenth to warm up, and the last three tenths with ranks that stay.
             return AdaLoraConfig(
                 task_type="CAUSAL_LM", target_modules=targets, lora_dropout=spec.dropout, lora_alpha=spec.alpha,  # type: ignore[arg-type]
-                init_r=first_rank(spec.rank), target_r=spec.rank, tinit=steps // 10, tfinal=3 * steps // 10, deltaT=max(1, steps // 50),
+                init_r=first_rank(spec.adapter_rank), target_r=spec.adapter_rank, tinit=steps // 10, tfinal=3 * steps // 10, deltaT=max(1, steps // 50),
                 total_step=steps,
             )  # fmt: skip
         case Method.LORA | Method.DORA:
             return LoraConfig(
-                task_type="CAUSAL_LM", r=spec.rank, lora_dropout=spec.dropout, target_modules=targets, use_rslora=spec.use_rslora,
+                task_type="CAUSAL_LM", r=spec.adapter_rank, lora_dropout=spec.dropout, target_modules=targets, use_rslora=spec.use_rslora,
                 # The annotation says int, the arithmetic takes any number.
                 lora_alpha=spec.alpha,  # type: ignore[arg-type]
                 use_dora=spec.method is Method.DORA, rank_pattern=dict(spec.rank_pattern), alpha_pattern=dict(spec.alpha_pattern),
             )  # fmt: skip
+        case Method.FULL:
+            raise ValueError("full fine-tuning has no adapter to configure")
 
 
 def _require_patterns(model: Any, spec: LoraSpec, targets: Sequence[str]) -> None:

@@ -109,9 +109,15 @@ class Layout:
         return [packed(group, by_rows=self.by_rows) if self.packed else padded(group, self.pad_id) for group in picked]
 
 
+def computes_in(model: Any) -> torch.dtype:
+    """What its products are computed in: the dtype of its weights, unless they learn themselves, in float32 whatever that is (full.py)."""
+    chosen: torch.dtype = getattr(model, "computing", model.dtype)
+    return chosen
+
+
 def precision(model: Any) -> AbstractContextManager[Any]:
-    """Mixed precision over a bf16 base, whose adapter is float32; nothing over others."""
-    return torch.autocast(model.device.type, torch.bfloat16, enabled=model.dtype == torch.bfloat16)
+    """Mixed precision where products are in bf16, because what learns is float32; nothing over others."""
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in(model) == torch.bfloat16)
 
 
 def token_losses(model: Any, one: Pass) -> torch.Tensor:
@@ -184,7 +190,7 @@ def _apart(model: Any, rows: Sequence[Example], alone: torch.Tensor, *, by_rows:
     apart = float(((together - alone).abs() / alone.clamp(min=1)).max())
     moved = float((changed - together)[1:].abs().max())
     # Written so that NaN is no agreement.
-    if not apart <= TOLERANCE.get(model.dtype, COARSE):
+    if not apart <= TOLERANCE.get(computes_in(model), COARSE):
         return f"a row's loss in the pack differs by {apart:.2g} from that of the row alone"
     if not moved <= LEAK:
         return f"a row's loss moves by {moved:.2g} with the tokens of another row"

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from peft import PeftModel
 
+from ringi.jobs.contracts.methods import Method
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import BRANCHABLE, CurvePoint, LoraSpec, Packing, PriceTable, TrainMetrics
 from ringi.kit.digests import Digest, sha256_file, sha256_json
@@ -20,8 +21,9 @@ from ringi_workers.training.checkpoint import CheckpointStore, RunState, put_wei
 from ringi_workers.training.data import Example, Examples, load_examples, pad_id_of
 from ringi_workers.training.earlier import Earlier, begun
 from ringi_workers.training.export import WEIGHTS_FILE, export_adapter
+from ringi_workers.training.full import all_weights, precisions, seal
 from ringi_workers.training.loop import Loop, ProgressSink
-from ringi_workers.training.methods import adapted, optimizer_of
+from ringi_workers.training.methods import adapted, optimizer_of, ready
 from ringi_workers.training.packing import Layout, Separation, separation, set_attention
 from ringi_workers.training.plan import Plan
 from ringi_workers.training.quantised import load_quantised, stored
@@ -34,7 +36,7 @@ log = logging.getLogger("ringi.job")
 
 
 class TrainedAdapter(NamedTuple):
-    """The exported PEFT folder, what was measured, and the versions and device it was measured with."""
+    """The exported PEFT folder (of full fine-tuning: the model), what was measured, and the versions and device it was measured with."""
 
     directory: Path
     metrics: TrainMetrics
@@ -61,7 +63,7 @@ def train(
     On one machine's CPU a resumed run ends with the same weights as an uninterrupted one. Early stopping needs `validation`, rows of the
     same form. `branched_at`: the step of the snapshot of another run from which this one begins. `prices`: for its cost. `earlier`: what the run
     begins with. Raises UnknownTargetModules, NoSuggestedTargets, EarlierDoesNotFit, QuantisationUnavailable, NoLabelTokens, UnreadableRow, CheckpointForeign, and
-    what training/refusals.py names.
+    what training/refusals.py and training/full.py name.
     """
     sink.report(Progress(phase="loading"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -71,8 +73,12 @@ def train(
     unseen = load_examples(validation, tokenizer, spec.max_length).examples if validation is not None else ()
     torch.manual_seed(spec.seed)
     plan = Plan(spec, data.examples)
-    loaded = load_quantised(base, spec.quantisation, dtype=dtype, device=device)
-    model = adapted(spec, loaded, steps=plan.steps) if earlier is None else begun(spec, loaded, earlier, base=base)
+    whole = spec.method is Method.FULL
+    loaded = load_quantised(base, spec.quantisation, dtype=torch.float32 if whole else dtype, device=device)
+    if whole:
+        model = ready(spec, all_weights(loaded, computing=dtype))
+    else:
+        model = adapted(spec, loaded, steps=plan.steps) if earlier is None else begun(spec, loaded, earlier, base=base)
     optimizer = optimizer_of(spec, model)
     state = RunState(
         identity=identity_of(spec, base_commit=base_commit, rows=rows, validation=validation, earlier=earlier),
@@ -87,14 +93,16 @@ def train(
     meter = Meter(device, prices)
     loop = Loop(plan, model, optimizer, layout, sink, _validation(spec, unseen), meter)
     loop.run(state, checkpoints, workspace=out)
-    peak_memory_bytes = meter.peak_memory_bytes()
     sink.report(Progress(phase="exporting", step=state.step, total=plan.steps))
     if state.best_weights is not None:
         put_weights(model, state.best_weights)
-    export_adapter(model, out, base_name=base_name, base_commit=base_commit)
     runtime = runtime_facts(device, dtype) | stored(spec.quantisation)
-    metrics = _metrics(state, plan, data, layout, loop.tokens_per_s, meter.currency)
-    return TrainedAdapter(out, metrics.model_copy(update={"peak_memory_bytes": peak_memory_bytes}), runtime)
+    metrics = _metrics(state, plan, data, layout, loop.tokens_per_s, meter)
+    if not whole:
+        export_adapter(model, out, base_name=base_name, base_commit=base_commit)
+        return TrainedAdapter(out, metrics, runtime)
+    losses = seal(model, out, data.examples, layout, base=base, base_name=base_name, base_commit=base_commit)
+    return TrainedAdapter(out, metrics.model_copy(update=losses._asdict()), runtime | precisions(base))
 
 
 def identity_of(spec: LoraSpec, *, base_commit: str, rows: Path, validation: Path | None, earlier: Earlier | None = None) -> Digest:
@@ -140,7 +148,7 @@ def _validation(spec: LoraSpec, examples: tuple[Example, ...]) -> Validation | N
     return Validation(examples, patience=spec.early_stopping_patience, every=spec.evaluate_every)
 
 
-def _metrics(state: RunState, plan: Plan, data: Examples, layout: Layout, tokens_per_s: float | None, currency: str | None) -> TrainMetrics:
+def _metrics(state: RunState, plan: Plan, data: Examples, layout: Layout, tokens_per_s: float | None, meter: Meter) -> TrainMetrics:
     return TrainMetrics(
         steps=state.step,
         rows=len(data.examples),
@@ -162,5 +170,6 @@ def _metrics(state: RunState, plan: Plan, data: Examples, layout: Layout, tokens
         gpu_seconds=state.gpu_seconds,
         energy_j=state.energy_j,
         cost=state.cost,
-        currency=None if state.cost is None else currency,
+        currency=None if state.cost is None else meter.currency,
+        peak_memory_bytes=meter.peak_memory_bytes(),
     )

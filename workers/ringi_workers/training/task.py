@@ -40,7 +40,7 @@ def train(payload: TrainPayload, workspace: Workspace, sink: JobSink) -> TrainRe
     earlier = None if payload.earlier is None else Earlier(workspace.fetch_tree(payload.earlier.files, name="earlier"), payload.stacked)
     sink.mirror = mirror(
         experiment=f"{workspace.job.organization_id}/{payload.adapter_name}", name=f"run {payload.run_id}",
-        parameters={key: str(value) for key, value in payload.spec.model_dump().items()},
+        parameters={key: str(value) for key, value in payload.spec.model_dump().items() if value is not None},
         tags={"ringi.run": str(payload.run_id), "ringi.base": payload.base.digest, "ringi.rows": payload.rows, "ringi.attempt": str(workspace.job.attempt)},
         rows={"training": payload.rows} | ({} if payload.validation is None else {"validation": payload.validation}),
     )  # fmt: skip

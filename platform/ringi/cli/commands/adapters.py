@@ -8,7 +8,7 @@ import typer
 from rich.console import Group
 from rich.table import Table
 
-from ringi.adapters.schemas import VersionOut, VersionState
+from ringi.adapters.schemas import VersionKind, VersionOut, VersionState
 from ringi.cli.asked import Asked
 from ringi.cli.follow import follow, uploading
 from ringi.cli.invocation import Commands, connect, in_project, invocation
@@ -19,6 +19,7 @@ from ringi.origins.schemas import OriginOut
 
 app = Commands("Adapters and their sealed versions.")
 verbs = Commands()
+KINDS = {VersionKind.ADAPTER: "adapter", VersionKind.FULL_WEIGHTS: "FULL WEIGHTS, no adapter"}
 
 
 @app.verb("create", "ringi adapters create risk/answers --base smollm2 --description 回答アダプター")
@@ -59,7 +60,7 @@ def list_adapters(project: str, asked: Asked, limit: Limit = 50) -> None:
 )
 def versions(name: AdapterOrProject, asked: Asked, limit: Limit = 50) -> None:
     """List the versions of an adapter, or of all adapters of a project."""
-    columns = ["version", "state", "source", "base", "rank", "manifest", "commit", "tags", "created"]
+    columns = ["version", "kind", "state", "source", "base", "rank", "manifest", "commit", "tags", "created"]
     with connect() as client:
         if "/" in name:
             wanted = parse_adapter(name)
@@ -69,7 +70,7 @@ def versions(name: AdapterOrProject, asked: Asked, limit: Limit = 50) -> None:
         emit_list(
             listed, limit=limit,
             render=lambda found: table(columns, [
-                (one.reference, one.state, one.source, f"{one.base}:r{one.base_revision}", one.facts.rank, short(one.manifest_digest), one.commit,
+                (one.reference, KINDS[one.kind], one.state, one.source, f"{one.base}:r{one.base_revision}", one.facts.rank, short(one.manifest_digest), one.commit,
                  marks(one.tags), one.created_at) for one in found
             ]),
         )  # fmt: skip
@@ -199,13 +200,14 @@ def drawn(version: VersionOut, origins: Sequence[OriginOut] = ()) -> Table:
     return facts(
         [
             ("version", version.reference),
+            ("kind", KINDS[version.kind]),
             ("state", f"{version.state}: {version.state_reason}" if version.state_reason else version.state),
             ("source", version.source),
             ("manifest", version.manifest_digest),
             ("commit", version.commit),
             ("base", f"{version.base}:r{version.base_revision}"),
             ("method", ", ".join([known.peft_type, *sizes, f"{known.parameters:,} parameters"])),
-            ("modules", f"{', '.join(known.target_modules)} ({len(known.adapted_modules)} adapted)"),
+            ("modules", f"{', '.join(known.target_modules)} ({len(known.adapted_modules)} adapted)" if known.target_modules else None),
             ("effect", f"{measured}, {noise}, on {effect.prompts} prompts"),
             *((f"file {file.path}", f"{file.size:,} bytes  {file.digest}") for file in version.files),
             ("tags", marks(version.tags)),

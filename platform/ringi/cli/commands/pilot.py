@@ -23,7 +23,7 @@ from ringi.cli.pilot_measuring import Yard, found_arms, swept_once, yard_of, yar
 from ringi.cli.plan_options import Targets, by_module
 from ringi.cli.references import Reference, check_name, parse_base_revision, parse_dataset_version, parse_suite_version
 from ringi.datasets.schemas import DatasetVersionOut
-from ringi.jobs.contracts.methods import Method
+from ringi.jobs.contracts.methods import USUAL_RANK, Method
 from ringi.jobs.contracts.suites import Answering
 from ringi.jobs.schemas import placement_of
 from ringi.pilots import telling
@@ -36,9 +36,9 @@ from ringi.training.schemas import TrainingPlan
 verbs = Commands()
 _PLAN = TrainingPlan()
 _KNOWN = tuple(one.value for one in Method)
-_USUAL = ",".join(one for one in ("lora", "dora", "full") if one in _KNOWN)
+_USUAL = "lora,dora,full"
 # Full fine-tuning wants about a tenth of the rate that LoRA wants (Biderman et al. 2024, arXiv:2405.09673, section 3).
-_FULL, _SHARE_OF_RATE = "full", 0.1
+_SHARE_OF_RATE = 0.1
 
 
 class UnknownMethods(Usage):
@@ -74,7 +74,7 @@ def pilot(  # long: an option a line
     answering: Annotated[Answering | None, typer.Option(help="Unless there are choices: exact.", show_default=False)] = None,
     suite: Annotated[str | None, typer.Option(metavar="NAME[:vN]", help="In place of the validation rows: a suite; its first requirement judges.", show_default=False)] = None,
     at_once: Annotated[int, typer.Option(min=1, max=1024, help="Questions that are asked together; with 1 a latency is what one waits.")] = 1,
-    rank: Annotated[int, typer.Option(min=1, max=512, help="Rank of every arm that has one.")] = _PLAN.rank,
+    rank: Annotated[int, typer.Option(min=1, max=512, help="Rank of every arm that has one.")] = USUAL_RANK,
     target_module: Targets = None,
     learning_rate: Annotated[float, typer.Option(min=0, max=1, help="Peak learning rate of all arms; a tenth of it for full.")] = _PLAN.learning_rate,
     learning_rate_of: Annotated[list[str] | None, typer.Option(help="METHOD=NUMBER: an arm's own; repeat it.", show_default=False)] = None,
@@ -141,12 +141,12 @@ def _plans(arms: list[str], rate: float, own: list[str] | None, alike: dict[str,
     given = by_module(own)
     if astray := [one for one in given if one not in arms]:
         raise UnknownMethods(astray, tuple(arms))
-    rates = {arm: rate * _SHARE_OF_RATE if arm == _FULL else rate for arm in arms} | given
+    rates = {arm: rate * _SHARE_OF_RATE if arm == Method.FULL else rate for arm in arms} | given
     # Every weight is trained there: no rank, no targets.
     without_form = {name: value for name, value in alike.items() if name not in {"rank", "target_modules"}}
     try:
         return {
-            arm: TrainingPlan.model_validate((without_form if arm == _FULL else alike) | {"method": arm, "learning_rate": rates[arm]})
+            arm: TrainingPlan.model_validate((without_form if arm == Method.FULL else alike) | {"method": arm, "learning_rate": rates[arm]})
             for arm in arms
         }
     except ValidationError as error:
@@ -186,7 +186,7 @@ def _reported(
 ) -> Report:
     facts = client.bases.revision(setting.base, f"r{setting.revision}").facts
     parameters = facts.parameters if facts is not None else None
-    shown = next((one for one in arms if one.method != _FULL), arms[0]).plan
+    shown = next((one for one in arms if one.method != Method.FULL), arms[0]).plan
     ground = Ground(
         name=setting.name, dataset=rows.reference, dataset_digest=rows.digest, train_rows=rows.report.train_rows,
         validation_rows=rows.report.validation_rows, items=yard.suite.facts[yard.task].items, on_validation=on_validation,

@@ -25,6 +25,7 @@ from ringi.cli.plan_options import (
     OwnRanks,
     PackingMode,
     Patience,
+    RankOfMatrices,
     RatioOfRates,
     RowsOfAPass,
     Stacked,
@@ -94,6 +95,7 @@ def _checked(**values: object) -> TrainingPlan:
     "ringi train risk/answers --dataset questions --init pissa --lora-plus-ratio 16",
     "ringi train risk/answers --dataset questions --quantisation nf4 --gradient-checkpointing",
     "ringi train risk/answers --dataset questions --method ia3 --target-module suggested --learning-rate 0.005",
+    "ringi train risk/answers --dataset questions --method full --learning-rate 0.00002 --gradient-checkpointing",
     "ringi train risk/answers --dataset more-questions --start-from v3 --learning-rate 0.0001",
     "ringi train risk/answers --dataset complaints --start-from v3 --stacked --rank 4",
     "ringi train risk/answers --dataset questions --rank 8 --check",
@@ -102,7 +104,7 @@ def train(
     name: AdapterName,
     dataset: Annotated[str, typer.Option(help="A dataset of the same project: NAME or NAME:v1.")],
     base_revision: Annotated[str, typer.Option(help="The revision of its base to train on.")] = "latest",
-    rank: Annotated[int, typer.Option(min=1, max=512, help="Rank of the LoRA matrices.")] = _PLAN.rank,
+    rank: RankOfMatrices = None,
     alpha: Annotated[float | None, typer.Option(help="Scale; twice the rank unless given.", show_default=False)] = None,
     dropout: Annotated[float, typer.Option(min=0, max=1, help="Share of inputs dropped while training.")] = _PLAN.dropout,
     target_module: Targets = None,
@@ -263,17 +265,16 @@ def _origin(run: RunOut) -> str | None:
 
 def _method(spec: LoraSpec) -> str:
     said = [spec.method.value if spec.init is Init.ZERO else f"{spec.method} begun as {spec.init}"]
-    if spec.method is not Method.IA3:
-        said.append(f"rank {spec.rank}")
-    if spec.method not in {Method.IA3, Method.VERA}:
-        said.append(f"alpha {spec.alpha:g}")
-    dropout = None if spec.method is Method.IA3 else spec.dropout
-    said += [f"{name} {value:g}" for name, value in (("dropout", dropout), ("LoRA+ ratio", spec.lora_plus_ratio)) if value is not None]
+    rank = None if spec.method is Method.IA3 else spec.rank
+    alpha = None if spec.method in {Method.IA3, Method.VERA} else spec.alpha
+    dropout = None if spec.method in {Method.IA3, Method.FULL} else spec.dropout
+    figures = (("rank", rank), ("alpha", alpha), ("dropout", dropout), ("LoRA+ ratio", spec.lora_plus_ratio))
+    said += [f"{name} {value:g}" for name, value in figures if value is not None]
     if spec.quantisation is not Quantisation.NONE:
         said.append(f"over the base in {spec.quantisation}")
     said += [f"rank {rank} on {name}" for name, rank in spec.rank_pattern.items()]
     said += [f"alpha {alpha:g} on {name}" for name, alpha in spec.alpha_pattern.items()]
-    return f"{', '.join(said)}, on {', '.join(spec.target_modules)}"
+    return f"{', '.join(said)}, on {', '.join(spec.target_modules) or 'every weight of the base'}"
 
 
 def _measured(metrics: TrainMetrics) -> list[tuple[str, object]]:

@@ -7,6 +7,9 @@ from pydantic import FiniteFloat
 from ringi.jobs.contracts.parts import BaseRef, Contract, FileRef, Part
 from ringi.kit.digests import Digest
 
+# Where a PEFT method stands of an adapter: the version is the weights of a whole model, and holds no adapter.
+FULL_WEIGHTS = "FULL"
+
 
 class TensorFact(Part):
     """One tensor of an adapter file, read from the header."""
@@ -19,7 +22,8 @@ class TensorFact(Part):
 class AdapterFacts(Part):
     """What the adapter's files say and how they meet the base. Module names are the base's own full names.
 
-    `rank` and `alpha` are None for a method that has none: IA3 has neither, VeRA no alpha.
+    `rank` and `alpha` are None for a method that has none: IA3 has neither, VeRA no alpha. With the `peft_type` FULL the files are a whole model:
+    there are no modules, and all tensors replace the base's.
     """
 
     peft_type: str

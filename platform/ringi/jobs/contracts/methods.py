@@ -1,4 +1,4 @@
-"""What is trained over the frozen base, and how it begins. A pure table: which of these go together, and what they become when sealed."""
+"""What is trained, and how it begins. A pure table: which of these go together, and what they become when sealed."""
 
 from enum import StrEnum
 
@@ -6,16 +6,22 @@ from enum import StrEnum
 MOST_RANK = 512
 # The one word in place of module names: every linear module but the output head, or those that peft recommends for the base's family.
 ALL_LINEAR, SUGGESTED = "all-linear", "suggested"
+# Of the matrices of an adapter, unless a plan says otherwise.
+USUAL_RANK = 16
 
 
 class Method(StrEnum):
-    """What is trained: LoRA's two matrices; with DoRA a magnitude too; AdaLoRA moves rank to where it helps; IA3 and VeRA train vectors."""
+    """What is trained: LoRA's two matrices; with DoRA a magnitude too; AdaLoRA moves rank to where it helps; IA3 and VeRA train vectors.
+
+    `full` trains every weight of the base itself. What it seals is the weights of a model, and no adapter.
+    """
 
     LORA = "lora"
     DORA = "dora"
     ADALORA = "adalora"
     IA3 = "ia3"
     VERA = "vera"
+    FULL = "full"
 
 
 class Init(StrEnum):
@@ -60,6 +66,8 @@ def clashes(
         found.append(f"Ranks and alphas by module are for LoRA and DoRA, not for {method}.")
     if dropout and method is Method.IA3:
         found.append("IA3 has no dropout: it scales activations and adds nothing.")
+    if method is Method.FULL:
+        found += _clashes_of_full(dropout, quantisation)
     if init is not Init.ZERO and quantisation is not Quantisation.NONE:
         found.append(f"The initialisation {init} takes apart weights that quantisation has rounded away: choose one of the two.")
     if method is Method.DORA and quantisation is not Quantisation.NONE:
@@ -70,6 +78,15 @@ def clashes(
         )
     if (sealed := sealed_rank(method, init, rank)) > MOST_RANK:
         found.append(f"Rank {rank} with {method} and the initialisation {init} is sealed as rank {sealed}, and {MOST_RANK} is the most.")
+    return found
+
+
+def _clashes_of_full(dropout: float, quantisation: Quantisation) -> list[str]:
+    found = []
+    if dropout:
+        found.append("The dropout is one of adapters; full fine-tuning has that of the base's own configuration.")
+    if quantisation is not Quantisation.NONE:
+        found.append(f"Full fine-tuning trains the base's weights, and those in {quantisation} are rounded and cannot be trained.")
     return found
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
+from typing import Self
 from uuid import UUID
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, model_validator
 
 from ringi.jobs.contracts.adapters import AdapterFacts, EffectFacts
 from ringi.jobs.contracts.methods import Init, Method, Quantisation
@@ -36,13 +37,14 @@ class LoraSpec(Part):
     `micro_batch_size`: rows of one forward pass, all rows of the step where None. `pack_length`: tokens of a packed sequence; a longer
     row stands alone. `early_stopping_patience`: measurements of the validation loss, one every `evaluate_every` steps, without a new
     best one before the run ends. `lora_plus_ratio`: how many times the rate of A that of B is. `rank_pattern`, `alpha_pattern`: modules
-    (by name or its end) that have their own. `target_modules` may be the one word `all-linear` or `suggested`.
+    (by name or its end) that have their own. `target_modules` may be the one word `all-linear` or `suggested`. Full fine-tuning has no
+    adapter, so `rank` and `alpha` are None there and `target_modules` is empty.
     """
 
-    rank: int = Field(ge=1, le=512)
-    alpha: FiniteFloat = Field(gt=0)
+    rank: int | None = Field(ge=1, le=512)
+    alpha: FiniteFloat | None = Field(gt=0)
     dropout: FiniteFloat = Field(ge=0, lt=1)
-    target_modules: tuple[str, ...] = Field(min_length=1)
+    target_modules: tuple[str, ...]
     use_rslora: bool
     learning_rate: FiniteFloat = Field(gt=0, le=1)
     epochs: int = Field(ge=1, le=1000)
@@ -67,6 +69,20 @@ class LoraSpec(Part):
     rank_pattern: dict[str, int] = Field(default_factory=dict)
     alpha_pattern: dict[str, FiniteFloat] = Field(default_factory=dict)
     quantisation: Quantisation = Quantisation.NONE
+
+    @model_validator(mode="after")
+    def _an_adapter_or_none(self) -> Self:
+        absent = {self.rank is None, self.alpha is None, not self.target_modules}
+        if absent != {self.method is Method.FULL}:
+            raise ValueError("an adapter has a rank, an alpha and target modules, and full fine-tuning has none of them")
+        return self
+
+    @property
+    def adapter_rank(self) -> int:
+        """The rank of a spec that trains an adapter; raises ValueError for full fine-tuning."""
+        if self.rank is None:
+            raise ValueError("full fine-tuning has no rank")
+        return self.rank
 
 
 # What a run that branches off from a snapshot may have otherwise: the snapshot means the same under any of these.
@@ -143,8 +159,9 @@ class TrainMetrics(Part):
 
     `micro_batch_size`: rows of a forward pass at the end, after `memory_halvings` times out of memory. `validation_loss` is the best one,
     that of the exported weights, found at `best_step`. `tokens`: read, padding not counted. `gpu_seconds`, `energy_j` (joules) and `cost` (in
-    `currency`) are of the loop; None where there was no GPU, no counter, no price. `peak_memory_bytes`: of the process that ended the run, while its loop
-    ran: resident memory on a CPU, else what torch had allocated on the GPU.
+    `currency`) are of the loop; None where there was no GPU, no counter, no price. Of full fine-tuning alone: `trained_loss` on some training rows
+    with the weights as they were trained, and `sealed_loss` on the same with the sealed files. `peak_memory_bytes`: of the process that ended
+    the run, while its loop ran: resident memory on a CPU, else what torch had allocated on the GPU.
     """
 
     steps: int
@@ -168,6 +185,8 @@ class TrainMetrics(Part):
     energy_j: FiniteFloat | None = None
     cost: FiniteFloat | None = None
     currency: str | None = None
+    trained_loss: FiniteFloat | None = None
+    sealed_loss: FiniteFloat | None = None
     peak_memory_bytes: int | None = None
 
 
