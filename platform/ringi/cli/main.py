@@ -55,6 +55,7 @@ COMMANDS: dict[str, Entry] = {
     "runs": Entry(_MAKE, "runs", "app", False, "Training runs."),
     "search-rank": Entry(_MAKE, "searches", "verbs", True, "Try ranks and learning rates, and recommend."),
     "searches": Entry(_MAKE, "searches", "app", False, "Searches for a rank and a learning rate."),
+    "pilot": Entry(_MAKE, "pilot", "verbs", True, "Compare ways of adapting a base, as a page."),
     "retraining": Entry(_MAKE, "retraining", "app", False, "What new rows start, by policy."),
     "evaluate": Entry(_JUDGE, "evaluation", "verbs", True, "Compare a version with a baseline."),
     "evaluations": Entry(_JUDGE, "evaluation", "app", False, "Evaluations and their records."),

@@ -87,7 +87,11 @@ def drawing(decision: Decision, *, title: str) -> Drawing:
 
 def forest(decision: Decision, *, title: str) -> str:
     """The drawing as SVG."""
-    found = drawing(decision, title=title)
+    return svg(drawing(decision, title=title))
+
+
+def svg(found: Drawing) -> str:
+    """Any drawing as SVG; its texts are escaped."""
     width, height = found.width, found.height
     body = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" {_STYLE}>',

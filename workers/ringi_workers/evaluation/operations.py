@@ -1,19 +1,15 @@
 """How a pass behaved: counted batch by batch, told as `ringi.jobs.contracts.suites.Operations`."""
 
 import math
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
 from ringi.jobs.contracts.suites import Answer, Operations
-
-_STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+from ringi_workers import peak_memory
 
 
 class Meter:
@@ -26,10 +22,7 @@ class Meter:
         self.scoring: set[str] = set()
         self.read_tokens = 0
         self.last_batch_s = 0.0
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        else:
-            _forget_peak()
+        peak_memory.forget(device)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -53,7 +46,7 @@ class Meter:
             first_token_s=statistics.median(self.first_tokens) if self.first_tokens else None,
             item_p50_s=_quantile(shares, 0.5),
             item_p95_s=_quantile(shares, 0.95),
-            peak_memory_bytes=_peak(self.device),
+            peak_memory_bytes=peak_memory.bytes_of(self.device),
             scoring=tuple(sorted(self.scoring)),
             generation=str(pace) if generated else None,
             batch_size=batch_size,
@@ -63,22 +56,3 @@ class Meter:
 def _quantile(ordered: Sequence[float], share: float) -> float | None:
     """The smallest value that at least this share of the values does not exceed."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
-
-
-def _forget_peak() -> None:
-    """Let the peak of resident memory begin anew (proc(5): 5 to clear_refs); where the system has no such thing it stands since the start."""
-    try:
-        _REFERENCES.write_text("5")
-    except OSError:
-        return
-
-
-def _peak(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        lines = _STATUS.read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        # In bytes on macOS, in KiB elsewhere (getrusage(2)).
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

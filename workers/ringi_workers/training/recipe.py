@@ -105,7 +105,7 @@ def train(
     if state.best_weights is not None:
         put_weights(model, state.best_weights)
     runtime = runtime_facts(device, dtype) | stored(spec.quantisation) | {"attention": attention_of(model)}
-    metrics = _metrics(state, plan, data, layout, loop.tokens_per_s, meter.currency).model_copy(update={"processes": ranks.size})
+    metrics = _metrics(state, plan, data, layout, loop.tokens_per_s, meter).model_copy(update={"processes": ranks.size})
     if not ranks.first:
         return TrainedAdapter(out, metrics, runtime)
     if not whole:
@@ -160,7 +160,7 @@ def _validation(spec: LoraSpec, examples: tuple[Example, ...]) -> Validation | N
     return Validation(examples, patience=spec.early_stopping_patience, every=spec.evaluate_every)
 
 
-def _metrics(state: RunState, plan: Plan, data: Examples, layout: Layout, tokens_per_s: float | None, currency: str | None) -> TrainMetrics:
+def _metrics(state: RunState, plan: Plan, data: Examples, layout: Layout, tokens_per_s: float | None, meter: Meter) -> TrainMetrics:
     return TrainMetrics(
         steps=state.step,
         rows=len(data.examples),
@@ -182,5 +182,6 @@ def _metrics(state: RunState, plan: Plan, data: Examples, layout: Layout, tokens
         gpu_seconds=state.gpu_seconds,
         energy_j=state.energy_j,
         cost=state.cost,
-        currency=None if state.cost is None else currency,
+        currency=None if state.cost is None else meter.currency,
+        peak_memory_bytes=meter.peak_memory_bytes(),
     )

@@ -1,4 +1,4 @@
-"""What a run spends while its loop runs: seconds of the device, energy, and money by the price that held when it was started.
+"""What a run spends while its loop runs: seconds of the device, memory, energy, and money by the price that held when it was started.
 
 Energy is the counter of the whole GPU (NVML, nvmlDeviceGetTotalEnergyConsumption, in mJ since its driver was loaded; Volta and later), so what
 another process does there counts too. A CPU has no counter that an ordinary process may read: not measured.
@@ -12,6 +12,7 @@ import torch
 
 from ringi.jobs.contracts.training import PriceTable
 from ringi.preflight.devices import kind_of
+from ringi_workers import peak_memory
 from ringi_workers.training.checkpoint import RunState
 from ringi_workers.training.ranks import ALONE, Ranks
 
@@ -24,7 +25,7 @@ class Meter:
 
     def __init__(self, device: torch.device, prices: PriceTable | None, ranks: Ranks = ALONE) -> None:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-        self._on_gpu, self._ranks = device.type == "cuda", ranks
+        self._device, self._on_gpu, self._ranks = device, device.type == "cuda", ranks
         # Processes on a CPU share one machine, and a price is one machine's.
         self._devices = ranks.size if self._on_gpu else 1
         self._energy = EnergyCounter(device) if self._on_gpu else None
@@ -44,6 +45,11 @@ class Meter:
         """The loop of this process begins; `state` has what was spent before."""
         self._before = RunState(identity="", cost=state.cost, energy_j=state.energy_j, gpu_seconds=state.gpu_seconds)
         self._joules_before = self._joules()
+        peak_memory.forget(self._device)
+
+    def peak_memory_bytes(self) -> int:
+        """The most that this process held since its loop began, base and optimiser included."""
+        return peak_memory.bytes_of(self._device)
 
     def note(self, state: RunState, elapsed_s: float) -> None:
         """Put what the run has spent by now into its state; a part that was not measured leaves the sum unknown."""

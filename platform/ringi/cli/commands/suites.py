@@ -11,18 +11,18 @@ from rich.console import RenderableType
 from ringi.cli.asked import Asked
 from ringi.cli.client import RingiClient
 from ringi.cli.commands.suite_canaries import CANARIES, PLANT, canaries, plant
-from ringi.cli.commands.suite_words import drawn, ensure
+from ringi.cli.commands.suite_words import drawn, ensure, of_validation_rows
 from ringi.cli.errors import Usage
 from ringi.cli.invocation import Commands, connect, in_project
 from ringi.cli.options import Description, Limit, OffTask, SuiteName, SuiteVersion
 from ringi.cli.output import emit, emit_list, facts, note, short, table
 from ringi.cli.references import parse_dataset_version, parse_suite, parse_suite_version
-from ringi.gating.schemas import Requirement, Tier
-from ringi.jobs.contracts.suites import Answering, Decoding, Item
+from ringi.gating.schemas import Tier
+from ringi.jobs.contracts.suites import Answering, Item
 from ringi.suites.diff import changes, tasks_to_compare
 from ringi.suites.harness_files import beside
 from ringi.suites.reading import read_document
-from ringi.suites.schemas import AddSuiteVersion, AddTask, AdviceOut, FromDataset
+from ringi.suites.schemas import AddSuiteVersion, AdviceOut
 from ringi.suites.shipping import document_of
 
 app = Commands("Suites: sealed questions, how they are answered and scored, and what must hold.")
@@ -33,9 +33,6 @@ class ShippedSuite(StrEnum):
 
     SAFETY = "safety"
     OFF_TASK = "off-task"
-
-
-_METRICS = {Answering.CHOICE: "accuracy", Answering.EXACT: "exact", Answering.LIKELIHOOD: "nll"}
 
 
 @app.verb("create", "ringi suites create support/quality --description 問い合わせの品質")
@@ -161,27 +158,13 @@ def from_dataset(
 ) -> None:
     """Make a suite of a dataset's validation split, and seal its first version, or the next."""
     source = parse_dataset_version(dataset)
-    way = answering or (Answering.CHOICE if choices_from else Answering.EXACT)
-    metric = _METRICS.get(way)
-    if metric is None:
-        raise Usage(f"Answers by '{way}' need scorers of their own.", next_step="Write a suite in YAML: ringi suites add.")
-    suite, selector = name or source.name, source.selector or "latest"
-    mapping = FromDataset(version=f"{source.name}:{selector}", slices=slices or [], choices_from=choices_from)
-    lower = way is Answering.LIKELIHOOD
-    wanted = Requirement(
-        task=source.name,
-        metric=metric,
-        tier=tier,
-        margin=margin,
-        lower_is_better=lower,
-        slices=dict.fromkeys(slices or [], Tier.SUPPORTING),
-    )
-    task = AddTask.model_validate(
-        {"name": source.name, "answering": way, "dataset": mapping, "scorers": [metric], "decoding": Decoding(max_new_tokens=32)}
+    suite = name or source.name
+    wanted = of_validation_rows(
+        source, choices_from=choices_from, answering=answering, slices=slices or [], margin=margin, tier=tier, off_task=off_task
     )
     with connect() as client:
         ensure(client, source.project, suite)
-        version = client.suites.add_version(source.project, suite, AddSuiteVersion(tasks=[task], requirements=[wanted], off_task=off_task))
+        version = client.suites.add_version(source.project, suite, wanted)
     emit(version, lambda: drawn(version))
 
 

@@ -96,8 +96,11 @@ def _against(text: str | None, project: str) -> str | None:
 def swept(client: RingiClient, project: str, body: RequestSweep, *, detach: bool = False) -> SweepOut:
     """A sweep that was waited for. Raises JobFailed."""
     asked = client.sweeps.request(project, body)
-    if detach:
-        return asked
+    return asked if detach else followed(client, project, asked)
+
+
+def followed(client: RingiClient, project: str, asked: SweepOut) -> SweepOut:
+    """The sweep once it has ended, its arms told as they end. Raises JobFailed."""
     try:
         lines = _Lines(client, project, asked)
         client.wait(asked.job_id, None if invocation.as_data else lines.look)

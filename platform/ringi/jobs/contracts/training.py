@@ -161,7 +161,8 @@ class TrainMetrics(Part):
     that of the exported weights, found at `best_step`. `tokens`: read, padding not counted. `gpu_seconds`, `energy_j` (joules) and `cost` (in
     `currency`) are of the loop and of the devices of all its `processes` (those of the last attempt); None where there was no GPU, no counter,
     no price. Of full fine-tuning alone: `trained_loss` on some training rows with the weights as they were trained, and `sealed_loss` on the same
-    with the sealed files.
+    with the sealed files. `peak_memory_bytes`: of the (first) process that ended the run, while its loop ran: resident memory on a CPU, else what
+    torch had allocated on the GPU.
     """
 
     steps: int
@@ -188,6 +189,7 @@ class TrainMetrics(Part):
     trained_loss: FiniteFloat | None = None
     sealed_loss: FiniteFloat | None = None
     processes: int = 1
+    peak_memory_bytes: int | None = None
 
 
 class TrainResult(Contract):
