@@ -56,10 +56,9 @@ def answered(model: torch.nn.Module, examples: list[Example], end: int | None) -
     with torch.inference_mode():
         for start in range(0, len(examples), 32):
             rows = padded(examples[start : start + 32], 0)
-            assert rows.mask is not None
             logits = model(input_ids=rows.ids, attention_mask=rows.mask, logits_to_keep=rows.keep, use_cache=False).logits
             wrong = (logits.reshape(-1, logits.shape[-1]).argmax(-1) != rows.targets) & (rows.targets != end)
-            right += rows.rows - len(rows.owners[wrong].unique())
+            right += rows.rows - len(set(rows.owners[wrong].tolist()))
     return right / len(examples)
 
 
@@ -111,7 +110,9 @@ def compared(curves: dict[str, list[Kept]], before: float) -> str:
             said.append(f"accuracy_{name}={reached:.3f} (no better than the base: not compared)")
             continue
         times = [min(found for curve in side if (found := first(curve, reached)) is not None) for side in (peer, mine)]
-        said.append(f"over_recipe_{name}={times[0] / times[1]:.2f} accuracy_{name}={reached:.3f} recipe_s_{name}={times[0]:.1f} ours_s_{name}={times[1]:.1f}")
+        said.append(
+            f"over_recipe_{name}={times[0] / times[1]:.2f} accuracy_{name}={reached:.3f} recipe_s_{name}={times[0]:.1f} ours_s_{name}={times[1]:.1f}"
+        )
     return " ".join(said)
 
 
@@ -147,7 +148,9 @@ def main() -> None:
             for name, command in sides.items():
                 kept = folder / name
                 kept.mkdir()
-                curves[name] = [Kept(seconds, seen, judge.accuracy(weights)) for seconds, seen, weights in run(command, kept, wanted.threads)]
+                curves[name] = [
+                    Kept(seconds, seen, judge.accuracy(weights)) for seconds, seen, weights in run(command, kept, wanted.threads)
+                ]
                 told = ", ".join(f"{one.seconds:.0f} s {one.accuracy:.3f}" for one in curves[name])
                 print(f"{name}: {told}; load {os.getloadavg()[0]:.1f}", flush=True)
         settings = f"base={before:.3f} rows={wanted.rows} epochs={wanted.epochs} unseen={wanted.unseen} threads={wanted.threads}"
