@@ -45,7 +45,7 @@ class Workload(Schema):
     """What is to be trained. `batch_size`: rows that are in memory at once. `max_length`: tokens of the longest row of such a batch.
 
     `tokens_per_row` and `label_tokens_per_row` are means, in tokens; without rows and tokens no time is forecast. `logit_positions`: positions
-    of a batch at which logits are computed; every position unless it is known.
+    of a batch at which logits are computed; every position unless it is known. `classes`: of a classifier, None is a language model.
     """
 
     method: Method = Method.LORA
@@ -63,6 +63,7 @@ class Workload(Schema):
     logit_positions: Annotated[int, Field(ge=1)] | None = None
     epochs: Annotated[int, Field(ge=1, le=1000)] = 3
     max_steps: Annotated[int, Field(ge=1)] | None = None
+    classes: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
     @property
     def tokens(self) -> float | None:

@@ -33,13 +33,13 @@ class Pass(NamedTuple):
 
     `ids` int64 (rows, longest), or (1, tokens) packed; `mask` like it, None packed; `positions` like it, None padded. `keep`, bool like it:
     where logits are computed, which predict `targets` (labels,) in this order. `owners` (labels,): which of the rows a target belongs to.
-    `tokens` without padding, of `rows` rows. `places` for attention row by row.
+    `tokens` without padding, of `rows` rows. `places` for attention row by row. Of a classifier `keep` is None, and the targets are its rows' classes.
     """
 
     ids: torch.Tensor
     mask: torch.Tensor | None
     positions: torch.Tensor | None
-    keep: torch.Tensor
+    keep: torch.Tensor | None
     targets: torch.Tensor
     owners: torch.Tensor
     tokens: int
@@ -64,6 +64,8 @@ def packed(rows: Sequence[Example], *, by_rows: bool = False) -> Pass:
 def padded(rows: Sequence[Example], pad_id: int) -> Pass:
     """The rows under each other, padded on the right."""
     batch = collate(rows, pad_id)
+    if classes := [row.class_id for row in rows if row.class_id is not None]:
+        return Pass(batch.ids, batch.mask, None, None, torch.tensor(classes), torch.arange(len(rows)), int(batch.mask.sum()), len(rows))
     learnt = batch.labels != IGNORED
     learnt[:, 0] = False
     owners = torch.arange(len(rows))[:, None].expand_as(learnt)
@@ -116,6 +118,8 @@ def precision(model: Any) -> AbstractContextManager[Any]:
 
 def token_losses(model: Any, one: Pass) -> torch.Tensor:
     """Negative log-likelihood of each target in nats, float32 of shape (labels,)."""
+    if one.keep is None:
+        return cross_entropy(class_logits(model, one), one.targets.to(model.device), reduction="none")
     device = model.device
     layout = {"position_ids": one.positions} if one.mask is None else {"attention_mask": one.mask}
     inputs: dict[str, Any] = {name: tensor.to(device) for name, tensor in layout.items() if tensor is not None}
@@ -125,6 +129,14 @@ def token_losses(model: Any, one: Pass) -> torch.Tensor:
         # Chosen by a mask, the logits come as (labels, vocabulary): none is computed where nothing is learnt.
         output = model(input_ids=one.ids.to(device), logits_to_keep=one.keep.to(device), use_cache=False, **inputs)
     return cross_entropy(output.logits.float(), one.targets.to(device), reduction="none")
+
+
+def class_logits(model: Any, one: Pass) -> torch.Tensor:
+    """Of a classifier: float32 (rows, classes)."""
+    mask = one.mask.to(model.device) if one.mask is not None else None
+    with precision(model):
+        logits: torch.Tensor = model(input_ids=one.ids.to(model.device), attention_mask=mask).logits
+    return logits.float()
 
 
 def row_losses(model: Any, one: Pass) -> torch.Tensor:

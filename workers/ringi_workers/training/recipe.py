@@ -12,19 +12,23 @@ from typing import NamedTuple
 import torch
 from peft import PeftModel
 
+from ringi.adapters.labels import ClassLabels
+from ringi.jobs.contracts.methods import Task
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import BRANCHABLE, CurvePoint, LoraSpec, Packing, PriceTable, TrainMetrics
 from ringi.kit.digests import Digest, sha256_file, sha256_json
 from ringi_workers.adapters.attach import base_dtype, load_tokenizer, runtime_facts
+from ringi_workers.adapters.heads import Classifier
 from ringi_workers.training.checkpoint import CheckpointStore, RunState, put_weights, restore
-from ringi_workers.training.data import Example, Examples, load_examples, pad_id_of
+from ringi_workers.training.classes import labels_of, padding_of, training_examples, validation_examples
+from ringi_workers.training.data import Example, Examples
 from ringi_workers.training.earlier import Earlier, begun
 from ringi_workers.training.export import WEIGHTS_FILE, export_adapter
 from ringi_workers.training.loop import Loop, ProgressSink
 from ringi_workers.training.methods import adapted, optimizer_of
 from ringi_workers.training.packing import Layout, Separation, separation, set_attention
 from ringi_workers.training.plan import Plan
-from ringi_workers.training.quantised import load_quantised, stored
+from ringi_workers.training.quantised import load_quantised, load_quantised_classifier, stored
 from ringi_workers.training.refusals import PackingUnsupported
 from ringi_workers.training.row_attention import NAME as BY_ROWS
 from ringi_workers.training.spending import Meter
@@ -61,18 +65,18 @@ def train(
     On one machine's CPU a resumed run ends with the same weights as an uninterrupted one. Early stopping needs `validation`, rows of the
     same form. `branched_at`: the step of the snapshot of another run from which this one begins. `prices`: for its cost. `earlier`: what the run
     begins with. Raises UnknownTargetModules, NoSuggestedTargets, EarlierDoesNotFit, QuantisationUnavailable, NoLabelTokens, UnreadableRow, CheckpointForeign, and
-    what training/refusals.py names.
+    what training/refusals.py, training/classes.py and adapters/heads.py name.
     """
     sink.report(Progress(phase="loading"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = base_dtype(base, device)
     tokenizer = load_tokenizer(base)
-    data = load_examples(rows, tokenizer, spec.max_length)
-    unseen = load_examples(validation, tokenizer, spec.max_length).examples if validation is not None else ()
+    labels = labels_of(spec, rows, tokenizer, earlier, base=base)
+    data = training_examples(spec, rows, tokenizer, labels)
+    unseen = validation_examples(spec, validation, tokenizer, labels)
     torch.manual_seed(spec.seed)
     plan = Plan(spec, data.examples)
-    loaded = load_quantised(base, spec.quantisation, dtype=dtype, device=device)
-    model = adapted(spec, loaded, steps=plan.steps) if earlier is None else begun(spec, loaded, earlier, base=base)
+    model = _model(spec, base, plan, labels, earlier, dtype=dtype, device=device)
     optimizer = optimizer_of(spec, model)
     state = RunState(
         identity=identity_of(spec, base_commit=base_commit, rows=rows, validation=validation, earlier=earlier),
@@ -83,16 +87,29 @@ def train(
         if state.step == branched_at:
             # Until here the time was the other run's.
             state = state.begun()
-    layout = _layout(spec, model, data.examples, pad_id_of(tokenizer), state)
+    layout = _layout(spec, model, data.examples, padding_of(tokenizer, labels), state)
     meter = Meter(device, prices)
     loop = Loop(plan, model, optimizer, layout, sink, _validation(spec, unseen), meter)
     loop.run(state, checkpoints, workspace=out)
     sink.report(Progress(phase="exporting", step=state.step, total=plan.steps))
     if state.best_weights is not None:
         put_weights(model, state.best_weights)
-    export_adapter(model, out, base_name=base_name, base_commit=base_commit)
+    export_adapter(model, out, base_name=base_name, base_commit=base_commit, labels=labels)
     runtime = runtime_facts(device, dtype) | stored(spec.quantisation)
     return TrainedAdapter(out, _metrics(state, plan, data, layout, loop.tokens_per_s, meter.currency), runtime)
+
+
+def _model(
+    spec: LoraSpec, base: Path, plan: Plan, labels: ClassLabels | None, earlier: Earlier | None, *, dtype: torch.dtype, device: torch.device
+) -> PeftModel:
+    """The base with what is trained; the head of a classifier is drawn from torch's random state."""
+    if labels is None:
+        found = Classifier(load_quantised(base, spec.quantisation, dtype=dtype, device=device), made=())
+    else:
+        found = load_quantised_classifier(base, labels, spec.quantisation, dtype=dtype, device=device)
+    return (
+        adapted(spec, found.model, steps=plan.steps, made=found.made) if earlier is None else begun(spec, found.model, earlier, base=base)
+    )
 
 
 def identity_of(spec: LoraSpec, *, base_commit: str, rows: Path, validation: Path | None, earlier: Earlier | None = None) -> Digest:
@@ -118,7 +135,7 @@ def _layout(spec: LoraSpec, model: PeftModel, examples: tuple[Example, ...], pad
     if state.packed is None:
         found = Separation(False, False, "")
         if spec.packing is not Packing.OFF:
-            found = separation(model, examples, most_tokens=spec.pack_length)
+            found = _separation(spec, model, examples)
         if found.reason and spec.packing is Packing.ON:
             raise PackingUnsupported(found.reason)
         if found.reason:
@@ -130,6 +147,12 @@ def _layout(spec: LoraSpec, model: PeftModel, examples: tuple[Example, ...], pad
     return Layout(
         packed=state.packed, pack_length=spec.pack_length, pad_id=pad_id, most_rows=min(most_rows, spec.batch_size), by_rows=state.by_rows
     )
+
+
+def _separation(spec: LoraSpec, model: PeftModel, examples: tuple[Example, ...]) -> Separation:
+    if spec.task is Task.SEQUENCE_CLASSIFICATION:
+        return Separation(False, False, "a classifier reads one place of each row")
+    return separation(model, examples, most_tokens=spec.pack_length)
 
 
 def _validation(spec: LoraSpec, examples: tuple[Example, ...]) -> Validation | None:
@@ -161,4 +184,5 @@ def _metrics(state: RunState, plan: Plan, data: Examples, layout: Layout, tokens
         energy_j=state.energy_j,
         cost=state.cost,
         currency=None if state.cost is None else currency,
+        validation_accuracy=state.best_accuracy,
     )

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import torch
 from peft import PeftModel
+from torch.nn.functional import cross_entropy
 
 from ringi_workers.training.checkpoint import RunState, copy_weights
 from ringi_workers.training.data import Example
-from ringi_workers.training.packing import Layout, token_losses
+from ringi_workers.training.packing import Layout, class_logits, token_losses
 
 # Rows of the validation part that are asked: more would make the loss little surer and the run much longer.
 SAMPLE = 512
@@ -34,19 +35,28 @@ class Validation:
         return state.stale >= self._patience
 
     def measure(self, model: PeftModel, layout: Layout, state: RunState, *, batch_size: int) -> float:
-        """The mean negative log-likelihood per label token in nats, without dropout; keeps the weights where it is the best so far."""
+        """The mean negative log-likelihood per label token in nats, without dropout; keeps the weights where it is the best so far.
+
+        Of a classifier per row, and `state.accuracy` is then the share of the rows that it gets right.
+        """
         model.eval()
         total, labels = 0.0, 0
+        right: int | None = None
         with torch.inference_mode():
             for start in range(0, len(self._examples), batch_size):
                 for one in layout.passes(self._examples[start : start + batch_size]):
-                    total += float(token_losses(model, one).sum(dtype=torch.float64))
                     labels += len(one.targets)
+                    if one.keep is not None:
+                        total += float(token_losses(model, one).sum(dtype=torch.float64))
+                        continue
+                    logits, targets = class_logits(model, one), one.targets.to(model.device)
+                    total += float(cross_entropy(logits, targets, reduction="none").sum(dtype=torch.float64))
+                    right = (right or 0) + int((logits.argmax(dim=1) == targets).sum())
         model.train()
-        loss = total / labels
+        loss, state.accuracy = total / labels, None if right is None else right / labels
         # A loss that is not finite is no better than any, and the first one is the best so far only if it is a number.
         if loss < (float("inf") if state.best_loss is None else state.best_loss):
-            state.best_loss, state.best_step, state.stale = loss, state.step, 0
+            state.best_loss, state.best_step, state.stale, state.best_accuracy = loss, state.step, 0, state.accuracy
             state.best_weights = copy_weights(model)
         else:
             state.stale += 1

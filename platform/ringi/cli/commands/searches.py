@@ -12,7 +12,7 @@ from ringi.cli.follow import follow
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import AdapterName, Detach, LeastMemory, Limit, LowerPriority, WantedDevice
 from ringi.cli.output import emit, emit_list, facts, note, table
-from ringi.cli.plan_options import AfterWarmUp, FewerActivations, PackingMode, RowsOfAPass, TokensOfAPack
+from ringi.cli.plan_options import AfterWarmUp, FewerActivations, PackingMode, RowsOfAPass, TokensOfAPack, WhatIsLearnt
 from ringi.cli.references import check_name, dataset_within, parse_adapter
 from ringi.jobs.contracts.training import LoraSpec
 from ringi.jobs.schemas import placement_of
@@ -64,6 +64,7 @@ def search_rank(
     pack_length: TokensOfAPack = _PLAN.pack_length,
     schedule: AfterWarmUp = _PLAN.schedule,
     gradient_checkpointing: FewerActivations = _PLAN.gradient_checkpointing,
+    task: WhatIsLearnt = _PLAN.task,
     device: WantedDevice = None,
     memory_gib: LeastMemory = None,
     priority: LowerPriority = 0,
@@ -76,7 +77,7 @@ def search_rank(
             "alpha": alpha, "dropout": dropout, "target_modules": target_module or _PLAN.target_modules, "use_rslora": use_rslora, "epochs": epochs,
             "max_steps": max_steps, "batch_size": batch_size, "warmup_fraction": warmup_fraction, "weight_decay": weight_decay,
             "max_length": max_length, "seed": seed, "checkpoint_every": checkpoint_every, "micro_batch_size": micro_batch_size, "packing": packing,
-            "pack_length": pack_length, "schedule": schedule, "gradient_checkpointing": gradient_checkpointing,
+            "pack_length": pack_length, "schedule": schedule, "gradient_checkpointing": gradient_checkpointing, "task": task,
         }
     )  # fmt: skip
     body = RequestSearch(

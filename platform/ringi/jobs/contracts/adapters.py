@@ -19,7 +19,8 @@ class TensorFact(Part):
 class AdapterFacts(Part):
     """What the adapter's files say and how they meet the base. Module names are the base's own full names.
 
-    `rank` and `alpha` are None for a method that has none: IA3 has neither, VeRA no alpha.
+    `rank` and `alpha` are None for a method that has none: IA3 has neither, VeRA no alpha. `labels`: what the classes of a classifier mean, in the order
+    of its logits; empty for a language model.
     """
 
     peft_type: str
@@ -39,6 +40,7 @@ class AdapterFacts(Part):
     non_finite_tensors: tuple[str, ...]
     tensors: tuple[TensorFact, ...]
     parameters: int
+    labels: tuple[str, ...] = ()
 
 
 class EffectFacts(Part):

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field, FiniteFloat
 
 from ringi.jobs.contracts.adapters import AdapterFacts, EffectFacts
-from ringi.jobs.contracts.methods import Init, Method, Quantisation
+from ringi.jobs.contracts.methods import Init, Method, Quantisation, Task
 from ringi.jobs.contracts.parts import AdapterRef, BaseRef, Contract, FileRef, Part
 from ringi.kit.digests import Digest
 
@@ -67,6 +67,7 @@ class LoraSpec(Part):
     rank_pattern: dict[str, int] = Field(default_factory=dict)
     alpha_pattern: dict[str, FiniteFloat] = Field(default_factory=dict)
     quantisation: Quantisation = Quantisation.NONE
+    task: Task = Task.CAUSAL_LM
 
 
 # What a run that branches off from a snapshot may have otherwise: the snapshot means the same under any of these.
@@ -143,7 +144,8 @@ class TrainMetrics(Part):
 
     `micro_batch_size`: rows of a forward pass at the end, after `memory_halvings` times out of memory. `validation_loss` is the best one,
     that of the exported weights, found at `best_step`. `tokens`: read, padding not counted. `gpu_seconds`, `energy_j` (joules) and `cost` (in
-    `currency`) are of the loop; None where there was no GPU, no counter, no price.
+    `currency`) are of the loop; None where there was no GPU, no counter, no price. `validation_accuracy`: of a classifier, the share of the
+    validation rows with a known label that it gets right, with the exported weights.
     """
 
     steps: int
@@ -167,6 +169,7 @@ class TrainMetrics(Part):
     energy_j: FiniteFloat | None = None
     cost: FiniteFloat | None = None
     currency: str | None = None
+    validation_accuracy: FiniteFloat | None = None
 
 
 class TrainResult(Contract):
