@@ -203,3 +203,11 @@ def test_a_change_inside_a_fused_module_concerns_the_adapter_on_that_module() ->
     saved = adapter(replaced_tensors=("model.layers.0.mlp.gate_up_proj.weight",))
     moved = judge(facts(changed=drift("model.layers.0.mlp.up_proj.weight"), byte_equal_files=False), saved)
     assert Code.REPLACED_TENSOR_CHANGED in codes(moved)
+
+
+def test_an_encoder_that_was_saved_without_its_prefix_is_the_one_that_the_adapter_knows() -> None:
+    stored = "encoder.layer.0.attention.self.query.weight"
+    of_bert = adapter(adapted_modules=(f"bert.{stored.removesuffix('.weight')}",), replaced_tensors=("bert.pooler.dense.weight",))
+    assert Code.TARGET_WEIGHTS_CHANGED in codes(judge(facts(byte_equal_files=False, changed=drift(stored)), of_bert))
+    assert Code.TARGET_MISSING in codes(judge(facts(byte_equal_files=False, removed=(stored,)), of_bert))
+    assert Code.REPLACED_TENSOR_CHANGED in codes(judge(facts(byte_equal_files=False, changed=drift("pooler.dense.weight")), of_bert))

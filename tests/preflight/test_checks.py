@@ -9,6 +9,7 @@ from ringi.jobs.contracts.base_models import BaseFacts
 from ringi.jobs.contracts.datasets import DatasetReport
 from ringi.jobs.contracts.training import Gravity
 from ringi.preflight.checks import Facts, WorkerMemory, examine
+from ringi.preflight.labels import LabelCounts, alike, counted
 from ringi.preflight.lengths import SAMPLE, Lengths, every_nth, measure
 from ringi.preflight.memory import memory_of, snapshot_bytes
 from ringi.preflight.schemas import Gpu, Memory, Method, Workload
@@ -25,6 +26,8 @@ BASE = BaseFacts(model_type="llama", architectures=(), parameters=1, tensors=1, 
 REPORT = DatasetReport(rows=120, unique_pairs=120, empty_rows=0, duplicate_rows=0, duplicated_pairs=0, conflicting_prompts=0, leakage_prevented=0,
                        train_rows=100, validation_rows=20, characters=9, categories={}, examples={})  # fmt: skip
 LENGTHS = Lengths((20, 30, 40), (5, 6, 7), 0)
+CLASSES, LABELS = WORK.model_copy(update={"classes": 2}), LabelCounts({"返金": 60, "解約": 40}, {"返金": 20}, 0)
+ENCODER = shape_of({"model_type": "bert", "num_labels": 2})
 GOOD = Facts(
     work=WORK, shape=SHAPE, why_unknown="", modules=frozenset(), base=BASE, report=REPORT, licence="CC-BY-4.0", lengths=LENGTHS,
     workers=(WorkerMemory("gpu1", 2**40, NEEDS),),
@@ -89,6 +92,13 @@ def test_full_fine_tuning_has_no_targets_to_match_and_says_what_its_snapshots_ta
         ({"base": BASE.model_copy(update={"chat_template": False}), "lengths": Lengths((20,), (5,), 1)}, "preflight_no_chat_template", Gravity.REFUSE),
         ({"base": BASE.model_copy(update={"tokenizer_vocab_size": None})}, "preflight_tokenizer_unknown", Gravity.NOT_MEASURED),
         ({"base": BASE.model_copy(update={"tokenizer_vocab_size": 513})}, "preflight_tokenizer_mismatch", Gravity.REFUSE),
+        ({"shape": ENCODER}, "preflight_base_is_encoder", Gravity.REFUSE),
+        ({"work": CLASSES}, "preflight_labels_not_measured", Gravity.NOT_MEASURED),
+        ({"work": CLASSES, "labels": LABELS._replace(unlabelled=1)}, "preflight_rows_without_label", Gravity.REFUSE),
+        ({"work": CLASSES, "labels": LABELS._replace(train={"返金": 100})}, "preflight_one_label", Gravity.REFUSE),
+        ({"work": CLASSES, "labels": LABELS._replace(train={str(number): 1 for number in range(1025)})}, "preflight_too_many_labels", Gravity.REFUSE),
+        ({"work": CLASSES, "labels": LABELS._replace(validation={"苦情": 3})}, "preflight_labels_only_in_validation", Gravity.WARN),
+        ({"work": CLASSES, "labels": LABELS._replace(train={"ＦＡＱ": 3, "faq ": 97})}, "preflight_labels_alike", Gravity.WARN),
     ],
 )  # fmt: skip
 def test_each_code_has_its_cause(changes: dict[str, Any], code: str, gravity: Gravity) -> None:
@@ -142,3 +152,17 @@ def test_a_sample_is_spread_over_all_rows() -> None:
     chosen = list(every_nth((str(number).encode() for number in range(4000)), rows=4000))
     assert len(chosen) == SAMPLE
     assert int(chosen[-1]) >= 3900
+
+
+def test_a_classifier_on_an_encoder_or_a_language_model_is_a_good_run_without_a_question_about_label_tokens() -> None:
+    for shape in (SHAPE.with_head_for(2), ENCODER.with_head_for(2)):
+        work = CLASSES.model_copy(update={"target_modules": ["all-linear"]})
+        assert found(work=work, shape=shape, labels=LABELS, lengths=LENGTHS.texts) == {}
+
+
+def test_labels_are_counted_in_sealed_rows() -> None:
+    rows = [{"prompt": "一", "completion": "返金"}, {"prompt": "二", "completion": "返金"}, {"text": "文書"}, {"messages": []}]
+    lines = [json.dumps(row, ensure_ascii=False).encode() for row in rows]
+    assert counted(lines, lines[:1]) == LabelCounts({"返金": 2}, {"返金": 1}, 2)
+    assert counted([b"{"], []) is None
+    assert alike(["ＦＡＱ", "faq", "返金", "返 金"]) == ["faq", "ＦＡＱ"]

@@ -121,3 +121,19 @@ def test_an_unknown_shape_is_refused_and_never_guessed(config: dict[str, Any]) -
 def test_sizes_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ShapeInvalid):
         shape_of({"model_type": "llama"} | _ODD | wrong)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if not any(size in name for size in ("7B", "2B", "default"))])
+def test_a_classifier_has_a_head_for_its_classes_in_place_of_the_one_over_the_vocabulary(name: str) -> None:
+    kind, settings = CASES[name]
+    config = getattr(transformers, kind)(**settings | {"num_labels": 7})
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config)
+    shape = shape_of(config.to_dict()).with_head_for(7)
+    assert shape.parameters == sum(one.numel() for one in model.parameters())
+    assert shape == shape.with_head_for(9).with_head_for(7)
+
+
+def test_positions_of_roberta_begin_behind_the_padding() -> None:
+    assert [shape_of({"model_type": kind, "max_position_embeddings": 514}).context for kind in ("bert", "roberta")] == [514, 512]
+    assert shape_of({"model_type": "roberta", "max_position_embeddings": 160, "pad_token_id": 0}).context == 159

@@ -78,12 +78,10 @@ def test_exactly_the_dependents_are_retrained_once_up_to_a_request_for_approval(
     # Trained on the dataset once, and on another since.
     made(platform, "moved", FEW)
     trained(platform, "moved", plan=FEW, dataset="other")
-    # Its only version is out of service.
     made(platform, "ended", FEW)
     platform.as_("contributor").adapters.advance(PROJECT, "ended", "v1", to=VersionState.RETIRED, reason="もう使わないため引退させる")
     platform.add_user("policy", Role.POLICY_ADMIN, project=None)
 
-    # Nothing follows where the project does not want it.
     assert (added(platform, tmp_path, 930), seen(platform)) == (2, {})
     with refused("forbidden", 403):
         platform.as_("contributor").retraining.set_policy(PROJECT, SetRetrainingPolicy(enabled=True))

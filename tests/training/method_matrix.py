@@ -1,4 +1,4 @@
-"""The support matrix of docs/training-methods.md, made from the tests of test_methods.py that ran: `python tests/training/method_matrix.py`."""
+"""The support matrices of docs/training-methods.md, made from the tests of test_methods.py and test_classes.py that ran: `python tests/training/method_matrix.py`."""
 
 import sys
 from collections.abc import Iterable
@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "training-methods.md"
-BEGIN, END = "<!-- matrix -->\n", "<!-- end -->"
+BEGIN, CLASS_BEGIN, END = "<!-- matrix -->\n", "<!-- matrix of classifiers -->\n", "<!-- end -->"
 # What a test shows of a method on a shape; a mark needs all that stand beside it.
 MARKS = {"●": {"trains", "outputs", "resumes", "refuses"}, "○": {"trains", "outputs"}}
 # (method, shape, what was shown), by the tests of this process that passed.
 SHOWN: set[tuple[str, str, str]] = set()
+SHOWN_OF_CLASSES: set[tuple[str, str, str]] = set()
 
 
 def table(methods: Iterable[str], shapes: Iterable[str], shown: Iterable[tuple[str, str, str]]) -> str:
@@ -27,19 +28,21 @@ def table(methods: Iterable[str], shapes: Iterable[str], shown: Iterable[tuple[s
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def in_the_docs() -> str:
+def in_the_docs(begin: str = BEGIN) -> str:
     """The table as it stands there."""
-    return PAGE.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
+    return PAGE.read_text(encoding="utf-8").split(begin)[1].split(END)[0]
 
 
 def main() -> int:
     """Run the tests, and write what they showed; the test that holds the page to it is left out."""
-    ended = pytest.main(["-q", "-p", "no:xdist", str(Path(__file__).with_name("test_methods.py")), "-k", "not the_matrix"])
-    module = next(one for name, one in sys.modules.items() if name.endswith("test_methods"))
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    made = table(module.METHODS, module.SHAPES, module.SHOWN)
-    PAGE.write_text(before + BEGIN + made + END + rest.split(END)[1], encoding="utf-8")
-    print(made)
+    asked = [str(Path(__file__).with_name(f"{name}.py")) for name in ("test_methods", "test_classes")]
+    ended = pytest.main(["-q", "-p", "no:xdist", *asked, "-k", "not the_matrix"])
+    for name, begin, shown in (("test_methods", BEGIN, "SHOWN"), ("test_classes", CLASS_BEGIN, "SHOWN_OF_CLASSES")):
+        module = next(one for known, one in sys.modules.items() if known.endswith(name))
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+        made = table(module.METHODS, module.SHAPES, getattr(module, shown))
+        PAGE.write_text(before + begin + made + END + rest.partition(END)[2], encoding="utf-8")
+        print(made)
     return int(ended)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.sql.base import ExecutableOption
 from ringi.adapters import admission, as_of, config_gate, weights
 from ringi.adapters import files as adapter_files
 from ringi.adapters.admission import AdapterRefused
+from ringi.adapters.labels import CLASSIFIES, LABELS, MAX_LABELS_BYTES, AdapterLabelsMissing, parse_labels
 from ringi.adapters.manifest import FORMATS, Manifest
 from ringi.adapters.models import Adapter, AdapterVersion, ChannelHead
 from ringi.adapters.schemas import VersionSource
@@ -147,11 +148,14 @@ def register(session: Session, actor: Actor, *, adapter: Adapter, files: Sequenc
 
 
 def check_content(refs: Sequence[FileRef], base: BaseRef) -> None:
-    """Config and weights header, read in bounded memory; raises the coded refusals of `config_gate` and `weights`."""
+    """Config, labels and weights header, read in bounded memory; raises the coded refusals of `config_gate`, `labels` and `weights`."""
     store = blobs.get_store()
     by_path = {ref.path: ref for ref in refs}
     config = blobs.read_all(store, by_path["adapter_config.json"].digest, limit=CONFIG_LIMIT_BYTES)
-    config_gate.check_config(config, expected_base=base.repository, expected_commit=base.commit)
+    if config_gate.check_config(config, expected_base=base.repository, expected_commit=base.commit).task_type == CLASSIFIES:
+        if LABELS not in by_path:
+            raise AdapterLabelsMissing
+        parse_labels(blobs.read_all(store, by_path[LABELS].digest, limit=MAX_LABELS_BYTES))
     tensors = by_path["adapter_model.safetensors"]
     # Eight bytes give the header's length, the header follows: the weights themselves are not read here.
     head = b"".join(store.open(tensors.digest, end=min(tensors.size, weights.ADAPTER_LIMITS.max_header_bytes + 8)))

@@ -211,7 +211,12 @@ def _assessment(verdict: Verdict, findings: list[Finding]) -> Assessment:
 
 def _targets(adapter: AdapterFacts) -> frozenset[str]:
     """Canonical names of the weights under the adapted modules; a module's own tensor is its name plus '.weight'."""
-    return frozenset(piece for module in adapter.adapted_modules for piece in names_of(f"{canonical_name(module)}.weight"))
+    return frozenset(piece for module in adapter.adapted_modules for piece in _stored(f"{canonical_name(module)}.weight"))
+
+
+def _stored(name: str) -> tuple[str, ...]:
+    """Under which names a base may hold a tensor: encoders are often saved without what a head is put on (`bert.`, `transformer.`)."""
+    return tuple(one for whole in (name, name.partition(".")[2]) if whole for one in names_of(whole))
 
 
 def _breaks(facts: CompareBasesResult, adapter: AdapterFacts) -> list[Finding]:
@@ -229,7 +234,7 @@ def _breaks(facts: CompareBasesResult, adapter: AdapterFacts) -> list[Finding]:
 
 def _replaced(facts: CompareBasesResult, adapter: AdapterFacts) -> list[Finding]:
     """Loading puts the old tensor back: wrong where the base moved on, and to be measured where it was only recast."""
-    replaced = {piece for name in adapter.replaced_tensors for piece in names_of(canonical_name(name))}
+    replaced = {piece for name in adapter.replaced_tensors for piece in _stored(canonical_name(name))}
     moved = replaced & {*(change.name for change in facts.changed), *facts.removed, *facts.reshaped}
     findings = [_finding(Code.REPLACED_TENSOR_CHANGED, Severity.BLOCKING, "weights", moved, Action.BLOCK)] if moved else []
     if recast := replaced & set(facts.recast):

@@ -4,18 +4,21 @@ Each check returns its findings, each with a stable code: `refuse` for what woul
 `not_measured` where the platform could not look. The same list stands in docs/preflight.md.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from ringi.adapters.labels import FEWEST_LABELS, MOST_LABELS
 from ringi.jobs.contracts.base_models import BaseFacts
 from ringi.jobs.contracts.datasets import DatasetReport
 from ringi.jobs.contracts.training import Gravity, PreflightFinding
+from ringi.preflight.labels import LabelCounts, alike
 from ringi.preflight.lengths import Lengths
 from ringi.preflight.memory import snapshot_bytes, trainable_parameters
 from ringi.preflight.schemas import Memory, Method, Workload
 from ringi.preflight.shapes import WORDS, Shape
 
 GIB = 2**30
+_SHOWN = 5
 # What the forecast of memory may be off by (docs/preflight.md): within it nobody is refused.
 TOLERANCE = 0.15
 
@@ -31,7 +34,7 @@ class WorkerMemory:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known before a run. `shape` is None where the base's family is not known, `why_unknown` says why. `licence` is the dataset's."""
+    """What is known before a run. `shape` is None where the base's family is not known, `why_unknown` says why. `licence` is the dataset's. `labels` of a classifier's rows."""
 
     work: Workload
     shape: Shape | None
@@ -42,6 +45,7 @@ class Facts:
     licence: str | None
     lengths: Lengths | None
     workers: Sequence[WorkerMemory] = field(default=())
+    labels: LabelCounts | None = None
 
 
 def examine(facts: Facts) -> list[PreflightFinding]:
@@ -165,13 +169,14 @@ def lengths(facts: Facts) -> list[PreflightFinding]:
     if facts.lengths is None:
         return [_open("preflight_lengths_not_measured", "Truncation and lost labels were not measured: the base's tokenizer.json or the rows could not be read here.")]  # fmt: skip
     found, seen, limit = [], facts.lengths.rows, facts.work.max_length
+    end = "the left of their prompt" if facts.work.classes is None else "their end"
     cut, lost, unlabelled = facts.lengths.longer_than(limit), facts.lengths.answers_longer_than(limit - 1), facts.lengths.without_label
     if unlabelled:
         text = f"{unlabelled} of {seen} sampled rows have no token to learn."
         everything = unlabelled == seen
         found.append((_refuse if everything else _warn)("preflight_no_label_left", text, "Give every row a completion."))
     if cut:
-        text = f"At least {cut} of {seen} sampled rows are longer than {limit} tokens and lose the left of their prompt."
+        text = f"At least {cut} of {seen} sampled rows are longer than {limit} tokens and lose {end}."
         found.append(_warn("preflight_rows_truncated", text, f"Use --max-length {min(facts.lengths.longest, 1_000_000)}, or shorten them."))
     if lost:
         text = f"{lost} of {seen} sampled rows have an answer of more than {limit - 1} tokens and lose its end."
@@ -184,7 +189,8 @@ def template(facts: Facts) -> list[PreflightFinding]:
     if facts.base is None:
         return []
     found = []
-    chats = facts.lengths.chats if facts.lengths is not None else 0
+    # A classifier's rows are no conversations, whatever they are (11).
+    chats = facts.lengths.chats if facts.lengths is not None and facts.work.classes is None else 0
     if chats and not facts.base.chat_template:
         text = f"{chats} of {facts.lengths.rows if facts.lengths else 0} sampled rows are conversations, and the base has no chat template."
         found.append(_refuse("preflight_no_chat_template", text, "Train on a base with a chat template, or on prompts and completions."))
@@ -216,6 +222,44 @@ def snapshots(facts: Facts) -> list[PreflightFinding]:
     return [_warn("preflight_large_snapshots", text, "Raise --checkpoint-every.")]
 
 
+def classes(facts: Facts) -> list[PreflightFinding]:
+    """12. A language model learns to write, a classifier learns from labels: what the base can be, and whether rows and labels are enough for it."""
+    if facts.work.classes is None:
+        if facts.shape is None or not facts.shape.encoder:
+            return []
+        text = f"The base is an encoder ('{facts.shape.model_type}'): it classifies texts, and goes on with none."
+        return [
+            _refuse("preflight_base_is_encoder", text, "Use --task sequence-classification, or take a causal language model as the base.")
+        ]
+    if facts.labels is None:
+        return [_open("preflight_labels_not_measured", "The labels were not counted: the rows could not be read here.")]
+    found, known = [], facts.labels.train
+    if facts.labels.unlabelled:
+        text = f"{facts.labels.unlabelled} training rows have no label."
+        found.append(_refuse("preflight_rows_without_label", text, "Train on rows of a text and its label, or with --task causal-lm."))
+    elif len(known) < FEWEST_LABELS:
+        found.append(_refuse("preflight_one_label", f"All training rows have one label: {_named(known)}.", "Add rows with another label."))
+    if len(known) > MOST_LABELS:
+        text = f"The training rows have {len(known)} labels, and a classifier has at most {MOST_LABELS}."
+        found.append(_refuse("preflight_too_many_labels", text, "Where answers are free texts, use --task causal-lm."))
+    if unknown := facts.labels.validation.keys() - known.keys():
+        rows = sum(facts.labels.validation[name] for name in unknown)
+        text = f"{rows} validation rows have a label that no training row has: {_named(unknown)}. No class stands for it, so every answer to them is wrong."
+        found.append(_warn("preflight_labels_only_in_validation", text, "Add training rows with these labels."))
+    if same := alike(known):
+        text = f"Labels that differ in case, width or white space alone are classes of their own: {_named(same)}."
+        found.append(
+            _warn("preflight_labels_alike", text, "Write each label in one way, or add the dataset with --unicode nfkc --white-space tidy.")
+        )
+    return found
+
+
+def _named(labels: Iterable[str]) -> str:
+    named = sorted(labels)
+    rest = len(named) - _SHOWN
+    return ", ".join(named[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
 CHECKS: tuple[Callable[[Facts], list[PreflightFinding]], ...] = (
-    known_shape, targets, memory, batch, context, licence, validation_rows, duplicates, lengths, template, snapshots,
+    known_shape, targets, memory, batch, context, licence, validation_rows, duplicates, lengths, template, snapshots, classes,
 )  # fmt: skip

@@ -48,6 +48,7 @@ def worker_machine(device: str, device_name: str, memory_bytes: int | None) -> M
 
 def estimate(shape: Shape, work: Workload, known: Known, *, base: str, devices: Sequence[Machine]) -> Estimate:
     """Everything that is forecast of one workload; where something is not known it is None, with the reason in the device's note."""
+    shape = shape if work.classes is None else shape.with_head_for(work.classes)
     flops = flops_of(shape, work)
     first = devices[0].kind if devices else None
     trainable = trainable_parameters(shape, work)

@@ -23,6 +23,7 @@ from ringi.kit.actor import Actor
 from ringi.kit.digests import Digest
 from ringi.kit.errors import Conflict, RingiError
 from ringi.preflight.calibration import Sample, sample_of
+from ringi.preflight.labels import LabelCounts, counted
 from ringi.preflight.lengths import Lengths, every_nth, measure
 from ringi.preflight.shapes import Shape, shape_of
 from ringi.storage import blobs
@@ -114,6 +115,22 @@ def _lengths(tokenizer: Digest, rows_digest: Digest, rows: int) -> Lengths | Non
     store = blobs.get_store()
     lines = every_nth(blobs.lines(store.open(rows_digest)), rows=rows)
     return measure(blobs.read_all(store, tokenizer, limit=_TOKENIZER_BYTES), lines)
+
+
+def labels_of(dataset: DatasetVersion) -> LabelCounts | None:
+    """How often each label stands in the training and validation rows; None where they cannot be read here."""
+    if dataset.train_size > _ROWS_BYTES:
+        return None
+    try:
+        return _labels(dataset.train_digest, dataset.validation_digest)
+    except RingiError:
+        return None
+
+
+@lru_cache(maxsize=64)
+def _labels(train: Digest, validation: Digest) -> LabelCounts | None:
+    store = blobs.get_store()
+    return counted(blobs.lines(store.open(train)), blobs.lines(store.open(validation)))
 
 
 def samples(session: Session, actor: Actor) -> list[Sample]:

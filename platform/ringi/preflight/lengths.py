@@ -48,6 +48,11 @@ class Lengths(NamedTuple):
         """Mean tokens of an answer."""
         return sum(self.answers) / len(self.answers)
 
+    @property
+    def texts(self) -> "Lengths":
+        """The same without the answers: what a classifier reads of a row, whose answer is one class."""
+        return Lengths(tuple(one - other for one, other in zip(self.totals, self.answers, strict=True)), (1,) * self.rows, self.chats)
+
     def longer_than(self, limit: int) -> int:
         """Rows of more tokens than `limit`."""
         return sum(one > limit for one in self.totals)

@@ -46,7 +46,7 @@ class Workload(Schema):
 
     `tokens_per_row` and `label_tokens_per_row` are means, in tokens; without rows and tokens no time is forecast. `logit_positions`: positions
     of a batch at which logits are computed; every position unless it is known. `snapshot_every`: steps between snapshots. `keeps_best`: early
-    stopping keeps the best weights beside the last ones.
+    stopping keeps the best weights beside the last ones. `classes`: of a classifier, None is a language model.
     """
 
     method: Method = Method.LORA
@@ -66,6 +66,7 @@ class Workload(Schema):
     max_steps: Annotated[int, Field(ge=1)] | None = None
     snapshot_every: Annotated[int, Field(ge=1)] | None = None
     keeps_best: bool = False
+    classes: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
     @property
     def tokens(self) -> float | None:

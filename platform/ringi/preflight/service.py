@@ -23,6 +23,7 @@ from ringi.kit.errors import Conflict, NotFound
 from ringi.preflight import known
 from ringi.preflight.checks import Facts, WorkerMemory, examine
 from ringi.preflight.estimating import Known, Machine, estimate, machines, worker_machine
+from ringi.preflight.lengths import Lengths
 from ringi.preflight.memory import memory_of
 from ringi.preflight.prices import read_prices
 from ringi.preflight.schemas import AskEstimate, Estimate, Precision, PreflightOut, Workload
@@ -121,10 +122,11 @@ def _measured(session: Session, actor: Actor, work: Workload, revision: BaseRevi
 
     What was given with the workload stays.
     """
-    lengths = known.lengths_of(revision, dataset)
+    lengths = _lengths(revision, dataset, work)
     counted = known.tokens_seen(known.samples(session, actor), base=revision.digest, rows=dataset.train_digest)
     tokens: tuple[float, float] | None = None
-    if counted is not None:
+    # What a language model read of these rows is not what a classifier reads of them.
+    if counted is not None and work.classes is None:
         tokens = counted.tokens_per_row, counted.label_tokens_per_row
     elif lengths is not None and lengths.mean > 0 and lengths.mean_answer > 0:
         tokens = lengths.mean, lengths.mean_answer
@@ -140,7 +142,12 @@ def _facts(
 ) -> Facts:
     shape, why = known.shape_or_why(revision)
     base = BaseFacts.model_validate(revision.facts) if revision.facts else None
-    lengths = known.lengths_of(revision, dataset)
+    labels = known.labels_of(dataset) if work.classes is not None else None
+    if labels is not None:
+        work = work.model_copy(update={"classes": max(1, len(labels.train))})
+    if shape is not None and work.classes is not None:
+        shape = shape.with_head_for(work.classes)
+    lengths = _lengths(revision, dataset, work)
     # The longest row of the sample stands for the longest batch; what a template adds is not counted (lengths.py).
     longest = work if lengths is None else work.model_copy(update={"max_length": max(8, min(work.max_length, lengths.longest))})
     workers = [
@@ -151,7 +158,14 @@ def _facts(
     return Facts(
         work=work, shape=shape, why_unknown=why, modules=frozenset() if shape is not None else known.linear_modules(revision), base=base,
         report=DatasetReport.model_validate(dataset.report), licence=_licence(session, dataset), lengths=lengths, workers=workers,
+        labels=labels,
     )  # fmt: skip
+
+
+def _lengths(revision: BaseRevision, dataset: DatasetVersion, work: Workload) -> Lengths | None:
+    """Of what the run reads of the rows."""
+    lengths = known.lengths_of(revision, dataset)
+    return lengths.texts if lengths is not None and work.classes is not None else lengths
 
 
 def _on(work: Workload, worker: Worker, base: BaseFacts | None) -> Workload:

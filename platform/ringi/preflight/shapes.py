@@ -4,7 +4,7 @@ Comes before memory.py and compute.py, which ask nothing but the shape and the w
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ringi.base_models.config_defaults import ALIASES
@@ -58,6 +58,16 @@ class Shape:
     classifies: bool
     attention_dropout: float
     layout: Layout
+
+    @property
+    def encoder(self) -> bool:
+        """Whether it reads a text both ways, and writes none."""
+        return FAMILIES[self.model_type].classifies
+
+    def with_head_for(self, classes: int) -> "Shape":
+        """The same as a classifier of so many classes: a small head of its own, in a language model in place of the one over the vocabulary."""
+        head = self.layout._replace(head=(self.layout.head[0], classes), tied=False, head_bias=self.encoder)
+        return replace(self, classifies=True, layout=head)
 
     @property
     def linears(self) -> tuple[Linear, ...]:
@@ -119,7 +129,7 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
     return Shape(
         model_type=model_type, layers=known["num_hidden_layers"], hidden=known["hidden_size"], inner=_inner(layout),
         heads=heads, kv_heads=known.get("num_key_value_heads") or heads, head_dim=known.get("head_dim") or known["hidden_size"] // heads,
-        vocab=known["vocab_size"], context=known["max_position_embeddings"], classifies=family.classifies,
+        vocab=known["vocab_size"], context=_context(known, model_type), classifies=family.classifies,
         attention_dropout=float(dropout) if isinstance(dropout, int | float) else 0.0, layout=layout,
     )  # fmt: skip
 
@@ -128,6 +138,12 @@ def _named(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
     """The config under the names that all families share: gpt2 calls its sizes otherwise."""
     shared = {own: common for common, own in ALIASES.get(model_type, {}).items()}
     return {shared.get(key, key): value for key, value in config.items()}
+
+
+def _context(known: Mapping[str, Any], model_type: str) -> int:
+    """How many tokens a row may have: RoBERTa's first position is the one behind its padding token's number."""
+    positions, padding = int(known["max_position_embeddings"]), known.get("pad_token_id", 1)
+    return positions - padding - 1 if model_type in {"roberta", "xlm-roberta"} and isinstance(padding, int) else positions
 
 
 def _inner(layout: Layout) -> int:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
 from ringi.adapters.kinds import FullWeights
+from ringi.adapters.labels import VersionClassifies
 from ringi.base_models.service import RevisionNotSealed
 from ringi.gates import refusals
 from ringi.identity.dependencies import InProject, allowed_in_project
@@ -69,7 +70,7 @@ def _shown(session: Session, caller: InProject, job: Job) -> SweepOut:
 @router.post(
     "", status_code=202,
     responses=responses(
-        measurements.SweepEmpty, measurements.SweepBaseUnclear, FullWeights, service.NothingToWatch, service.BaselineImported,
+        measurements.SweepEmpty, measurements.SweepBaseUnclear, FullWeights, service.NothingToWatch, service.BaselineImported, VersionClassifies,
         refusals.MeasurementMissing, refusals.NothingServed, refusals.SuitesDiffer, refusals.NotMeasured, RevisionNotSealed, *QUOTAS,
     ),
 )  # fmt: skip

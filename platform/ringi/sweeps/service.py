@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session, joinedload
 
+from ringi.adapters.labels import CLASSIFIES, VersionClassifies
 from ringi.adapters.models import AdapterVersion
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
@@ -68,10 +69,12 @@ class ArmEnded(Conflict):
 def request(session: Session, actor: Actor, *, project: Project, body: RequestSweep) -> Job:
     """A job with a measurement for each arm.
 
-    Raises what `measurements.service.request` raises; NothingToWatch; BaselineImported; and the gate's refusals of a baseline.
+    Raises what `measurements.service.request` raises; VersionClassifies; NothingToWatch; BaselineImported; and the gate's refusals of a baseline.
     """
     stops = None if body.stop_early_against is None else _stops(session, actor, project, body.stop_early_against)
-    job, _ = measurements.request(session, actor, project=project, body=body, stops=stops)
+    job, arms = measurements.request(session, actor, project=project, body=body, stops=stops)
+    if classifying := [name_of(one) for one in arms if one.version is not None and one.version.facts.get("task_type") == CLASSIFIES]:
+        raise VersionClassifies(classifying[0])
     return job
 
 

@@ -31,6 +31,7 @@ RUNS = Listing(
         "spec.method": word(TrainingRun.spec, "method", about="What was trained: lora, dora, adalora, ia3, vera or full."),
         "spec.init": word(TrainingRun.spec, "init", about="How LoRA's matrices began: zero, pissa or olora."),
         "spec.quantisation": word(TrainingRun.spec, "quantisation", about="How the frozen base was stored while training: none, int8 or nf4."),
+        "spec.task": word(TrainingRun.spec, "task", about="What was learnt: causal-lm or sequence-classification."),
         "spec.use_rslora": flag(TrainingRun.spec, "use_rslora", about="Whether the scale follows the square root of the rank."),
         **{f"metrics.{name}": measured(TrainingRun.metrics, name, about=f"The run's {name}.") for name in _FIGURES},
         "metrics.packed": flag(TrainingRun.metrics, "packed", about="Whether its rows were packed without padding."),

@@ -3,16 +3,17 @@
 from enum import StrEnum
 
 from ringi.adapters.kinds import FullWeights, require_adapter
+from ringi.adapters.labels import CLASSIFIES
 from ringi.adapters.models import AdapterVersion
 from ringi.adapters.schemas import VersionState
 from ringi.jobs.contracts.adapters import AdapterFacts
-from ringi.jobs.contracts.methods import MOST_RANK, Init, Method
+from ringi.jobs.contracts.methods import MOST_RANK, Init, Method, Task
 from ringi.jobs.contracts.training import LoraSpec
 from ringi.kit.errors import Conflict, InvalidInput
 from ringi.training.schemas import TrainingPlan, clashes_of
 
 # What an adapter is, beside how it learns; a run that goes on with one has them from it.
-_FORM = ("method", "init", "rank", "alpha", "use_rslora", "target_modules", "rank_pattern", "alpha_pattern")
+_FORM = ("method", "init", "rank", "alpha", "use_rslora", "target_modules", "rank_pattern", "alpha_pattern", "task")
 
 
 class WarmStartRevoked(Conflict):
@@ -65,6 +66,7 @@ WARM_STARTS = (WarmStartRevoked, WarmStartDiffers, WarmStartClashes, WarmStartNo
 class _Told(StrEnum):
     METHOD = "only a plain LoRA on a plain LoRA is one again"
     MORE = "it has more than the matrices A and B of linear modules, which a sum of LoRAs does not carry"
+    TASK = "of a classifier's head there can be one only"
     RANK = f"their ranks together are above {MOST_RANK}"
 
 
@@ -100,10 +102,13 @@ def _form_of(facts: AdapterFacts, spec: LoraSpec) -> dict[str, object]:
     return {
         "method": method, "init": Init.ZERO, "rank": facts.rank or spec.rank, "alpha": facts.alpha or spec.alpha, "use_rslora": facts.use_rslora,
         "target_modules": facts.target_modules, "rank_pattern": {}, "alpha_pattern": {},
+        "task": Task.SEQUENCE_CLASSIFICATION if facts.task_type == CLASSIFIES else Task.CAUSAL_LM,
     }  # fmt: skip
 
 
 def _require_stackable(facts: AdapterFacts, spec: LoraSpec, reference: str) -> None:
+    if spec.task is not Task.CAUSAL_LM:
+        raise WarmStartNotStackable(reference, _Told.TASK)
     if facts.peft_type != "LORA" or facts.use_dora or facts.replaced_tensors or (spec.method, spec.init) != (Method.LORA, Init.ZERO):
         raise WarmStartNotStackable(reference, _Told.METHOD)
     if not all(tensor.name.endswith((".lora_A.weight", ".lora_B.weight")) for tensor in facts.tensors):

@@ -15,12 +15,14 @@ import torch
 import transformers
 from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, VeraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from ringi.adapters.config_gate import ConfigFacts, check_config
+from ringi.adapters.labels import CLASSIFIES, LABELS, AdapterLabelsMissing, ClassLabels, parse_labels
 from ringi.adapters.weights import read_header
 from ringi.jobs.contracts.adapters import AdapterFacts, TensorFact
 from ringi.kit.errors import RingiError
+from ringi_workers.adapters.heads import classifier_settings, require_language_model
 from ringi_workers.training.export import CONFIG_FILE, WEIGHTS_FILE
 
 _PREFIX = "base_model.model."
@@ -73,7 +75,8 @@ def base_dtype(base: Path, device: torch.device) -> torch.dtype:
 
 
 def load_base(base: Path, *, dtype: torch.dtype, device: torch.device) -> Any:
-    """The causal language model of a Hugging Face folder: safetensors only, no code from the folder, no network."""
+    """The causal language model of a Hugging Face folder: safetensors only, no code from the folder, no network. Raises BaseIsEncoder."""
+    require_language_model(AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False))
     model: Any = AutoModelForCausalLM.from_pretrained(
         base, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
     )
@@ -116,10 +119,28 @@ def read_config(folder: Path, *, base_name: str | None, base_commit: str | None)
     return ReadConfig(json.loads(raw), checked)
 
 
-def _structure(base: Path, config: Mapping[str, Any]) -> Structure:
+def read_labels(folder: Path, config: Mapping[str, Any]) -> ClassLabels | None:
+    """What the classes of the PEFT folder with this config mean; None for a language model. Raises AdapterLabelsMissing, AdapterLabelsInvalid."""
+    if config.get("task_type") != CLASSIFIES:
+        return None
+    try:
+        return parse_labels((folder / LABELS).read_bytes())
+    except OSError as error:
+        raise AdapterLabelsMissing from error
+
+
+def _bare(base: Path, labels: ClassLabels | None) -> Any:
+    """The base's modules without its weights; raises BaseIsEncoder, BaseWithoutClassifier."""
+    if labels is not None:
+        return AutoModelForSequenceClassification.from_config(classifier_settings(base, labels), trust_remote_code=False)
+    settings = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+    require_language_model(settings)
+    return AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
+
+
+def _structure(base: Path, config: Mapping[str, Any], labels: ClassLabels | None) -> Structure:
     with torch.device("meta"):
-        settings = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-        model: Any = AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
+        model = _bare(base, labels)
         own = {_PREFIX + name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         try:
             adapted: PeftModel = get_peft_model(model, _CONFIGS[config["peft_type"]](**{**config, "inference_mode": False}))
@@ -149,7 +170,7 @@ def non_finite(weights: Path, tensors: Iterable[TensorFact]) -> tuple[str, ...]:
 def adapter_facts(folder: Path, *, base: Path) -> AdapterFacts:
     """What the PEFT folder says and how its tensors meet the base; loads no base weights.
 
-    Raises AdapterShapeMismatch, AdapterUndecodable, and the refusals of `config_gate.check_config` and `weights.read_header`.
+    Raises AdapterShapeMismatch, AdapterUndecodable, and the refusals of `read_labels`, `config_gate.check_config` and `weights.read_header`.
     """
     config, checked = read_config(folder, base_name=None, base_commit=None)
     weights = folder / WEIGHTS_FILE
@@ -158,7 +179,8 @@ def adapter_facts(folder: Path, *, base: Path) -> AdapterFacts:
     tensors = tuple(
         sorted((tensor.fact for tensor in read_header(weights, file_size=weights.stat().st_size).tensors), key=lambda t: t.name)
     )
-    structure = _structure(base, config)
+    labels = read_labels(folder, config)
+    structure = _structure(base, config, labels)
     known = structure.expected | structure.replaceable
     for tensor in tensors:
         if tensor.name in known and tensor.shape != known[tensor.name]:
@@ -183,6 +205,7 @@ def adapter_facts(folder: Path, *, base: Path) -> AdapterFacts:
         non_finite_tensors=non_finite(weights, tensors),
         tensors=tensors,
         parameters=sum(torch.Size(tensor.shape).numel() for tensor in tensors),
+        labels=labels.names if labels is not None else (),
     )
 
 

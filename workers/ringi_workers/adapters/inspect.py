@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 import torch
 
+from ringi.adapters.labels import LABELS
 from ringi.jobs.contracts.adapters import AdapterFacts, EffectFacts
-from ringi_workers.adapters.attach import adapter_facts, load_base, load_tokenizer, read_config, runtime_facts
-from ringi_workers.adapters.effect import measure_effect, measure_other_model
+from ringi_workers.adapters.attach import adapter_facts, load_base, load_tokenizer, read_config, read_labels, runtime_facts
+from ringi_workers.adapters.effect import measure_class_effect, measure_effect, measure_other_model
 from ringi_workers.adapters.full_weights import full_weights_facts, is_full_weights, read_full_weights
+from ringi_workers.adapters.heads import load_classifier
+from ringi_workers.training.classes import padding_of, padding_of_base
 from ringi_workers.training.export import WEIGHTS_FILE, canonical_config, write_config
 
 
@@ -39,9 +42,20 @@ def measure(folder: Path, *, base: Path, task_prompts: Sequence[str] = ()) -> Me
     if is_full_weights(folder):
         return measure_full_weights(folder, base=base, task_prompts=task_prompts)
     facts = adapter_facts(folder, base=base)
+    labels = read_labels(folder, {"task_type": facts.task_type})
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_base(base, dtype=torch.float32, device=device)
-    effect = measure_effect(model, load_tokenizer(base), folder, facts, task_prompts=task_prompts)
+    tokenizer = load_tokenizer(base)
+    if labels is None:
+        model = load_base(base, dtype=torch.float32, device=device)
+        effect = measure_effect(model, tokenizer, folder, facts, task_prompts=task_prompts)
+    else:
+        loaded = load_classifier(base, labels, dtype=torch.float32, device=device)
+        # What neither the base nor the adapter has would be drawn at random by everyone who loads the two.
+        drawn = {f"base_model.model.{name}" for name in loaded.made} - {tensor.name for tensor in facts.tensors}
+        facts = facts.model_copy(update={"unfilled_tensors": tuple(sorted({*facts.unfilled_tensors, *drawn}))})
+        effect = measure_class_effect(
+            loaded.model, tokenizer, folder, facts, pad_id=padding_of(tokenizer, labels), task_prompts=task_prompts
+        )
     return Measured(facts, effect, runtime_facts(device, torch.float32))
 
 
@@ -58,7 +72,7 @@ def measure_full_weights(folder: Path, *, base: Path, task_prompts: Sequence[str
 def inspect_adapter(
     folder: Path, *, base: Path, base_name: str, base_commit: str, out: Path, task_prompts: Sequence[str] = ()
 ) -> Inspected:
-    """Write the canonical files of `folder` to `out` (weights byte for byte, config rewritten) and measure them there.
+    """Write the canonical files of `folder` to `out` (weights byte for byte, config and labels rewritten) and measure them there.
 
     Raises what `measure` raises, and AdapterBaseMismatch or AdapterBaseRevisionMissing when the config does not name this base.
     """
@@ -67,6 +81,10 @@ def inspect_adapter(
     out.mkdir(parents=True, exist_ok=True)
     if (folder / WEIGHTS_FILE).is_file():
         shutil.copyfile(folder / WEIGHTS_FILE, out / WEIGHTS_FILE)
+    if (labels := read_labels(folder, config)) is not None:
+        # Which token is padding is said once and for all: how a head reads a row depends on it.
+        known = {} if labels.pad_token_id is not None else {"pad_token_id": padding_of_base(base, load_tokenizer(base))}
+        (out / LABELS).write_bytes(labels.model_copy(update=known).canonical)
     write_config(document, out)
     measured = measure(out, base=base, task_prompts=task_prompts)
     return Inspected(measured.facts, measured.effect, out, measured.runtime)

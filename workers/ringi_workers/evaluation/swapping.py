@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedTokenizerBase
 
 from ringi.adapters.config_gate import check_config
+from ringi.adapters.labels import CLASSIFIES, VersionClassifies
 from ringi.kit.digests import hex_of, sha256_file, sha256_json
 from ringi.kit.errors import RingiError
 from ringi_workers.adapters.attach import AdapterUndecodable, base_dtype, load_base, load_tokenizer
@@ -75,7 +76,8 @@ class SwappableBase:
     def arm(self, adapter: Path | None) -> Iterator[Any]:
         """The model with exactly this PEFT folder's adapter in effect, or with none, or the model that this folder is; not to be kept beyond the block.
 
-        Raises AdapterDoesNotFit, DeviceFull, AdapterUndecodable, FullWeightsUnreadable, and what `config_gate.check_config` raises; the base stays usable.
+        Raises AdapterDoesNotFit, DeviceFull, AdapterUndecodable, VersionClassifies, FullWeightsUnreadable, and what `config_gate.check_config` raises; the base
+        stays usable.
         """
         if adapter is not None and is_full_weights(adapter):
             with self._in_its_place(adapter) as model:
@@ -231,7 +233,8 @@ def _check(adapter: Path) -> None:
     if isinstance(config, dict):
         named = {key: config.get(key) or "not named" for key in ("base_model_name_or_path", "revision")}
         raw = json.dumps(config | named).encode()
-    check_config(raw, expected_base=None, expected_commit=None)
+    if check_config(raw, expected_base=None, expected_commit=None).task_type == CLASSIFIES:
+        raise VersionClassifies("The adapter")
 
 
 def _first_line(refusal: Exception) -> str:

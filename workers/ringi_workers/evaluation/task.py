@@ -2,6 +2,10 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
 
 from ringi.evaluation import service
 from ringi.jobs.contracts.evaluation import Arm, EvaluatePayload, EvaluateResult, ItemRecord
@@ -9,6 +13,7 @@ from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.contracts.parts import Progress
 from ringi_workers.adapters.full_weights import is_full_weights
 from ringi_workers.evaluation.arms import ArmFolders, load_arms
+from ringi_workers.evaluation.classify import classifies, evaluate_classes, load_class_arm
 from ringi_workers.evaluation.engine import answering_facts
 from ringi_workers.evaluation.generate import evaluate
 from ringi_workers.following import JobSink
@@ -26,24 +31,42 @@ def evaluate_version(payload: EvaluatePayload, workspace: Workspace, sink: JobSi
         _folders(workspace, arm, side) for arm, side in ((payload.candidate, "candidate"), (payload.baseline, "baseline"))
     )
     sink.report(Progress(phase="loading"))
-    arms = load_arms(candidate, baseline)
     subject = payload.candidate.adapter.name.partition(":")[0] if payload.candidate.adapter else payload.candidate.base.name
     sink.mirror = mirror(
         experiment=f"{workspace.job.organization_id}/{subject}",
         name=f"evaluation {payload.evaluation_id}", parameters={"rows": payload.rows, "max_new_tokens": str(payload.max_new_tokens)},
         tags={"ringi.evaluation": str(payload.evaluation_id)},
     )  # fmt: skip
-    records = evaluate(
-        arms.candidate, arms.baseline, workspace.fetch(payload.rows), max_new_tokens=payload.max_new_tokens, max_length=payload.max_length,
-        batch_size=payload.batch_size, sink=sink,
-    )  # fmt: skip
-    counted = _Counted(records)
+    found = _answered(payload, candidate, baseline, workspace.fetch(payload.rows), sink)
+    counted = _Counted(found.records)
     file = workspace.upload_bytes(counted.lines(), name="records.jsonl")
     counted.log(sink)
-    runtime = answering_facts(arms.candidate.device, arms.candidate.model.dtype)
+    runtime = answering_facts(found.device, found.dtype)
     return EvaluateResult(
         records=file, items=counted.items, seconds=time.monotonic() - begun, runtime=runtime, mlflow_run_id=sink.mirror.run_id
     )
+
+
+class _Answered(NamedTuple):
+    """Records as they are made, and in what."""
+
+    records: Iterator[ItemRecord]
+    device: torch.device
+    dtype: torch.dtype
+
+
+def _answered(payload: EvaluatePayload, candidate: ArmFolders, baseline: ArmFolders, rows: Path, sink: JobSink) -> _Answered:
+    if candidate.adapter is not None and classifies(candidate.adapter):
+        first = load_class_arm(candidate.base, candidate.adapter)
+        second = load_class_arm(baseline.base, baseline.adapter) if baseline.adapter is not None else None
+        records = evaluate_classes(first, second, rows, max_length=payload.max_length, batch_size=payload.batch_size, sink=sink)
+        return _Answered(records, first.device, first.model.dtype)
+    arms = load_arms(candidate, baseline)
+    records = evaluate(
+        arms.candidate, arms.baseline, rows, max_new_tokens=payload.max_new_tokens, max_length=payload.max_length, batch_size=payload.batch_size,
+        sink=sink,
+    )  # fmt: skip
+    return _Answered(records, arms.candidate.device, arms.candidate.model.dtype)
 
 
 def _folders(workspace: Workspace, arm: Arm, side: str) -> ArmFolders:

@@ -54,7 +54,8 @@ class RunState:
     `packed`: None until it is decided; `by_rows`: with attention row by row. `micro_batch_size`: rows of a pass once memory has run out, `memory_halvings` times. `stale`:
     measurements of the validation loss since the best one, whose weights are kept. `curve`: (step, loss, validation loss), and in `since`
     the losses after its last point, with the last validation loss measured there. `tokens` (read), `cost`, `energy_j` and `gpu_seconds` begin at 0
-    in `begun` and are None once a part was not measured, as in checkpoints from before they were counted.
+    in `begun` and are None once a part was not measured, as in checkpoints from before they were counted. `accuracy`: of a classifier, at the last
+    measurement; `best_accuracy` at the best one.
     """
 
     identity: str
@@ -80,6 +81,8 @@ class RunState:
     cost: float | None = None
     energy_j: float | None = None
     gpu_seconds: float | None = None
+    accuracy: float | None = None
+    best_accuracy: float | None = None
 
     def begun(self) -> "RunState":
         """Nothing is spent yet."""

@@ -49,11 +49,15 @@ class UnreadableRow(RingiError):
 
 
 class Example(NamedTuple):
-    """Token ids; those from `labels_from` on are learnt, except in the `gaps`, which are pairs of (first, one past the last)."""
+    """Token ids; those from `labels_from` on are learnt, except in the `gaps`, which are pairs of (first, one past the last).
+
+    `class_id`: of a classifier's row, which has no token to learn.
+    """
 
     input_ids: tuple[int, ...]
     labels_from: int
     gaps: tuple[tuple[int, int], ...] = ()
+    class_id: int | None = None
 
     @property
     def labels(self) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from ringi.adapters.config_gate import check_config
 from ringi.adapters.config_keys import KEYS
+from ringi.adapters.labels import LABELS, ClassLabels
 from ringi.kit.digests import canonical_json
 from ringi_workers.training.plain_lora import sealable
 
@@ -29,13 +30,12 @@ def canonical_config(config: Mapping[str, Any], *, base_name: str, base_commit: 
     """
     plain = {key: sorted(value) if isinstance(value, set | frozenset) else getattr(value, "value", value) for key, value in config.items()}
     plain |= {"base_model_name_or_path": base_name, "revision": base_commit}
+    # peft adds the names of heads to what a config says, also where it has them.
+    plain |= {key: sorted(set(plain[key])) for key in _SETS if isinstance(plain.get(key), list)}
     keys = KEYS[check_config(canonical_json(plain), expected_base=base_name, expected_commit=base_commit).peft_type]
     # Optional keys that are absent, null or empty mean the same, so they are written as absent. One is not: without it peft takes its own list.
     meant = {key for key, value in plain.items() if value not in (None, [], {}) or (key == "feedforward_modules" and value == [])}
     kept = {key: plain[key] for key in keys.written & meant}
-    for key in _SETS:
-        if isinstance(kept.get(key), list):
-            kept[key] = sorted(set(kept[key]))
     # `bias` stays for old readers.
     return canonical_json(kept | ({"bias": "none"} if "bias" in keys.inert else {}) | {"inference_mode": True})
 
@@ -50,13 +50,15 @@ def write_config(document: bytes, directory: Path) -> None:
     partial.replace(directory / CONFIG_FILE)
 
 
-def export_adapter(model: PeftModel, directory: Path, *, base_name: str, base_commit: str) -> Path:
-    """Write what is sealed of `model` (plain_lora.py) as a PEFT folder with deterministic bytes, its tensors in their own dtype."""
+def export_adapter(model: PeftModel, directory: Path, *, base_name: str, base_commit: str, labels: ClassLabels | None = None) -> Path:
+    """Write what is sealed of `model` (plain_lora.py) as a PEFT folder with deterministic bytes, its tensors in their own dtype; and a classifier's labels."""
     directory.mkdir(parents=True, exist_ok=True)
     found = sealable(model)
     config = canonical_config(found.config, base_name=base_name, base_commit=base_commit)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in found.tensors.items()}
     # One metadata key only: the library writes several in no fixed order.
     save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
+    if labels is not None:
+        (directory / LABELS).write_bytes(labels.canonical)
     write_config(config, directory)
     return directory

@@ -41,7 +41,7 @@ class ProgressSink(Protocol):
         """Take the live state."""
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        """Take the figures of one step: loss, learning_rate, grad_norm, tokens_per_s; validation_loss where it was measured."""
+        """Take the figures of one step: loss, learning_rate, grad_norm, tokens_per_s; validation_loss (and _accuracy) where it was measured."""
 
     def should_stop(self) -> bool:
         """Whether somebody asked the run to stop."""
@@ -119,7 +119,8 @@ class Loop:
         if self._validation is None or not self._validation.due(state.step, self._plan.steps):
             return {}
         batch_size = self._plan.spec.batch_size
-        return {"validation_loss": self._validation.measure(self._model, self._layout, state, batch_size=batch_size, ranks=self._ranks)}
+        found = {"validation_loss": self._validation.measure(self._model, self._layout, state, batch_size=batch_size, ranks=self._ranks)}
+        return found if state.accuracy is None else found | {"validation_accuracy": state.accuracy}
 
     def _step(self, step: int, indices: Sequence[int], rate: float, state: RunState) -> StepFigures:
         rows = [self._plan.examples[index] for index in self._ranks.share(indices)]

@@ -14,8 +14,10 @@ from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig, PeftModel, Ve
 from peft.optimizers import create_loraplus_optimizer
 from peft.tuners.lora import LoraLayer
 
-from ringi.jobs.contracts.methods import Init, Method, first_rank
+from ringi.adapters.labels import CLASSIFIES
+from ringi.jobs.contracts.methods import Init, Method, Task, first_rank
 from ringi.jobs.contracts.training import LoraSpec
+from ringi_workers.adapters.heads import modules_to_save, wrapped_heads
 from ringi_workers.training.adalora import Allocation
 from ringi_workers.training.full import weight_groups
 from ringi_workers.training.plain_lora import ORIGIN, TRAINED
@@ -25,22 +27,27 @@ from ringi_workers.training.targets import UnknownTargetModules, feedforward_mod
 _LARGE = 1024
 
 
-def adapted(spec: LoraSpec, model: Any, *, steps: int) -> PeftModel:
+def adapted(spec: LoraSpec, model: Any, *, steps: int, made: Sequence[str] = ()) -> PeftModel:
     """The base with what the spec trains, in train mode, for a run of so many optimiser steps; its outputs are still the base's.
 
-    Raises UnknownTargetModules and NoSuggestedTargets.
+    `made`: of a classifier, names of the weights that the base has not; they are trained. Raises UnknownTargetModules and NoSuggestedTargets.
     """
     targets = target_modules(model, spec.target_modules, spec.method)
     _require_patterns(model, spec, targets)
+    config: Any = _config(spec, model, targets, steps)
+    if spec.task is Task.SEQUENCE_CLASSIFICATION:
+        config.task_type, config.modules_to_save = CLASSIFIES, modules_to_save(made)
     # The adapter stays in float32 over a bf16 base: small updates would be rounded away.
-    trained: PeftModel = get_peft_model(model, _config(spec, model, targets, steps), autocast_adapter_dtype=True)
+    trained: PeftModel = get_peft_model(model, config, autocast_adapter_dtype=True)
     if spec.init is not Init.ZERO:
         _begin_from_base(trained, spec.init)
     return ready(spec, trained)
 
 
 def ready(spec: LoraSpec, trained: PeftModel) -> PeftModel:
-    """In train mode, with activations computed twice where the spec wants it."""
+    """In train mode, with activations computed twice where the spec wants it, and a head in float32 as the rest of what is trained."""
+    for head in wrapped_heads(trained):
+        head.modules_to_save.float()
     if spec.gradient_checkpointing:
         # Not reentrant: that kind needs inputs with gradients, which a frozen base's embeddings have not.
         trained.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -39,12 +39,13 @@ class Pass(NamedTuple):
     `ids` int64 (rows, longest), or (1, tokens) packed; `mask` like it, None packed; `positions` like it, None padded. `keep`, bool like it:
     where logits are computed, which predict `targets` (labels,) in this order. `owners` (labels,): which of the rows a target belongs to.
     `tokens` without padding, of `rows` rows. `places` for attention row by row. `head`: None where the model computes all logits itself.
+    Of a classifier `keep` is None, and the targets are its rows' classes.
     """
 
     ids: torch.Tensor
     mask: torch.Tensor | None
     positions: torch.Tensor | None
-    keep: torch.Tensor
+    keep: torch.Tensor | None
     targets: torch.Tensor
     owners: torch.Tensor
     tokens: int
@@ -70,6 +71,8 @@ def packed(rows: Sequence[Example], *, by_rows: bool = False) -> Pass:
 def padded(rows: Sequence[Example], pad_id: int) -> Pass:
     """The rows under each other, padded on the right."""
     batch = collate(rows, pad_id)
+    if classes := [row.class_id for row in rows if row.class_id is not None]:
+        return Pass(batch.ids, batch.mask, None, None, torch.tensor(classes), torch.arange(len(rows)), int(batch.mask.sum()), len(rows))
     learnt = batch.labels != IGNORED
     learnt[:, 0] = False
     owners = torch.arange(len(rows))[:, None].expand_as(learnt)
@@ -142,6 +145,8 @@ def _inputs(model: Any, one: Pass) -> dict[str, Any]:
 def token_losses(model: Any, one: Pass) -> torch.Tensor:
     """Negative log-likelihood of each target in nats, float32 of shape (labels,)."""
     targets = one.targets.to(model.device)
+    if one.keep is None:
+        return cross_entropy(class_logits(model, one), targets, reduction="none")
     with precision(model):
         if one.head is not None and len(targets) > one.head.at_once:
             return chunked(model.get_output_embeddings(), hidden_states(model, one), targets, at_once=one.head.at_once)
@@ -191,6 +196,14 @@ def head_for(model: Any, examples: Sequence[Example], layout: Layout) -> Head | 
             raise
     model.train(was_training)
     return Head(at_once, fused) if same else None
+
+
+def class_logits(model: Any, one: Pass) -> torch.Tensor:
+    """Of a classifier: float32 (rows, classes)."""
+    mask = one.mask.to(model.device) if one.mask is not None else None
+    with precision(model):
+        logits: torch.Tensor = model(input_ids=one.ids.to(model.device), attention_mask=mask).logits
+    return logits.float()
 
 
 def row_losses(model: Any, one: Pass) -> torch.Tensor:

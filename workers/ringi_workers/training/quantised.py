@@ -7,15 +7,18 @@ norms and the output head stay as they are.
 import importlib.metadata
 import importlib.util
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
+from ringi.adapters.labels import ClassLabels
 from ringi.jobs.contracts.methods import Quantisation
 from ringi.kit.errors import RingiError
 from ringi_workers.adapters.attach import load_base
+from ringi_workers.adapters.heads import UNQUANTISED, Classifier, load_classifier, require_language_model
 
 _PACKAGE = "bitsandbytes"
 # It says at every multiplication that it rounds its inputs to 16 bits, which is what 8 bits are.
@@ -35,25 +38,46 @@ class QuantisationUnavailable(RingiError):
 
 
 def load_quantised(base: Path, quantisation: Quantisation, *, dtype: torch.dtype, device: torch.device) -> Any:
-    """The causal language model of a Hugging Face folder, computing in `dtype`; raises QuantisationUnavailable."""
+    """The causal language model of a Hugging Face folder, computing in `dtype`; raises QuantisationUnavailable, BaseIsEncoder."""
     if quantisation is Quantisation.NONE:
         return load_base(base, dtype=dtype, device=device)
-    if importlib.util.find_spec(_PACKAGE) is None:
-        raise QuantisationUnavailable(quantisation)
-    config = BitsAndBytesConfig(
-        load_in_4bit=quantisation is Quantisation.NF4, load_in_8bit=quantisation is Quantisation.INT8, bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype,
-    )  # fmt: skip
+    require_language_model(AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False))
     model: Any = AutoModelForCausalLM.from_pretrained(
-        base, quantization_config=config, dtype=dtype, device_map={"": device}, use_safetensors=True, local_files_only=True,
+        base, quantization_config=_config(quantisation, dtype), dtype=dtype, device_map={"": device}, use_safetensors=True, local_files_only=True,
         trust_remote_code=False,
     )  # fmt: skip
+    return _with_whole_gradients(model).eval()
+
+
+def load_quantised_classifier(
+    base: Path, labels: ClassLabels, quantisation: Quantisation, *, dtype: torch.dtype, device: torch.device
+) -> Classifier:
+    """The same as a classifier, its head as it computes; raises QuantisationUnavailable, and what `load_classifier` raises."""
+    if quantisation is Quantisation.NONE:
+        return load_classifier(base, labels, dtype=dtype, device=device)
+    config = _config(quantisation, dtype, skipped=UNQUANTISED)
+    found = load_classifier(base, labels, dtype=dtype, device=device, quantization_config=config, device_map={"": device})
+    _with_whole_gradients(found.model)
+    return found
+
+
+def _config(quantisation: Quantisation, dtype: torch.dtype, *, skipped: Sequence[str] = ()) -> BitsAndBytesConfig:
+    """`skipped`: modules that stay as they compute; the output head alone where none is named."""
+    if importlib.util.find_spec(_PACKAGE) is None:
+        raise QuantisationUnavailable(quantisation)
+    return BitsAndBytesConfig(
+        load_in_4bit=quantisation is Quantisation.NF4, load_in_8bit=quantisation is Quantisation.INT8, bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=list(skipped) or None,
+    )  # fmt: skip
+
+
+def _with_whole_gradients(model: Any) -> Any:
     for module in model.modules():
         # On a CPU with bfloat16 the first pass without gradients would repack the weights for a kernel that has none, and a run that goes on after a
         # validation would train with a part of its gradients missing, in silence.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-    return model.eval()
+    return model
 
 
 def stored(quantisation: Quantisation) -> dict[str, str]:

@@ -12,13 +12,16 @@ from typing import NamedTuple
 import torch
 from peft import PeftModel
 
-from ringi.jobs.contracts.methods import Method
+from ringi.adapters.labels import ClassLabels
+from ringi.jobs.contracts.methods import Method, Task
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import BRANCHABLE, CurvePoint, LoraSpec, Packing, PriceTable, TrainMetrics
 from ringi.kit.digests import Digest, sha256_file, sha256_json
 from ringi_workers.adapters.attach import base_dtype, load_tokenizer, runtime_facts
+from ringi_workers.adapters.heads import Classifier
 from ringi_workers.training.checkpoint import CheckpointStore, RunState, put_weights, restore, weights_of
-from ringi_workers.training.data import Example, Examples, load_examples, pad_id_of
+from ringi_workers.training.classes import labels_of, padding_of, training_examples, validation_examples
+from ringi_workers.training.data import Example, Examples
 from ringi_workers.training.earlier import Earlier, begun
 from ringi_workers.training.export import WEIGHTS_FILE, export_adapter
 from ringi_workers.training.full import all_weights, precisions, seal
@@ -26,7 +29,7 @@ from ringi_workers.training.loop import Loop, ProgressSink
 from ringi_workers.training.methods import adapted, optimizer_of, ready
 from ringi_workers.training.packing import Layout, Separation, attention_of, head_for, prefer_flash, separation, set_attention
 from ringi_workers.training.plan import Plan
-from ringi_workers.training.quantised import load_quantised, stored
+from ringi_workers.training.quantised import load_quantised, load_quantised_classifier, stored
 from ringi_workers.training.ranks import ALONE, Ranks
 from ringi_workers.training.refusals import PackingUnsupported
 from ringi_workers.training.row_attention import NAME as BY_ROWS
@@ -65,29 +68,21 @@ def train(
     On one machine's CPU a resumed run ends with the same weights as an uninterrupted one. Early stopping needs `validation`, rows of the
     same form. `branched_at`: the step of the snapshot of another run from which this one begins. `prices`: for its cost. `earlier`: what the run
     begins with. `ranks`: the processes that do the run together; the first one exports. Raises UnknownTargetModules,
-    NoSuggestedTargets, EarlierDoesNotFit, QuantisationUnavailable, NoLabelTokens, UnreadableRow, CheckpointForeign, and what training/refusals.py
-    and training/full.py name.
+    NoSuggestedTargets, EarlierDoesNotFit, QuantisationUnavailable, NoLabelTokens, UnreadableRow, CheckpointForeign, and what training/refusals.py,
+    training/classes.py, training/full.py and adapters/heads.py name.
     """
     sink.report(Progress(phase="loading"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = base_dtype(base, device)
     tokenizer = load_tokenizer(base)
-    data = load_examples(rows, tokenizer, spec.max_length)
-    unseen = load_examples(validation, tokenizer, spec.max_length).examples if validation is not None else ()
+    labels = labels_of(spec, rows, tokenizer, earlier, base=base)
+    data = training_examples(spec, rows, tokenizer, labels)
+    unseen = validation_examples(spec, validation, tokenizer, labels)
     torch.manual_seed(spec.seed)
     plan = Plan(spec, data.examples)
-    whole = spec.method is Method.FULL
-    loaded = load_quantised(base, spec.quantisation, dtype=torch.float32 if whole else dtype, device=device)
-    prefer_flash(loaded)
-    if whole:
-        model = ready(spec, all_weights(loaded, computing=dtype))
-    else:
-        model = adapted(spec, loaded, steps=plan.steps) if earlier is None else begun(spec, loaded, earlier, base=base)
+    model = _model(spec, base, plan, labels, earlier, dtype=dtype, device=device)
     optimizer = optimizer_of(spec, model)
-    ranks.alike(weights_of(model).values())
-    if not ranks.first:
-        # Other rows, so other dropout.
-        torch.manual_seed(spec.seed + ranks.rank)
+    _agree(ranks, model, spec)
     state = RunState(
         identity=identity_of(spec, base_commit=base_commit, rows=rows, validation=validation, earlier=earlier),
         lineage=lineage_of(spec, base_commit=base_commit, rows=rows, earlier=earlier),
@@ -97,7 +92,7 @@ def train(
         if state.step == branched_at:
             # Until here the time was the other run's.
             state = state.begun()
-    layout = _layout(spec, model, data.examples, pad_id_of(tokenizer), state)
+    layout = _layout(spec, model, data.examples, padding_of(tokenizer, labels), state)
     meter = Meter(device, prices, ranks)
     loop = Loop(plan, model, optimizer, layout, sink, _validation(spec, unseen), meter, ranks)
     loop.run(state, checkpoints, workspace=out)
@@ -108,11 +103,37 @@ def train(
     metrics = _metrics(state, plan, data, layout, loop.tokens_per_s, meter).model_copy(update={"processes": ranks.size})
     if not ranks.first:
         return TrainedAdapter(out, metrics, runtime)
-    if not whole:
-        export_adapter(model, out, base_name=base_name, base_commit=base_commit)
+    if spec.method is not Method.FULL:
+        export_adapter(model, out, base_name=base_name, base_commit=base_commit, labels=labels)
         return TrainedAdapter(out, metrics, runtime)
     losses = seal(model, out, data.examples, layout, base=base, base_name=base_name, base_commit=base_commit)
     return TrainedAdapter(out, metrics.model_copy(update=losses._asdict()), runtime | precisions(base))
+
+
+def _agree(ranks: Ranks, model: PeftModel, spec: LoraSpec) -> None:
+    """All processes begin with the same weights, and draw each for itself from here."""
+    ranks.alike(weights_of(model).values())
+    if not ranks.first:
+        # Other rows, so other dropout.
+        torch.manual_seed(spec.seed + ranks.rank)
+
+
+def _model(
+    spec: LoraSpec, base: Path, plan: Plan, labels: ClassLabels | None, earlier: Earlier | None, *, dtype: torch.dtype, device: torch.device
+) -> PeftModel:
+    """The base with what is trained; the head of a classifier is drawn from torch's random state."""
+    if spec.method is Method.FULL:
+        whole = load_quantised(base, spec.quantisation, dtype=torch.float32, device=device)
+        prefer_flash(whole)
+        return ready(spec, all_weights(whole, computing=dtype))
+    if labels is None:
+        found = Classifier(load_quantised(base, spec.quantisation, dtype=dtype, device=device), made=())
+    else:
+        found = load_quantised_classifier(base, labels, spec.quantisation, dtype=dtype, device=device)
+    prefer_flash(found.model)
+    return (
+        adapted(spec, found.model, steps=plan.steps, made=found.made) if earlier is None else begun(spec, found.model, earlier, base=base)
+    )
 
 
 def identity_of(spec: LoraSpec, *, base_commit: str, rows: Path, validation: Path | None, earlier: Earlier | None = None) -> Digest:
@@ -138,7 +159,7 @@ def _layout(spec: LoraSpec, model: PeftModel, examples: tuple[Example, ...], pad
     if state.packed is None:
         found = Separation(False, False, "")
         if spec.packing is not Packing.OFF:
-            found = separation(model, examples, most_tokens=spec.pack_length)
+            found = _separation(spec, model, examples)
         if found.reason and spec.packing is Packing.ON:
             raise PackingUnsupported(found.reason)
         if found.reason:
@@ -150,8 +171,15 @@ def _layout(spec: LoraSpec, model: PeftModel, examples: tuple[Example, ...], pad
     layout = Layout(
         packed=state.packed, pack_length=spec.pack_length, pad_id=pad_id, most_rows=min(most_rows, spec.batch_size), by_rows=state.by_rows
     )
-    layout.head = head_for(model, examples, layout)
+    if spec.task is Task.CAUSAL_LM:
+        layout.head = head_for(model, examples, layout)
     return layout
+
+
+def _separation(spec: LoraSpec, model: PeftModel, examples: tuple[Example, ...]) -> Separation:
+    if spec.task is Task.SEQUENCE_CLASSIFICATION:
+        return Separation(False, False, "a classifier reads one place of each row")
+    return separation(model, examples, most_tokens=spec.pack_length)
 
 
 def _validation(spec: LoraSpec, examples: tuple[Example, ...]) -> Validation | None:
@@ -184,4 +212,5 @@ def _metrics(state: RunState, plan: Plan, data: Examples, layout: Layout, tokens
         cost=state.cost,
         currency=None if state.cost is None else meter.currency,
         peak_memory_bytes=meter.peak_memory_bytes(),
+        validation_accuracy=state.best_accuracy,
     )

@@ -13,7 +13,7 @@ from ringi.kit.errors import RingiError
 from ringi_workers.adapters.attach import load_tokenizer
 from ringi_workers.training import recipe
 from ringi_workers.training.checkpoint import CheckpointStore
-from ringi_workers.training.data import load_examples
+from ringi_workers.training.classes import labels_of, training_examples
 from ringi_workers.training.loop import ProgressSink
 from ringi_workers.training.plan import Plan
 from ringi_workers.training.refusals import TrainingCancelled
@@ -73,7 +73,8 @@ class TrialSink:
 
 def planned_steps(spec: LoraSpec, *, base: Path, rows: Path) -> int:
     """Steps of a whole run on these rows."""
-    return Plan(spec, load_examples(rows, load_tokenizer(base), spec.max_length).examples).steps
+    tokenizer = load_tokenizer(base)
+    return Plan(spec, training_examples(spec, rows, tokenizer, labels_of(spec, rows, tokenizer, None, base=base)).examples).steps
 
 
 def train_until(

@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ringi.jobs.contracts.methods import ALL_LINEAR, SUGGESTED, Method
 from ringi.kit.errors import RingiError
+from ringi_workers.adapters.heads import in_head
 
 
 class UnknownTargetModules(RingiError):
@@ -44,9 +45,10 @@ class NoSuggestedTargets(RingiError):
 
 
 def linear_modules(model: Any) -> list[str]:
-    """Full names of the linear modules (Conv1D of GPT-2 too) that are not the output head."""
+    """Full names of the linear modules (Conv1D of GPT-2 too) that are not the output head, nor a classifier's."""
     head = model.get_output_embeddings()
-    return [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D) and module is not head]
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D) and module is not head]
+    return [name for name in linear if not in_head(name)]
 
 
 def target_modules(model: Any, wanted: Iterable[str], method: Method) -> list[str]:

@@ -21,6 +21,8 @@ app = Commands("Adapters and their sealed versions.")
 verbs = Commands()
 KINDS = {VersionKind.ADAPTER: "adapter", VersionKind.FULL_WEIGHTS: "FULL WEIGHTS, no adapter"}
 
+_SHOWN_CLASSES = 20
+
 
 @app.verb("create", "ringi adapters create risk/answers --base smollm2 --description 回答アダプター")
 def create(
@@ -208,6 +210,7 @@ def drawn(version: VersionOut, origins: Sequence[OriginOut] = ()) -> Table:
             ("base", f"{version.base}:r{version.base_revision}"),
             ("method", ", ".join([known.peft_type, *sizes, f"{known.parameters:,} parameters"])),
             ("modules", f"{', '.join(known.target_modules)} ({len(known.adapted_modules)} adapted)" if known.target_modules else None),
+            *([("classes", _classes(known.labels))] if known.labels else []),
             ("effect", f"{measured}, {noise}, on {effect.prompts} prompts"),
             *((f"file {file.path}", f"{file.size:,} bytes  {file.digest}") for file in version.files),
             ("tags", marks(version.tags)),
@@ -215,3 +218,8 @@ def drawn(version: VersionOut, origins: Sequence[OriginOut] = ()) -> Table:
             ("created", version.created_at),
         ]
     )
+
+
+def _classes(labels: Sequence[str]) -> str:
+    shown = ", ".join(f"{place} {label}" for place, label in enumerate(labels[:_SHOWN_CLASSES]))
+    return f"{len(labels)}: {shown}" + (" …" if len(labels) > _SHOWN_CLASSES else "")

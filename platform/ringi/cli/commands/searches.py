@@ -12,7 +12,7 @@ from ringi.cli.follow import follow
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import AdapterName, Detach, LeastMemory, Limit, LowerPriority, WantedDevice
 from ringi.cli.output import emit, emit_list, facts, note, table
-from ringi.cli.plan_options import AfterWarmUp, FewerActivations, PackingMode, RowsOfAPass, TokensOfAPack
+from ringi.cli.plan_options import AfterWarmUp, FewerActivations, PackingMode, RowsOfAPass, Targets, TokensOfAPack, WhatIsLearnt
 from ringi.cli.references import check_name, dataset_within, parse_adapter
 from ringi.jobs.contracts.training import LoraSpec
 from ringi.jobs.schemas import placement_of
@@ -47,9 +47,7 @@ def search_rank(
     tie: Annotated[float, typer.Option(min=0, max=1, help="Share above the best loss that counts as equal; the smaller rank wins.")] = 0.01,
     alpha: Annotated[float | None, typer.Option(help="Scale of every trial; twice its rank unless given.", show_default=False)] = None,
     dropout: Annotated[float, typer.Option(min=0, max=1, help="Share of inputs dropped while training.")] = _PLAN.dropout,
-    target_module: Annotated[
-        list[str] | None, typer.Option(help="A module to adapt; repeat it. All linear ones unless given.", show_default=False)
-    ] = None,
+    target_module: Targets = None,
     use_rslora: Annotated[bool, typer.Option("--use-rslora", help="Scale by the square root of the rank.")] = _PLAN.use_rslora,
     epochs: Annotated[int, typer.Option(min=1, max=1000, help="Passes over the rows of a whole trial.")] = _PLAN.epochs,
     max_steps: Annotated[int | None, typer.Option(min=1, help="End a whole trial after so many steps.", show_default=False)] = None,
@@ -64,6 +62,7 @@ def search_rank(
     pack_length: TokensOfAPack = _PLAN.pack_length,
     schedule: AfterWarmUp = _PLAN.schedule,
     gradient_checkpointing: FewerActivations = _PLAN.gradient_checkpointing,
+    task: WhatIsLearnt = _PLAN.task,
     device: WantedDevice = None,
     memory_gib: LeastMemory = None,
     priority: LowerPriority = 0,
@@ -76,7 +75,7 @@ def search_rank(
             "alpha": alpha, "dropout": dropout, "target_modules": target_module or _PLAN.target_modules, "use_rslora": use_rslora, "epochs": epochs,
             "max_steps": max_steps, "batch_size": batch_size, "warmup_fraction": warmup_fraction, "weight_decay": weight_decay,
             "max_length": max_length, "seed": seed, "checkpoint_every": checkpoint_every, "micro_batch_size": micro_batch_size, "packing": packing,
-            "pack_length": pack_length, "schedule": schedule, "gradient_checkpointing": gradient_checkpointing,
+            "pack_length": pack_length, "schedule": schedule, "gradient_checkpointing": gradient_checkpointing, "task": task,
         }
     )  # fmt: skip
     body = RequestSearch(

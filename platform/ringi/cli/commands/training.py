@@ -33,12 +33,13 @@ from ringi.cli.plan_options import (
     StepsBetweenLosses,
     Targets,
     TokensOfAPack,
+    WhatIsLearnt,
     WhatIsTrained,
     by_module,
 )  # fmt: skip
 from ringi.cli.references import Reference, check_name, dataset_within, parse_adapter
-from ringi.jobs.contracts.methods import Init, Method, Quantisation
-from ringi.jobs.contracts.training import LoraSpec, PreflightFinding, TrainMetrics
+from ringi.jobs.contracts.methods import Init, Method, Quantisation, Task
+from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
 from ringi.jobs.schemas import JobState, Placement, placement_of
 from ringi.preflight.schemas import PreflightOut
 from ringi.training.schemas import RunOut, TrainingPlan
@@ -99,6 +100,7 @@ def _checked(**values: object) -> TrainingPlan:
     "ringi train risk/answers --dataset more-questions --start-from v3 --learning-rate 0.0001",
     "ringi train risk/answers --dataset complaints --start-from v3 --stacked --rank 4",
     "ringi train risk/answers --dataset questions --rank 8 --check",
+    "ringi train support/desk --dataset tickets --task sequence-classification --early-stopping-patience 3",
 )
 def train(
     name: AdapterName,
@@ -114,6 +116,7 @@ def train(
     rank_of: OwnRanks = None,
     alpha_of: OwnAlphas = None,
     quantisation: HowStored = _PLAN.quantisation,
+    task: WhatIsLearnt = _PLAN.task,
     start_from: StartFrom = None,
     stacked: Stacked = False,
     use_rslora: Annotated[bool, typer.Option("--use-rslora", help="Scale by the square root of the rank.")] = _PLAN.use_rslora,
@@ -148,13 +151,11 @@ def train(
         weight_decay=weight_decay, max_grad_norm=max_grad_norm, max_length=max_length, seed=seed, checkpoint_every=checkpoint_every,
         micro_batch_size=micro_batch_size, packing=packing, pack_length=pack_length, schedule=schedule, method=method, init=init,
         gradient_checkpointing=gradient_checkpointing, early_stopping_patience=early_stopping_patience, evaluate_every=evaluate_every,
-        lora_plus_ratio=lora_plus_ratio, rank_pattern=by_module(rank_of), alpha_pattern=by_module(alpha_of), quantisation=quantisation,
+        lora_plus_ratio=lora_plus_ratio, rank_pattern=by_module(rank_of), alpha_pattern=by_module(alpha_of), quantisation=quantisation, task=task,
     )  # fmt: skip
     with connect() as client:
-        asked = _Asked(
-            dataset=dataset_within(dataset, project=wanted.project), base_revision=base_revision, plan=plan,
-            placement=placement_of(device, memory_gib, priority), start_from=start_from, stacked=stacked,
-        )  # fmt: skip
+        asked = _Asked(dataset=dataset_within(dataset, project=wanted.project), base_revision=base_revision, plan=plan,
+                       placement=placement_of(device, memory_gib, priority), start_from=start_from, stacked=stacked)  # fmt: skip
         if check:
             _show_findings(client.training.check(wanted.project, wanted.name, **asked))
             return
@@ -166,7 +167,7 @@ def _started(client: RingiClient, wanted: Reference, asked: _Asked, *, detach: b
     """The run, once what was found against it is told; unless `detach`, as it is when its job has ended."""
     run = client.training.start(wanted.project, wanted.name, **asked)
     for found in run.preflight:
-        note(_told(found))
+        note(f"{found.gravity}: {found.message} [{found.code}]")
     if detach:
         return run
     follow(client, run.job_id, f"training {wanted}")
@@ -224,10 +225,6 @@ def _look(found: PreflightOut) -> RenderableType:
     return Group(shown, "", estimate.drawn(found.estimate)) if found.estimate is not None else shown
 
 
-def _told(found: PreflightFinding) -> str:
-    return f"{found.gravity}: {found.message} [{found.code}]"
-
-
 def drawn(run: RunOut) -> Table:
     """One run as a table."""
     spec, metrics, progress = run.spec, run.metrics, run.progress
@@ -264,7 +261,8 @@ def _origin(run: RunOut) -> str | None:
 
 
 def _method(spec: LoraSpec) -> str:
-    said = [spec.method.value if spec.init is Init.ZERO else f"{spec.method} begun as {spec.init}"]
+    said = ["a classifier"] * (spec.task is Task.SEQUENCE_CLASSIFICATION)
+    said += [spec.method.value if spec.init is Init.ZERO else f"{spec.method} begun as {spec.init}"]
     rank = None if spec.method is Method.IA3 else spec.rank
     alpha = None if spec.method in {Method.IA3, Method.VERA} else spec.alpha
     dropout = None if spec.method in {Method.IA3, Method.FULL} else spec.dropout
@@ -297,5 +295,6 @@ def _measured(metrics: TrainMetrics) -> list[tuple[str, object]]:
         pairs.append(("out of memory", f"{metrics.memory_halvings} times: passes were halved and the run went on"))
     if metrics.best_step is not None:
         ended = ", where nothing better came the run ended early" if metrics.stopped_early else ""
-        pairs.append(("validation loss", f"{metrics.validation_loss:.4f} at step {metrics.best_step}{ended}"))
+        right = "" if metrics.validation_accuracy is None else f", {metrics.validation_accuracy:.1%} of the rows right"
+        pairs.append(("validation loss", f"{metrics.validation_loss:.4f} at step {metrics.best_step}{right}{ended}"))
     return pairs

@@ -23,7 +23,8 @@ class AdapterFacts(Part):
     """What the adapter's files say and how they meet the base. Module names are the base's own full names.
 
     `rank` and `alpha` are None for a method that has none: IA3 has neither, VeRA no alpha. With the `peft_type` FULL the files are a whole model:
-    there are no modules, and all tensors replace the base's.
+    there are no modules, and all tensors replace the base's. `labels`: what the classes of a classifier mean, in
+    the order of its logits; empty for a language model.
     """
 
     peft_type: str
@@ -43,6 +44,7 @@ class AdapterFacts(Part):
     non_finite_tensors: tuple[str, ...]
     tensors: tuple[TensorFact, ...]
     parameters: int
+    labels: tuple[str, ...] = ()
 
 
 class EffectFacts(Part):

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import Field, FiniteFloat, model_validator
 
 from ringi.jobs.contracts.adapters import AdapterFacts, EffectFacts
-from ringi.jobs.contracts.methods import Init, Method, Quantisation
+from ringi.jobs.contracts.methods import Init, Method, Quantisation, Task
 from ringi.jobs.contracts.parts import AdapterRef, BaseRef, Contract, FileRef, Part
 from ringi.kit.digests import Digest
 
@@ -69,6 +69,7 @@ class LoraSpec(Part):
     rank_pattern: dict[str, int] = Field(default_factory=dict)
     alpha_pattern: dict[str, FiniteFloat] = Field(default_factory=dict)
     quantisation: Quantisation = Quantisation.NONE
+    task: Task = Task.CAUSAL_LM
 
     @model_validator(mode="after")
     def _an_adapter_or_none(self) -> Self:
@@ -162,7 +163,8 @@ class TrainMetrics(Part):
     `currency`) are of the loop and of the devices of all its `processes` (those of the last attempt); None where there was no GPU, no counter,
     no price. Of full fine-tuning alone: `trained_loss` on some training rows with the weights as they were trained, and `sealed_loss` on the same
     with the sealed files. `peak_memory_bytes`: of the (first) process that ended the run, while its loop ran: resident memory on a CPU, else what
-    torch had allocated on the GPU.
+    torch had allocated on the GPU. `validation_accuracy`: of a classifier, the share of the validation rows with a known label that it gets
+    right, with the exported weights.
     """
 
     steps: int
@@ -190,6 +192,7 @@ class TrainMetrics(Part):
     sealed_loss: FiniteFloat | None = None
     processes: int = 1
     peak_memory_bytes: int | None = None
+    validation_accuracy: FiniteFloat | None = None
 
 
 class TrainResult(Contract):
