@@ -102,6 +102,7 @@ def test_noise_failures_and_what_was_not_measured_are_told() -> None:
     assert "no difference shown at this number of rows" in text
     assert "failed: A single row does not fit. [training_out_of_memory]" in text
     assert "3.0 GiB, forecast" in text
+    assert "which the platform releases to nobody" in text
     assert "training not counted: not measured" in text
     none = text_of(report(arm(BASE, range(100)), arm("lora", range(1, 102))))
     assert "Nothing is recommended: no arm is shown to be better than the base at this number of rows (a difference below about" in none

@@ -214,26 +214,19 @@ def test_an_arm_that_fails_is_told_and_the_others_stand_until_it_is_tried_again(
     bench.client.adapters.create(PROJECT, "few-dora", base=BASE)
     # Nobody here has such a device: the run waits, and the adapter is taken.
     taken = training.start(PROJECT, "few-dora", dataset="answers", plan=TrainingPlan(max_steps=1), placement=Placement(device=Device.CUDA))
-    few = (
-        "pilot",
-        ROWS,
-        "--base",
-        BASE,
-        "--methods",
-        "lora,dora",
-        "--rank",
-        "2",
-        "--max-steps",
-        "2",
-        "--max-length",
-        "64",
-        "--name",
-        "few",
-    )
+    # Nothing is learnt at such a rate, and a version without effect is not sealed.
+    slow = ("--methods", "lora,dora,ia3", "--learning-rate-of", "ia3=0.000000000001")
+    few = ("pilot", ROWS, "--base", BASE, *slow, "--rank", "2", "--max-steps", "2", "--max-length", "64", "--name", "few")
     bench.shell.ok(*few, "--out", "few", *MINE)
     report = bench.report("few")
-    _, lora, dora = report.arms
+    _, lora, dora, ia3 = report.arms
     assert dora.problem is not None
+    assert ia3.problem is not None
+    assert ia3.training is not None
+    assert (ia3.problem.code, ia3.version, ia3.training.trainable_parameters) == ("adapter_refused", None, None)
+    # It failed before it had measured its memory.
+    assert ia3.training.memory is not None
+    assert ia3.training.memory.origin is Origin.FORECAST
     assert (dora.problem.code, dora.version, dora.quality, dora.training) == ("training_run_in_progress", None, None, None)
     assert lora.quality is not None
     assert (lora.problem, lora.version) == (None, f"{PROJECT}/few-lora:v1")
@@ -243,8 +236,12 @@ def test_an_arm_that_fails_is_told_and_the_others_stand_until_it_is_tried_again(
     bench.client.jobs.cancel(taken.job_id)
     bench.platform.ended(taken.job_id)
     bench.shell.ok(*few, "--out", "few", *MINE)
-    assert [arm.problem for arm in bench.report("few").arms] == [None] * 3
-    assert (bench.runs("few-lora"), bench.runs("few-dora")) == (["succeeded"], ["succeeded", "cancelled"])
+    assert [arm.problem and arm.problem.code for arm in bench.report("few").arms] == [None, None, None, "adapter_refused"]
+    assert (bench.runs("few-lora"), bench.runs("few-dora"), bench.runs("few-ia3")) == (
+        ["succeeded"],
+        ["succeeded", "cancelled"],
+        ["failed"],
+    )
 
 
 def test_a_run_that_was_cancelled_stays_so_until_it_is_asked_for_again(bench: Bench) -> None:

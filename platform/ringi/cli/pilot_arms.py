@@ -44,7 +44,7 @@ class Setting(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """An arm whose run has ended, or was refused; `forecast_bytes` is the peak of memory that was forecast for it."""
+    """An arm whose run has ended, or was refused; `forecast_bytes`: the peak of memory that was forecast, where none was measured."""
 
     method: str
     plan: TrainingPlan
@@ -130,12 +130,13 @@ def _in_order(runs: list[RunOut]) -> Iterator[RunOut]:
 
 
 def _ended(client: RingiClient, setting: Setting, method: str, plan: TrainingPlan, started: RunOut | Problem) -> Trained:
-    forecast = _forecast(client, setting, method, plan)
     if isinstance(started, Problem):
-        return Trained(method, plan, None, started, forecast)
+        return Trained(method, plan, None, started, None)
     if started.state is not JobState.SUCCEEDED:
         _followed(client, started, f"training {method}")
     run = client.training.get(setting.project, setting.adapter(method), started.id)
+    measured = run.metrics is not None and run.metrics.peak_memory_bytes is not None
+    forecast = None if measured else _forecast(client, setting, method, plan)
     if run.version is not None:
         return Trained(method, plan, run, None, forecast)
     if run.error is not None and run.state is JobState.FAILED:

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraint
 
 from ringi.kit.digests import Digest
 
-# The arm that trains nothing.
-BASE = "base"
+# The arm that trains nothing, and the one that trains everything.
+BASE, FULL = "base", "full"
 _Amount = Annotated[FiniteFloat, Field(ge=0, le=1e15)]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ringi.pilots.schemas import BASE, Advice, Arm, Difference, Money, Origin, Report, Shown, Training, TrainingCost
+from ringi.pilots.schemas import BASE, FULL, Advice, Arm, Difference, Money, Origin, Report, Shown, Training, TrainingCost
 from ringi.pilots.wording import Writer
 
 
@@ -191,6 +191,8 @@ def cautions(report: Report, words: Writer) -> list[str]:
     ]  # fmt: skip
     if any(arm.training and arm.training.memory and arm.training.memory.origin is Origin.FORECAST for arm in report.arms):
         told.append(words.say("mind_forecast"))
+    if _named(report, FULL) is not None:
+        told.append(words.say("mind_full"))
     return told
 
 

@@ -5,7 +5,7 @@ Both languages of a text stand side by side, so that neither is forgotten. Numbe
 
 from collections.abc import Callable
 
-from ringi.pilots.schemas import BASE, Estimated, Language, Money
+from ringi.pilots.schemas import BASE, FULL, Estimated, Language, Money
 
 _MINUTE_S, _HOUR_S, _LONG = 60.0, 3600.0, 120.0
 _KIB, _MIB, _GIB = 2**10, 2**20, 2**30
@@ -141,6 +141,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Memory that is marked as a forecast was not measured by the run.",
         "「予測」とあるメモリは、学習時に測定したものではない。",
     ),
+    "mind_full": (
+        "Full fine-tuning is there to compare with: its version is a whole model, which the platform releases to nobody.",
+        "フルファインチューニングは比較のためのもの。その版はモデル全体であり、このプラットフォームからは配布されない。",
+    ),
     "evidence": (
         "Dataset {dataset_digest}; suite {suite} {suite_digest}; task {task}; measured {at}.",
         "データセット {dataset_digest}／スイート {suite} {suite_digest}／タスク {task}／測定 {at}",
@@ -161,7 +165,7 @@ class Writer:
 
     def arm(self, name: str) -> str:
         """An arm's name for people."""
-        return self.say(name) if name in {BASE, "full"} else METHODS.get(name, name)
+        return self.say(name) if name in {BASE, FULL} else METHODS.get(name, name)
 
     def all_of(self, names: list[str]) -> str:
         """Several in a row."""

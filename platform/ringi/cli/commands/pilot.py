@@ -29,7 +29,7 @@ from ringi.jobs.schemas import placement_of
 from ringi.pilots import telling
 from ringi.pilots.comparing import Ground, compared
 from ringi.pilots.page import writer
-from ringi.pilots.schemas import BASE, Figures, Language, Report
+from ringi.pilots.schemas import BASE, FULL, Figures, Language, Report
 from ringi.sweeps.schemas import SweepOut
 from ringi.training.schemas import TrainingPlan
 
@@ -141,12 +141,12 @@ def _plans(arms: list[str], rate: float, own: list[str] | None, alike: dict[str,
     given = by_module(own)
     if astray := [one for one in given if one not in arms]:
         raise UnknownMethods(astray, tuple(arms))
-    rates = {arm: rate * _SHARE_OF_RATE if arm == Method.FULL else rate for arm in arms} | given
+    rates = {arm: rate * _SHARE_OF_RATE if arm == FULL else rate for arm in arms} | given
     # Every weight is trained there: no rank, no targets.
     without_form = {name: value for name, value in alike.items() if name not in {"rank", "target_modules"}}
     try:
         return {
-            arm: TrainingPlan.model_validate((without_form if arm == Method.FULL else alike) | {"method": arm, "learning_rate": rates[arm]})
+            arm: TrainingPlan.model_validate((without_form if arm == FULL else alike) | {"method": arm, "learning_rate": rates[arm]})
             for arm in arms
         }
     except ValidationError as error:
@@ -186,7 +186,7 @@ def _reported(
 ) -> Report:
     facts = client.bases.revision(setting.base, f"r{setting.revision}").facts
     parameters = facts.parameters if facts is not None else None
-    shown = next((one for one in arms if one.method != Method.FULL), arms[0]).plan
+    shown = next((one for one in arms if one.method != FULL), arms[0]).plan
     ground = Ground(
         name=setting.name, dataset=rows.reference, dataset_digest=rows.digest, train_rows=rows.report.train_rows,
         validation_rows=rows.report.validation_rows, items=yard.suite.facts[yard.task].items, on_validation=on_validation,
@@ -201,6 +201,9 @@ def _end(report: Report, files: list[Path], language: Language) -> None:
     """Print what the page begins with; ends with code 1 where no arm came to a version."""
     emit(report, lambda: _drawn(report, language))
     note(f"Written: {', '.join(map(str, files))}.")
+    chosen = next((arm for arm in report.arms if arm.name == report.recommendation.arm), None)
+    if chosen is not None and chosen.name != FULL:
+        note(f"What {chosen.version} still needs for a release: ringi standing {chosen.version}.")
     if all(arm.version is None for arm in report.arms if arm.name != BASE):
         raise typer.Exit(code=1)
 
