@@ -133,6 +133,13 @@ def precision(model: Any) -> AbstractContextManager[Any]:
     return torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in(model) == torch.bfloat16)
 
 
+def _kept(model: Any, one: Pass) -> torch.Tensor:
+    """Where a language model's logits are computed."""
+    if one.keep is None:
+        raise ValueError("a classifier has no logits of tokens")
+    return one.keep.to(model.device)
+
+
 def _inputs(model: Any, one: Pass) -> dict[str, Any]:
     device = model.device
     layout = {"position_ids": one.positions} if one.mask is None else {"attention_mask": one.mask}
@@ -151,7 +158,7 @@ def token_losses(model: Any, one: Pass) -> torch.Tensor:
         if one.head is not None and len(targets) > one.head.at_once:
             return chunked(model.get_output_embeddings(), hidden_states(model, one), targets, at_once=one.head.at_once)
         # Chosen by a mask, the logits come as (labels, vocabulary): none is computed where nothing is learnt.
-        output = model(logits_to_keep=one.keep.to(model.device), **_inputs(model, one))
+        output = model(logits_to_keep=_kept(model, one), **_inputs(model, one))
     return cross_entropy(output.logits.float(), targets, reduction="none")
 
 
@@ -165,7 +172,7 @@ def summed_loss(model: Any, one: Pass) -> torch.Tensor:
 
 def hidden_states(model: Any, one: Pass) -> torch.Tensor:
     """What the last layer makes the logits of the targets from, (labels, width)."""
-    states: torch.Tensor = _inner(model).base_model(**_inputs(model, one)).last_hidden_state[one.keep.to(model.device)]
+    states: torch.Tensor = _inner(model).base_model(**_inputs(model, one)).last_hidden_state[_kept(model, one)]
     return states
 
 
@@ -188,7 +195,7 @@ def head_for(model: Any, examples: Sequence[Example], layout: Layout) -> Head | 
     same = False
     try:
         with torch.inference_mode(), precision(model):
-            wanted = model(logits_to_keep=one.keep.to(model.device), **_inputs(model, one)).logits.float()
+            wanted = model(logits_to_keep=_kept(model, one), **_inputs(model, one)).logits.float()
             found = layer(hidden_states(model, one)).float()
             same = bool(((found - wanted).abs() <= TOLERANCE.get(model.dtype, COARSE) * wanted.abs().clamp(min=1)).all())
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
@@ -200,10 +207,9 @@ def head_for(model: Any, examples: Sequence[Example], layout: Layout) -> Head | 
 
 def class_logits(model: Any, one: Pass) -> torch.Tensor:
     """Of a classifier: float32 (rows, classes)."""
-    mask = one.mask.to(model.device) if one.mask is not None else None
+    mask, ids = one.mask.to(model.device) if one.mask is not None else None, one.ids.to(model.device)
     with precision(model):
-        logits: torch.Tensor = model(input_ids=one.ids.to(model.device), attention_mask=mask).logits
-    return logits.float()
+        return torch.as_tensor(model(input_ids=ids, attention_mask=mask).logits).float()
 
 
 def row_losses(model: Any, one: Pass) -> torch.Tensor:
