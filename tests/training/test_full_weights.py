@@ -8,6 +8,7 @@ import pytest
 
 from ringi.adapters.schemas import VersionKind, VersionOut
 from ringi.cli.contexts import Profile, save_profile
+from ringi.compatibility.rules import Action, Code, Verdict
 from ringi.jobs.schemas import JobState
 from ringi.measurements.schemas import MeasurementOut, RequestSweep
 from ringi.suites.schemas import AddSuiteVersion
@@ -17,6 +18,7 @@ from support.running_platform import PROJECT
 from support.shell import Shell
 from support.story import BASE, DATASET, Ground, evaluated, registered_base, trained
 from support.tiny_model import make_tiny_base
+from support.waiting import until
 
 PLAN = TrainingPlan.model_validate(
     {"method": "full", "max_steps": 24, "batch_size": 8, "learning_rate": 0.005, "max_length": 128, "checkpoint_every": 10}
@@ -46,15 +48,20 @@ def version(ground: Ground, adapter: str, run: RunOut) -> VersionOut:
 
 
 @pytest.fixture(scope="module")
-def swept(ground: Ground, adapter: str, run: RunOut) -> list[MeasurementOut]:
-    """The LoRA on both sides of the full weights, and the base."""
+def suite(ground: Ground) -> str:
     suites, name = ground.platform.as_("contributor").suites, f"s{uuid4().hex[:8]}"
     suites.create(PROJECT, name, description="棚の質問")
     task = {"name": "faq", "answering": "exact", "scorers": ["exact", "nll"], "max_length": 256, "dataset": {"version": DATASET}}
     suites.add_version(PROJECT, name, AddSuiteVersion.model_validate({"off_task": False, "tasks": [task]}))
+    return f"{name}:v1"
+
+
+@pytest.fixture(scope="module")
+def swept(ground: Ground, adapter: str, run: RunOut, suite: str) -> list[MeasurementOut]:
+    """The base, the LoRA and the full weights, and then the first two again."""
     found = []
     for versions in ([f"{adapter}:v2", f"{adapter}:v1"], [f"{adapter}:v2"]):
-        wanted = RequestSweep.model_validate({"suite": f"{name}:v1", "versions": versions, "include_base": True, "again": True})
+        wanted = RequestSweep.model_validate({"suite": suite, "versions": versions, "include_base": True, "again": True})
         asked = ground.platform.as_("contributor").sweeps.request(PROJECT, wanted)
         ground.platform.succeeded(asked.job_id)
         found += [ground.platform.as_("viewer").measurements.get(PROJECT, one.id) for one in asked.measurements]
@@ -129,8 +136,8 @@ def test_what_is_no_adapter_is_refused_where_one_is_meant(ground: Ground, adapte
     assert list(deployer.history(PROJECT, adapter, channel=channel)) == []
 
 
-def test_a_newer_base_is_none_of_its_business(ground: Ground, tmp_path: Path) -> None:
-    """Adapters are judged for a newer revision and evaluated on it; full weights have their base in themselves."""
+def test_on_a_newer_base_it_is_incompatible_and_neither_evaluated_nor_swept(ground: Ground, suite: str, tmp_path: Path) -> None:
+    """Adapters are judged for a newer revision and measured on it; full weights have their base in themselves."""
     platform, name, own = ground.platform, f"full-{uuid4().hex[:8]}", f"own-{uuid4().hex[:8]}"
     registered_base(platform, make_tiny_base(tmp_path / "r1", seed=5), name=own)
     contributor = platform.as_("contributor")
@@ -140,6 +147,12 @@ def test_a_newer_base_is_none_of_its_business(ground: Ground, tmp_path: Path) ->
     with refused("version_full_weights", 409) as why:
         evaluated(platform, "v1", name, base_revision="r2", baseline="trained_on")
     assert f"{own}:r2" in why.message
+    wanted = RequestSweep.model_validate({"suite": suite, "versions": [f"{name}:v1"], "base_revision": f"{own}:r2"})
+    with refused("version_full_weights", 409):
+        contributor.sweeps.request(PROJECT, wanted)
+    (judged,) = until(lambda: list(contributor.compatibility.of_version(PROJECT, name, "v1")), timeout_s=60)
+    assert (judged.assessment.verdict, judged.assessment.action) == (Verdict.INCOMPATIBLE, Action.BLOCK)
+    assert Code.FULL_WEIGHTS in {finding.code for finding in judged.assessment.findings}
     assert evaluated(platform, "v1", name).base == f"{own}:r1"
 
 

@@ -20,13 +20,15 @@ from ringi.kit.errors import RingiError
 from ringi_workers.adapters.full_weights import MARK, load_full_weights
 from ringi_workers.training.data import Example
 from ringi_workers.training.export import CONFIG_FILE
-from ringi_workers.training.packing import COARSE, TOLERANCE, Layout, computes_in, set_attention, token_losses
+from ringi_workers.training.packing import TOLERANCE, Layout, computes_in, set_attention, token_losses
 from ringi_workers.training.row_attention import NAME as BY_ROWS
 
 # Of a base's files, those that are no weights and that transformers or a lawyer may ask for. No code, and no adapter.
 _TEXT, _TERMS = (".json", ".jinja", ".txt", ".model"), ("LICENSE", "LICENCE", "NOTICE")
 # Training rows on which the sealed files must lose what the trained weights lose.
 _SAMPLE = 64
+# How far these losses may lie apart where bfloat16 is in play: embeddings and norms are rounded by storing alone, matrices for every product before.
+_ROUNDED = 5e-2
 # Of dimensions: a matrix has two, and what has fewer (biases, norms) is not decayed.
 _MATRIX = 2
 
@@ -122,7 +124,7 @@ def seal(
     if layout.by_rows:
         set_attention(again, BY_ROWS)
     sealed = mean_loss(again, some, layout)
-    tolerance = TOLERANCE.get(computing, COARSE) if stored == torch.float32 else COARSE
+    tolerance = TOLERANCE[torch.float32] if {computing, stored} == {torch.float32} else _ROUNDED
     # Written so that NaN is no agreement.
     if not abs(sealed - trained) <= tolerance * max(1.0, trained):
         raise SealedWeightsDiffer(trained, sealed, _name(stored))
