@@ -207,7 +207,7 @@ def why_not(config: Mapping[str, Any], work: Workload, folder: Path, card_bytes:
 def measure(wanted: argparse.Namespace, folder: Path) -> dict[str, Reached]:
     """Every side in turn."""
     tiny, config = wanted.tiny_on_cpu, TINY if wanted.tiny_on_cpu else SHAPES["7B"]
-    device = torch.device("cpu" if tiny else "cuda")
+    device, size = torch.device("cpu" if tiny else "cuda"), "tiny" if tiny else "7B"
     name = "" if tiny else torch.cuda.get_device_name(device)
     base = write_base(config, folder / "base", device)
     rows = write_rows(folder / "rows.jsonl", wanted.rows, config["vocab_size"])
@@ -228,11 +228,11 @@ def measure(wanted: argparse.Namespace, folder: Path) -> dict[str, Reached]:
         ]
 
     work, found = workload(Quantisation.NONE, lengths), dict[str, Reached]()
-    found["ringi, 7B"] = reached(config, work, lengths, in_process("ringi", mine(base, Quantisation.NONE)), device_name=name)
+    found[f"ringi, {size}"] = reached(config, work, lengths, in_process("ringi", mine(base, Quantisation.NONE)), device_name=name)
     if not wanted.no_peer:
         python = str(peers.environment("trl", *TRL) / "python")
         peer = [python, str(Path(__file__).parent / "training_peer.py"), "trl_packed", str(base), str(rows), str(wanted.seconds)]
-        found["TRL, packed, 7B"] = reached(
+        found[f"TRL, packed, {size}"] = reached(
             config, work, lengths, in_process("TRL", [*peer, str(round(BATCH * lengths.tokens))]), device_name=name
         )
     shutil.rmtree(base)
@@ -244,7 +244,7 @@ def measure(wanted: argparse.Namespace, folder: Path) -> dict[str, Reached]:
     base = write_base(large, folder / "large", device)
     torch.cuda.empty_cache()
     said = in_process("ringi, 4 bits", mine(base, Quantisation.NF4))
-    return found | {"ringi, 70B in 4 bits": reached(large, squeezed, lengths, said, device_name=name)}
+    return found | {f"ringi, {'tiny' if tiny else '70B'} in 4 bits": reached(large, squeezed, lengths, said, device_name=name)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ringi.jobs.contracts.parts import Progress
+from ringi.jobs.contracts.training import LoraSpec
 from ringi_workers.training.refusals import TrainingCancelled
 from ringi_workers.training.search import TrialSink, ValidationNotFinite, planned_steps, train_until
 from support.recipes import COMMIT, SPEC, FolderCheckpoints, Follower, run
@@ -21,11 +22,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     return make_tiny_base(folder / "base"), make_tiny_rows(folder / "rows.jsonl", 120), unseen
 
 
-def trained(files: tuple[Path, Path, Path], folder: Path, sink: TrialSink) -> None:
+def trained(files: tuple[Path, Path, Path], folder: Path, sink: TrialSink, spec: LoraSpec = TRIAL, processes: int = 1) -> None:
     base, rows, unseen = files
     train_until(
-        TRIAL, compared_after=STEPS, base=base, rows=rows, validation=unseen, out=folder / "out", sink=sink,
+        spec, compared_after=STEPS, base=base, rows=rows, validation=unseen, out=folder / "out", sink=sink,
         checkpoints=FolderCheckpoints(folder / "checkpoints"), base_name="bases/tiny", base_commit=COMMIT,
+        processes=processes,
     )  # fmt: skip
 
 
@@ -47,6 +49,16 @@ def test_a_trial_paused_at_each_comparison_is_the_run_that_nobody_paused(files: 
         learnt, paused = sink.label_tokens, paused | sink.losses
     assert paused == {step: loss for step, (_, loss) in uncut.losses().items() if loss is not None}
     assert set(STEPS) <= paused.keys()
+
+
+def test_a_trial_of_two_processes_is_paused_at_its_comparison_with_the_loss_of_one(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    spec, losses = TRIAL.model_copy(update={"dropout": 0.0}), list[dict[int, float]]()
+    for processes in (1, 2):
+        sink = TrialSink(Follower(), label="", until=STEPS[0])
+        trained(files, tmp_path / str(processes), sink, spec, processes)
+        assert sink.paused
+        losses.append(sink.losses)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 def test_a_job_that_is_to_end_ends_the_trial_too(files: tuple[Path, Path, Path], tmp_path: Path) -> None:

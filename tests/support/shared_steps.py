@@ -31,6 +31,7 @@ WHOLE = LoraSpec.model_validate(
         "early_stopping_patience": 50, "evaluate_every": 4, "learning_rate": 5e-3,
     }
 )  # fmt: skip
+DROPPING = WHOLE.model_copy(update={"dropout": 0.1, "max_steps": 12, "early_stopping_patience": None, "checkpoint_every": 4})
 OF_METHODS = {
     method: WHOLE.model_copy(update={"method": method, "early_stopping_patience": None}) for method in (Method.ADALORA, Method.IA3)
 }
@@ -99,6 +100,7 @@ def scenes(base: Path, rows: Path, unseen: Path, out: Path, folder: Path, *, ran
         "whole": learn(base, rows, out / "whole", ranks, unseen=unseen),
         "gone on": learn(base, rows, out / "gone-on", ranks, unseen=unseen, folder=folder),
         **{method.value: learn(base, rows, out / method.value, ranks, spec=spec) for method, spec in OF_METHODS.items()},
+        "dropping": learn(base, rows, out / "dropping", ranks, spec=DROPPING),
         "room": steps(ranks, room=3),
         "spoilt": steps(ranks, spoilt=13),
         "stopped": steps(ranks, stop_at=3),

@@ -54,4 +54,4 @@ def test_the_large_base_is_tried_only_where_card_and_disk_have_room(tmp_path: Pa
 @pytest.mark.proof
 def test_all_of_it_runs_over_a_tiny_base(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--tiny-on-cpu", "--no-peer", "--seconds", "1", "--rows", "64"])
-    assert "training_gpu ringi_7B=" in capsys.readouterr().out
+    assert "training_gpu ringi_tiny=" in capsys.readouterr().out

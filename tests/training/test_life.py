@@ -215,7 +215,7 @@ def shared_worker(ground: Ground) -> Iterator[Ground]:
 def test_a_worker_shares_a_run_among_processes_that_rest_and_go_on_with_it(shared_worker: Ground, adapter: str) -> None:
     platform = shared_worker.platform
     contributor = platform.as_("contributor")
-    run = contributor.training.start(PROJECT, adapter, dataset="faq", plan=SHORT.model_copy(update={"max_steps": 400, "epochs": 100}))
+    run = contributor.training.start(PROJECT, adapter, dataset="faq", plan=SHORT)
     at_step(platform, run, 1)
     contributor.training.pause(PROJECT, adapter, run.id)
     rested(platform, run.job_id)
@@ -223,6 +223,6 @@ def test_a_worker_shares_a_run_among_processes_that_rest_and_go_on_with_it(share
     platform.succeeded(run.job_id)
     done = contributor.training.get(PROJECT, adapter, run.id)
     assert done.metrics is not None
-    assert (done.metrics.processes, done.metrics.steps) == (2, 400)
+    assert (done.metrics.processes, done.metrics.steps) == (2, SHORT.max_steps)
     assert done.metrics.resumed_from_step > 0
     assert contributor.training.provenance(PROJECT, adapter, run.id).processes == 2

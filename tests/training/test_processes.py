@@ -22,11 +22,10 @@ from ringi_workers.training.ranks import ALONE
 from ringi_workers.training.recipe import TrainedAdapter, train
 from ringi_workers.training.refusals import TrainingDiverged
 from support.recipes import COMMIT, FolderCheckpoints, Follower
-from support.shared_steps import OF_METHODS, ROWS, WHOLE, Losses, Seen, learn, scenes, steps
+from support.shared_steps import DROPPING, OF_METHODS, ROWS, Losses, Seen, learn, scenes, steps
 from support.tiny_model import make_tiny_base, make_tiny_rows
 
 WEIGHTS = "adapter_model.safetensors"
-DROPPING = WHOLE.model_copy(update={"dropout": 0.1, "max_steps": 12, "early_stopping_patience": None, "checkpoint_every": 4})
 
 
 @pytest.fixture(scope="module")
@@ -139,16 +138,15 @@ def processes_of(parent: psutil.Process) -> list[psutil.Process]:
     )
 
 
-def shared(base: Path, rows: Path, out: Path, sink: Follower, folder: Path | None) -> TrainedAdapter:
+def shared(base: Path, rows: Path, out: Path, sink: Follower, folder: Path) -> TrainedAdapter:
     work = partial(train, DROPPING, base=base, rows=rows, out=out, base_name="bases/tiny", base_commit=COMMIT)
-    return in_processes(work, 2, sink=sink, checkpoints=None if folder is None else FolderCheckpoints(folder))
+    return in_processes(work, 2, sink=sink, checkpoints=FolderCheckpoints(folder))
 
 
-def test_a_killed_process_ends_the_run_which_goes_on_to_the_bits_of_an_undisturbed_one(base: Path, rows: Path, tmp_path: Path) -> None:
+def test_a_killed_process_ends_the_run_which_goes_on_to_the_bits_of_an_undisturbed_one(
+    together: dict[str, Any], base: Path, rows: Path, out: Path, tmp_path: Path
+) -> None:
     before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    whole = shared(base, rows, tmp_path / "whole", undisturbed := Follower(), None)
-    assert whole.metrics.processes == 2
-    assert undisturbed.reports[-1].phase == "exporting"
     killing = Killing(6)
     with pytest.raises(TrainingProcessLost) as lost:
         shared(base, rows, tmp_path / "cut", killing, tmp_path / "snapshots")
@@ -159,35 +157,36 @@ def test_a_killed_process_ends_the_run_which_goes_on_to_the_bits_of_an_undisturb
     last = Follower()
     resumed = shared(base, rows, tmp_path / "resumed", last, tmp_path / "snapshots")
     # The snapshot after step 4 holds what either process would have drawn for its dropout.
-    assert resumed.metrics.resumed_from_step == 4
-    assert killing.losses() | last.losses() == undisturbed.losses()
-    assert sha256_file(tmp_path / "resumed" / WEIGHTS) == sha256_file(tmp_path / "whole" / WEIGHTS)
+    assert (resumed.metrics.resumed_from_step, resumed.metrics.processes, last.reports[-1].phase) == (4, 2, "exporting")
+    assert killing.losses() | last.losses() == together["dropping"]
+    assert sha256_file(tmp_path / "resumed" / WEIGHTS) == sha256_file(out / "together" / "dropping" / WEIGHTS)
+    # One process alone goes on too, from the snapshot after step 8; its own dropout is what it would have been.
+    fewer = train(
+        DROPPING, base=base, rows=rows, out=tmp_path / "fewer", sink=Follower(), checkpoints=FolderCheckpoints(tmp_path / "snapshots"),
+        base_name="bases/tiny", base_commit=COMMIT,
+    )  # fmt: skip
+    assert (fewer.metrics.resumed_from_step, fewer.metrics.steps, fewer.metrics.processes) == (8, 12, 1)
     # The launcher's handlers are gone with it.
     assert {one: signal.getsignal(one) for one in before} == before
 
 
 _PARENT = """
-import sys
-from functools import partial
-from pathlib import Path
 from ringi_workers.training.launch import in_processes
-from ringi_workers.training.recipe import train
-from support.recipes import COMMIT, SPEC, Follower
+from support.endless import meet
+from support.recipes import Follower
 class Telling(Follower):
     def log(self, metrics, step):
         print(step, flush=True)
 if __name__ == "__main__":
-    base, rows, out = map(Path, sys.argv[1:])
-    spec = SPEC.model_copy(update={"max_steps": 10**6, "epochs": 1000})
-    in_processes(partial(train, spec, base=base, rows=rows, out=out, base_name="b", base_commit=COMMIT), 2, sink=Telling(), checkpoints=None)
+    in_processes(meet, 2, sink=Telling(), checkpoints=None)
 """
 
 
-def test_no_process_outlives_a_worker_that_is_killed(base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_process_outlives_a_worker_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
     script = tmp_path / "worker.py"
     script.write_text(_PARENT, encoding="utf-8")
-    worker = subprocess.Popen([sys.executable, str(script), str(base), str(rows), str(tmp_path / "out")], stdout=subprocess.PIPE)
+    worker = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE)
     assert worker.stdout is not None
     with worker.stdout:
         assert json.loads(worker.stdout.readline()) == 1

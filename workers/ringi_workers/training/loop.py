@@ -88,9 +88,10 @@ class Loop:
             if self._validation is not None and self._validation.over(state):
                 log.info("stopped early after step %d: the validation loss was best at step %s", state.step, state.best_step)
                 break
-            if self._ranks.any(self._sink.should_stop()):
+            stop, pause = self._ranks.most(int(self._sink.should_stop()), int(self._sink.should_pause()))
+            if stop:
                 raise TrainingCancelled(state.step)
-            if checkpoints is not None and self._ranks.any(self._sink.should_pause()):
+            if checkpoints is not None and pause:
                 save(workspace, self._model, self._optimizer, state, checkpoints, self._ranks)
                 raise WorkPaused(state.step)
             rate = self._plan.learning_rate(step)

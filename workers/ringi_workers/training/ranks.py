@@ -41,10 +41,6 @@ class Ranks:
         """The sum over all processes, NaN where any has NaN."""
         return figure if self.size == 1 else float(self._reduced((figure,), torch.float64, dist.ReduceOp.SUM)[0])
 
-    def any(self, flag: bool) -> bool:
-        """Whether it is so in any process."""
-        return bool(self.most(int(flag))[0])
-
     def _reduced(self, figures: Sequence[float], dtype: torch.dtype, operation: Any) -> list[Any]:
         together = torch.tensor(figures, dtype=dtype)
         dist.all_reduce(together, op=operation)

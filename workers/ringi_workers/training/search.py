@@ -5,6 +5,7 @@ A trial that reaches its end has therefore the losses, to the last bit on one CP
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ringi.jobs.contracts.parts import Progress
@@ -14,6 +15,7 @@ from ringi_workers.adapters.attach import load_tokenizer
 from ringi_workers.training import recipe
 from ringi_workers.training.checkpoint import CheckpointStore
 from ringi_workers.training.classes import labels_of, training_examples
+from ringi_workers.training.launch import in_processes
 from ringi_workers.training.loop import ProgressSink
 from ringi_workers.training.plan import Plan
 from ringi_workers.training.refusals import TrainingCancelled
@@ -89,18 +91,17 @@ def train_until(
     checkpoints: CheckpointStore,
     base_name: str,
     base_commit: str,
+    processes: int = 1,
 ) -> None:
-    """Go on from `checkpoints.latest()` until the sink pauses the trial, or to its end. Raises what `recipe.train` raises, ValidationNotFinite."""
+    """Go on from `checkpoints.latest()` until the sink pauses the trial, or to its end. Raises what `in_processes` raises, ValidationNotFinite."""
     first = compared_after[0]
     # A checkpoint stands wherever trials are compared: all but the last comparison are multiples of the first (searches/halving.py).
     whole = spec.model_copy(
         update={"early_stopping_patience": _NEVER, "evaluate_every": first, "checkpoint_every": min(spec.checkpoint_every, first)}
     )
+    work = partial(recipe.train, whole, base=base, rows=rows, out=out, base_name=base_name, base_commit=base_commit, validation=validation)
     try:
-        recipe.train(
-            whole, base=base, rows=rows, out=out, sink=sink, checkpoints=checkpoints, base_name=base_name, base_commit=base_commit,
-            validation=validation,
-        )  # fmt: skip
+        in_processes(work, processes, sink=sink, checkpoints=checkpoints)
     except TrainingCancelled:
         if not sink.paused:
             raise

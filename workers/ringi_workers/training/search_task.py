@@ -12,8 +12,10 @@ from ringi.kit.errors import RingiError
 from ringi.searches import delivery
 from ringi.searches.delivery import NextTurn
 from ringi.searches.schemas import TrialState
+from ringi.settings import get_settings
 from ringi_workers.following import JobSink
 from ringi_workers.runtime import job
+from ringi_workers.training.launch import processes_for
 from ringi_workers.training.refusals import TrainingDiverged, TrainingOutOfMemory
 from ringi_workers.training.search import TrialSink, ValidationNotFinite, planned_steps, train_until
 from ringi_workers.workspace import Workspace
@@ -37,6 +39,7 @@ def search(payload: SearchPayload, workspace: Workspace, sink: JobSink) -> Searc
             train_until(
                 turn.spec, compared_after=turn.steps, base=base, rows=rows, validation=validation, out=out, sink=following, checkpoints=trial,
                 base_name=payload.base.repository, base_commit=payload.base.commit,
+                processes=processes_for(get_settings().training_processes, batch_size=turn.spec.batch_size),
             )  # fmt: skip
         except (TrainingDiverged, TrainingOutOfMemory, ValidationNotFinite) as error:
             kept.fail(turn, error)
