@@ -123,9 +123,8 @@ def test_a_first_token_is_never_learnt_from_the_row_before_it() -> None:
         assert one.owners.tolist() == [0, 0, 2]
         assert (one.tokens, one.rows) == (6, 3)
     assert packed(everything).positions is not None
-    kept = packed(everything).keep
-    assert kept is not None
-    assert kept.tolist() == [[True, True, False, False, True, False]]
+    assert (keep := packed(everything).keep) is not None
+    assert keep.tolist() == [[True, True, False, False, True, False]]
 
 
 def test_rows_are_cut_into_passes_by_rows_and_by_tokens_and_a_long_row_stands_alone() -> None:

@@ -115,8 +115,6 @@ def recorded(
 ) -> Provenance:
     """The record of a run that has ended with a version. `fingerprint`: the parts of the base revision; `shape` None: no FLOPs."""
     base, spec, metrics = payload.base, payload.spec, result.metrics
-    if shape is not None and result.facts.labels:
-        shape = shape.with_head_for(len(result.facts.labels))
     return Provenance(
         run_id=payload.run_id, adapter=payload.adapter_name, manifest_digest=manifest_digest,
         recipe=spec.model_dump(mode="json"), seed=spec.seed,

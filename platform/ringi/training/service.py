@@ -186,10 +186,12 @@ def _provenance(run: TrainingRun, payload: TrainPayload, result: TrainResult, *,
         name=f"{version.dataset.project.name}/{version.dataset.name}", version=version.number, digest=version.digest, train=payload.rows,
         validation=payload.validation,
     )  # fmt: skip
+    shape = shape_or_why(run.base_revision)[0]
+    if shape is not None and result.facts.labels:
+        shape = shape.with_head_for(len(result.facts.labels))
     return recorded(
-        payload, result, manifest_digest=manifest_digest, fingerprint=run.base_revision.parts or {}, dataset=dataset,
-        shape=shape_or_why(run.base_revision)[0],
-    )  # fmt: skip
+        payload, result, manifest_digest=manifest_digest, fingerprint=run.base_revision.parts or {}, dataset=dataset, shape=shape
+    )
 
 
 def failed(session: Session, job: Job) -> None:
