@@ -81,18 +81,17 @@ def attend(
 def _short(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, places: Places, scale: float) -> torch.Tensor:
     """Short rows on a CPU, from (heads, tokens, width) to (1, tokens, heads, width), as products of small matrices.
 
-    Scores and softmax in float32, probabilities and values as they come, as flash attention has it (Dao et al. 2022, arXiv:2205.14135). Query heads that share
-    a key head stand under each other, so keys and values are not repeated.
+    Products are in the precision that the layers compute in, as in transformers' eager attention; torch's softmax adds up in float32. Query heads that share a key
+    head stand under each other, so keys and values are not repeated.
     """
     rows, longest = places.under.shape
     (heads, _, width), shared = query.shape, key.shape[0]
     groups, flat = heads // shared, places.under.flatten()
     asked = query.index_select(1, flat).view(shared, groups, rows, longest, width).transpose(1, 2)
     keys, values = (one.index_select(1, flat).view(shared * rows, longest, width) for one in (key, value))
-    scores = torch.baddbmm(
-        _ahead(longest, groups), asked.reshape(shared * rows, groups * longest, width).float(), keys.float().transpose(1, 2), alpha=scale
-    )
-    out = torch.bmm(scores.softmax(-1).to(values.dtype), values).view(shared, rows, groups, longest, width)
+    asked = asked.reshape(shared * rows, groups * longest, width)
+    scores = torch.baddbmm(_ahead(longest, groups).to(asked.dtype), asked, keys.transpose(1, 2), alpha=scale)
+    out = torch.bmm(scores.softmax(-1), values).view(shared, rows, groups, longest, width)
     return out.permute(1, 3, 0, 2, 4).reshape(rows * longest, heads, width).index_select(0, places.behind)[None]
 
 
