@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 
 from ringi.adapters.labels import ClassLabels
-from ringi.jobs.contracts.methods import Task
+from ringi.jobs.contracts.methods import TrainingTask
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import BRANCHABLE, CurvePoint, LoraSpec, Packing, PriceTable, TrainMetrics
 from ringi.kit.digests import Digest, sha256_file, sha256_json
@@ -150,7 +150,7 @@ def _layout(spec: LoraSpec, model: PeftModel, examples: tuple[Example, ...], pad
 
 
 def _separation(spec: LoraSpec, model: PeftModel, examples: tuple[Example, ...]) -> Separation:
-    if spec.task is Task.SEQUENCE_CLASSIFICATION:
+    if spec.task is TrainingTask.SEQUENCE_CLASSIFICATION:
         return Separation(False, False, "a classifier reads one place of each row")
     return separation(model, examples, most_tokens=spec.pack_length)
 

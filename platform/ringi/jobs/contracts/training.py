@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field, FiniteFloat
 
 from ringi.jobs.contracts.adapters import AdapterFacts, EffectFacts
-from ringi.jobs.contracts.methods import Init, Method, Quantisation, Task
+from ringi.jobs.contracts.methods import Init, Method, Quantisation, TrainingTask
 from ringi.jobs.contracts.parts import AdapterRef, BaseRef, Contract, FileRef, Part
 from ringi.kit.digests import Digest
 
@@ -67,7 +67,7 @@ class LoraSpec(Part):
     rank_pattern: dict[str, int] = Field(default_factory=dict)
     alpha_pattern: dict[str, FiniteFloat] = Field(default_factory=dict)
     quantisation: Quantisation = Quantisation.NONE
-    task: Task = Task.CAUSAL_LM
+    task: TrainingTask = TrainingTask.CAUSAL_LM
 
 
 # What a run that branches off from a snapshot may have otherwise: the snapshot means the same under any of these.
