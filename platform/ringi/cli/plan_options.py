@@ -38,7 +38,7 @@ Stacked = Annotated[bool, typer.Option("--stacked", help="Leave that version as 
 
 HowStored = Annotated[Quantisation, typer.Option(help="How the frozen base is stored while training: nf4 is QLoRA.")]
 
-WhatIsLearnt = Annotated[TrainingTask, typer.Option(help="To write texts, or to say which of the rows' labels a text has.")]
+WhatIsLearnt = Annotated[TrainingTask, typer.Option(help="To write texts, or to say which of the rows' labels (返金, 解約, …) a text has.")]
 
 
 def by_module(given: list[str] | None) -> dict[str, float | str]:

@@ -153,8 +153,7 @@ def train(
     )  # fmt: skip
     with connect() as client:
         asked = _Asked(
-            dataset=dataset_within(dataset, project=wanted.project), base_revision=base_revision, plan=plan,
-            placement=placement_of(device, memory_gib, priority), start_from=start_from, stacked=stacked,
+            dataset=dataset_within(dataset, project=wanted.project), base_revision=base_revision, plan=plan, start_from=start_from, stacked=stacked, placement=placement_of(device, memory_gib, priority),
         )  # fmt: skip
         if check:
             _show_findings(client.training.check(wanted.project, wanted.name, **asked))
