@@ -10,7 +10,7 @@ import torch
 
 from ringi.evaluation.verdict import Verdict, judge
 from ringi.jobs.contracts.evaluation import ItemRecord
-from ringi.jobs.contracts.methods import Task
+from ringi.jobs.contracts.methods import TrainingTask
 from ringi.jobs.contracts.parts import Progress
 from ringi_workers.evaluation.classify import ClassArm, classifies, evaluate_classes, load_class_arm
 from ringi_workers.evaluation.generate import EvaluationStopped
@@ -20,7 +20,13 @@ from support.refusals import refused
 from support.tiny_classes import class_rows, make_class_base, make_class_rows, write_rows
 
 LEARNT = SPEC.model_copy(
-    update={"task": Task.SEQUENCE_CLASSIFICATION, "target_modules": ("all-linear",), "learning_rate": 1e-2, "max_steps": 30, "dropout": 0.0}
+    update={
+        "task": TrainingTask.SEQUENCE_CLASSIFICATION,
+        "target_modules": ("all-linear",),
+        "learning_rate": 1e-2,
+        "max_steps": 30,
+        "dropout": 0.0,
+    }
 )
 
 

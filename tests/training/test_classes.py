@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from ringi.adapters.admission import refusals
 from ringi.adapters.labels import AdapterLabelsMissing
-from ringi.jobs.contracts.methods import Init, Method, Quantisation, Task
+from ringi.jobs.contracts.methods import Init, Method, Quantisation, TrainingTask
 from ringi.jobs.contracts.training import LoraSpec
 from ringi.kit.digests import sha256_file
 from ringi.training.schemas import TrainingPlan
@@ -52,7 +52,7 @@ WHOLE = [*((method, "llama") for method in METHODS), ("lora", "bert")]
 
 def spec_of(method: str = "lora", **changes: object) -> LoraSpec:
     plain = {
-        "task": Task.SEQUENCE_CLASSIFICATION, "dropout": 0.0, "target_modules": ("all-linear",), "max_steps": 40, "weight_decay": 0.0,
+        "task": TrainingTask.SEQUENCE_CLASSIFICATION, "dropout": 0.0, "target_modules": ("all-linear",), "max_steps": 40, "weight_decay": 0.0,
         "learning_rate": 5e-3, "max_length": 64,
     }  # fmt: skip
     return LoraSpec.model_validate(SPEC.model_dump() | plain | METHODS[method] | changes)
@@ -318,7 +318,7 @@ def test_rows_without_labels_and_labels_that_are_no_classes_are_refused(
 @pytest.mark.parametrize("shape", ENCODERS)
 def test_an_encoder_learns_no_language_model(bases: dict[str, Path], tmp_path: Path, shape: str) -> None:
     with pytest.raises(BaseIsEncoder) as refusal:
-        run(bases[shape], make_tiny_rows(tmp_path / "rows.jsonl", 8), tmp_path / "out", spec=spec_of(task=Task.CAUSAL_LM))
+        run(bases[shape], make_tiny_rows(tmp_path / "rows.jsonl", 8), tmp_path / "out", spec=spec_of(task=TrainingTask.CAUSAL_LM))
     assert refusal.value.code == "base_is_encoder"
     assert "--task sequence-classification" in refusal.value.next_step
 

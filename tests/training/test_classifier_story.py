@@ -9,9 +9,10 @@ from uuid import uuid4
 import pytest
 
 from ringi.adapters.schemas import VersionOut
+from ringi.cli.contexts import Profile, save_profile
 from ringi.evaluation.verdict import Verdict
 from ringi.jobs.contracts.datasets import Recipe
-from ringi.jobs.contracts.methods import Task
+from ringi.jobs.contracts.methods import TrainingTask
 from ringi.jobs.contracts.training import Gravity
 from ringi.measurements.schemas import RequestSweep
 from ringi.suites.schemas import AddSuiteVersion
@@ -19,13 +20,14 @@ from ringi.training.schemas import RunOut, TrainingPlan
 from support.hub_client import HubClient
 from support.refusals import refused
 from support.running_platform import PROJECT, Platform, Processes, new_organization
+from support.shell import Shell
 from support.story import approved, evaluated, published, registered_base, trained
 from support.tiny_classes import LABELS, make_text_label_file, make_tiny_encoder
 from training.test_classes import Client
 
 ADAPTER, BASE, DATASET, CHANNEL = "desk", "minibert", "tickets", "production"
 PLAN = TrainingPlan(
-    task=Task.SEQUENCE_CLASSIFICATION, max_steps=40, batch_size=8, learning_rate=0.01, max_length=64, early_stopping_patience=9,
+    task=TrainingTask.SEQUENCE_CLASSIFICATION, max_steps=40, batch_size=8, learning_rate=0.01, max_length=64, early_stopping_patience=9,
     evaluate_every=20,
 )  # fmt: skip
 
@@ -69,7 +71,7 @@ def test_an_encoder_is_registered_like_any_base_and_its_classifier_is_sealed_wit
     assert (revision.fingerprint.F2 or "").startswith("blake3:")
     assert desk.version.facts.labels == LABELS
     assert {file.path for file in desk.version.files} == {"adapter_config.json", "adapter_model.safetensors", "labels.json"}
-    assert desk.run.spec.task is Task.SEQUENCE_CLASSIFICATION
+    assert desk.run.spec.task is TrainingTask.SEQUENCE_CLASSIFICATION
     assert not any("label" in one.code for one in desk.run.preflight)
     assert desk.run.metrics is not None
     assert desk.run.metrics.validation_accuracy is not None
@@ -96,6 +98,21 @@ def test_a_dry_run_counts_the_head_and_a_language_model_on_an_encoder_is_refused
     with refused("training_preflight_refused", 409) as refusal:
         training.start(PROJECT, ADAPTER, dataset=DATASET, plan=TrainingPlan(max_length=64))
     assert "--task sequence-classification" in refusal.next_step
+
+
+def test_the_commands_ask_for_a_classifier_and_show_its_classes(desk: Desk, tmp_path: Path) -> None:
+    desk.platform.as_("contributor")
+    shell = Shell(tmp_path, desk.platform.server)
+    profile = Profile(server=desk.platform.server, token=desk.platform.tokens["contributor"])
+    save_profile(tmp_path / "config.json", "contributor", profile, replace=False)
+    asked = ("train", f"{PROJECT}/{ADAPTER}", "--dataset", DATASET, "--max-length", "64", "--profile", "contributor", "--check")
+    assert "preflight_no_licence" in shell.ok(*asked, "--task", "sequence-classification")
+    done = shell.run(*asked)
+    assert (done.returncode, "preflight_base_is_encoder" in done.stdout) == (1, True)
+    assert "3: 0 解約, 1 返金, 2 配送" in shell.ok("adapters", "show", f"{PROJECT}/{ADAPTER}:v1", "--profile", "contributor")
+    shown = shell.ok("runs", "show", f"{PROJECT}/{ADAPTER}", str(desk.run.id), "--profile", "contributor")
+    assert "a classifier, lora, rank 16" in shown
+    assert "of the rows right" in shown
 
 
 def test_a_classifier_goes_on_and_does_not_become_a_language_model_or_a_stack(desk: Desk) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ringi.adapters.admission import refusals
-from ringi.jobs.contracts.methods import Task
+from ringi.jobs.contracts.methods import TrainingTask
 from ringi_workers.adapters.inspect import measure
 from ringi_workers.base_models.fingerprint import fingerprint
 from support.recipes import SPEC, run
@@ -32,8 +32,8 @@ def test_a_classifier_learns_on_a_real_encoder_what_two_languages_ask_for(minilm
     unseen = make_class_rows(tmp_path / "unseen.jsonl", 60, seed=9)
     spec = SPEC.model_copy(
         update={
-            "task": Task.SEQUENCE_CLASSIFICATION, "target_modules": ("suggested",), "rank": 8, "learning_rate": 2e-3, "max_steps": 30,
-            "early_stopping_patience": 9, "evaluate_every": 30,
+            "task": TrainingTask.SEQUENCE_CLASSIFICATION, "target_modules": ("suggested",), "rank": 8, "learning_rate": 5e-3, "max_steps": 40,
+            "early_stopping_patience": 9, "evaluate_every": 40,
         }
     )  # fmt: skip
     trained = run(minilm, make_class_rows(tmp_path / "rows.jsonl", 240), tmp_path / "out", spec=spec, validation=unseen)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ringi.jobs.contracts.methods import USUAL_RANK, Init, Method, Quantisation, Task
+from ringi.jobs.contracts.methods import USUAL_RANK, Init, Method, Quantisation, TrainingTask
 from ringi.jobs.contracts.training import Packing, Schedule
 
 _MICRO_BATCH = "Rows of one pass; a step then takes several. All rows of the step unless given."
@@ -43,7 +43,7 @@ Stacked = Annotated[bool, typer.Option("--stacked", help="Leave that version as 
 
 HowStored = Annotated[Quantisation, typer.Option(help="How the frozen base is stored while training: nf4 is QLoRA.")]
 
-WhatIsLearnt = Annotated[Task, typer.Option(help="To write texts, or to say which of the rows' labels a text has.")]
+WhatIsLearnt = Annotated[TrainingTask, typer.Option(help="To write texts, or to say which of the rows' labels (返金, 解約, …) a text has.")]
 
 
 def by_module(given: list[str] | None) -> dict[str, float | str]:

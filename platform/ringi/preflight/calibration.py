@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ringi.jobs.contracts.methods import Quantisation, Task
+from ringi.jobs.contracts.methods import Quantisation, TrainingTask
 from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
 from ringi.preflight.compute import flops_per_token
 from ringi.preflight.devices import DEVICES, assumed_utilisation
@@ -35,7 +35,7 @@ def sample_of(shape: Shape, spec: LoraSpec, metrics: TrainMetrics, *, device_nam
     """What a run measured; None for one that was resumed (its seconds are of several machines), of several devices, short, quantised (which is slower), a
     classifier (which reads other tokens of the same rows), or measured no speed.
     """
-    if spec.quantisation is not Quantisation.NONE or metrics.processes > 1 or spec.task is not Task.CAUSAL_LM:
+    if spec.quantisation is not Quantisation.NONE or metrics.processes > 1 or spec.task is not TrainingTask.CAUSAL_LM:
         return None
     if metrics.tokens_per_s is None or metrics.resumed_from_step or metrics.seconds < SHORTEST_S or not metrics.rows:
         return None

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
-from ringi.jobs.contracts.methods import ALL_LINEAR, MOST_RANK, SUGGESTED, USUAL_RANK, Init, Method, Quantisation, Task, clashes
+from ringi.jobs.contracts.methods import ALL_LINEAR, MOST_RANK, SUGGESTED, USUAL_RANK, Init, Method, Quantisation, TrainingTask, clashes
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import LoraSpec, Packing, PreflightFinding, RunOrigin, Schedule, TrainMetrics
 from ringi.jobs.schemas import JobError, JobState, Placement
@@ -55,7 +55,7 @@ class TrainingPlan(Schema):
     rank_pattern: Annotated[dict[ModuleName, Annotated[Integer, Field(ge=1, le=MOST_RANK)]], Field(max_length=512)] = {}  # noqa: RUF012
     alpha_pattern: Annotated[dict[ModuleName, Annotated[FiniteFloat, Field(gt=0, le=4096)]], Field(max_length=512)] = {}  # noqa: RUF012
     quantisation: Quantisation = Quantisation.NONE
-    task: Task = Task.CAUSAL_LM
+    task: TrainingTask = TrainingTask.CAUSAL_LM
 
     @model_validator(mode="after")
     def _one_run(self) -> Self:

@@ -7,7 +7,7 @@ from ringi.adapters.labels import CLASSIFIES
 from ringi.adapters.models import AdapterVersion
 from ringi.adapters.schemas import VersionState
 from ringi.jobs.contracts.adapters import AdapterFacts
-from ringi.jobs.contracts.methods import MOST_RANK, Init, Method, Task
+from ringi.jobs.contracts.methods import MOST_RANK, Init, Method, TrainingTask
 from ringi.jobs.contracts.training import LoraSpec
 from ringi.kit.errors import Conflict, InvalidInput
 from ringi.training.schemas import TrainingPlan, clashes_of
@@ -102,12 +102,12 @@ def _form_of(facts: AdapterFacts, spec: LoraSpec) -> dict[str, object]:
     return {
         "method": method, "init": Init.ZERO, "rank": facts.rank or spec.rank, "alpha": facts.alpha or spec.alpha, "use_rslora": facts.use_rslora,
         "target_modules": facts.target_modules, "rank_pattern": {}, "alpha_pattern": {},
-        "task": Task.SEQUENCE_CLASSIFICATION if facts.task_type == CLASSIFIES else Task.CAUSAL_LM,
+        "task": TrainingTask.SEQUENCE_CLASSIFICATION if facts.task_type == CLASSIFIES else TrainingTask.CAUSAL_LM,
     }  # fmt: skip
 
 
 def _require_stackable(facts: AdapterFacts, spec: LoraSpec, reference: str) -> None:
-    if spec.task is not Task.CAUSAL_LM:
+    if spec.task is not TrainingTask.CAUSAL_LM:
         raise WarmStartNotStackable(reference, _Told.TASK)
     if facts.peft_type != "LORA" or facts.use_dora or facts.replaced_tensors or (spec.method, spec.init) != (Method.LORA, Init.ZERO):
         raise WarmStartNotStackable(reference, _Told.METHOD)

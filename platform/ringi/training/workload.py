@@ -1,7 +1,7 @@
 """What a plan asks of its worker, in the words of the forecast (preflight/). Pure; the only place that knows both."""
 
 from ringi.adapters.labels import FEWEST_LABELS
-from ringi.jobs.contracts.methods import MOST_RANK, Method, Task, sealed_rank
+from ringi.jobs.contracts.methods import MOST_RANK, Method, TrainingTask, sealed_rank
 from ringi.jobs.contracts.training import LoraSpec
 from ringi.preflight.schemas import Method as Trained
 from ringi.preflight.schemas import Workload
@@ -18,7 +18,7 @@ def workload_of(spec: LoraSpec) -> Workload:
         rank=rank_of(spec), target_modules=list(spec.target_modules), dropout=spec.dropout, batch_size=spec.batch_size, max_length=spec.max_length,
         epochs=spec.epochs, max_steps=spec.max_steps, quantisation=spec.quantisation,
         # How many there are only the rows say: preflight counts them.
-        classes=FEWEST_LABELS if spec.task is Task.SEQUENCE_CLASSIFICATION else None,
+        classes=FEWEST_LABELS if spec.task is TrainingTask.SEQUENCE_CLASSIFICATION else None,
     )  # fmt: skip
 
 

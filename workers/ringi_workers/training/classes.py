@@ -13,7 +13,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from ringi.adapters.labels import FEWEST_LABELS, LABELS, MOST_CHARACTERS, MOST_LABELS, ClassLabels, parse_labels
 from ringi.datasets.contents import Pair
-from ringi.jobs.contracts.methods import Task
+from ringi.jobs.contracts.methods import TrainingTask
 from ringi.jobs.contracts.training import LoraSpec
 from ringi.kit.errors import RingiError
 from ringi_workers.training.data import Example, Examples, NoLabelTokens, load_examples, pad_id_of, read_rows
@@ -73,7 +73,7 @@ def labels_of(spec: LoraSpec, rows: Path, tokenizer: PreTrainedTokenizerBase, ea
 
     None for a language model. Raises RowsWithoutLabel, LabelsUnfit, UnreadableRow.
     """
-    if spec.task is Task.CAUSAL_LM:
+    if spec.task is TrainingTask.CAUSAL_LM:
         return None
     if earlier is not None:
         return parse_labels((earlier.folder / LABELS).read_bytes())

@@ -15,7 +15,7 @@ from peft.optimizers import create_loraplus_optimizer
 from peft.tuners.lora import LoraLayer
 
 from ringi.adapters.labels import CLASSIFIES
-from ringi.jobs.contracts.methods import Init, Method, Task, first_rank
+from ringi.jobs.contracts.methods import Init, Method, TrainingTask, first_rank
 from ringi.jobs.contracts.training import LoraSpec
 from ringi_workers.adapters.heads import modules_to_save, wrapped_heads
 from ringi_workers.training.adalora import Allocation
@@ -35,7 +35,7 @@ def adapted(spec: LoraSpec, model: Any, *, steps: int, made: Sequence[str] = ())
     targets = target_modules(model, spec.target_modules, spec.method)
     _require_patterns(model, spec, targets)
     config: Any = _config(spec, model, targets, steps)
-    if spec.task is Task.SEQUENCE_CLASSIFICATION:
+    if spec.task is TrainingTask.SEQUENCE_CLASSIFICATION:
         config.task_type, config.modules_to_save = CLASSIFIES, modules_to_save(made)
     # The adapter stays in float32 over a bf16 base: small updates would be rounded away.
     trained: PeftModel = get_peft_model(model, config, autocast_adapter_dtype=True)

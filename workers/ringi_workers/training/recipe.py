@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 
 from ringi.adapters.labels import ClassLabels
-from ringi.jobs.contracts.methods import Method, Task
+from ringi.jobs.contracts.methods import Method, TrainingTask
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import BRANCHABLE, CurvePoint, LoraSpec, Packing, PriceTable, TrainMetrics
 from ringi.kit.digests import Digest, sha256_file, sha256_json
@@ -170,13 +170,13 @@ def _layout(spec: LoraSpec, model: PeftModel, examples: tuple[Example, ...], pad
     layout = Layout(
         packed=state.packed, pack_length=spec.pack_length, pad_id=pad_id, most_rows=min(most_rows, spec.batch_size), by_rows=state.by_rows
     )
-    if spec.task is Task.CAUSAL_LM:
+    if spec.task is TrainingTask.CAUSAL_LM:
         layout.head = head_for(model, examples, layout)
     return layout
 
 
 def _separation(spec: LoraSpec, model: PeftModel, examples: tuple[Example, ...]) -> Separation:
-    if spec.task is Task.SEQUENCE_CLASSIFICATION:
+    if spec.task is TrainingTask.SEQUENCE_CLASSIFICATION:
         return Separation(False, False, "a classifier reads one place of each row")
     return separation(model, examples, most_tokens=spec.pack_length)
 

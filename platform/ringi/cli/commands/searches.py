@@ -70,14 +70,12 @@ def search_rank(
 ) -> None:
     """Train every rank with every learning rate, stop the losers early, and recommend one pair with its evidence. Seals nothing."""
     wanted = parse_adapter(name)
-    plan = TrainingPlan.model_validate(
-        {
-            "alpha": alpha, "dropout": dropout, "target_modules": target_module or _PLAN.target_modules, "use_rslora": use_rslora, "epochs": epochs,
-            "max_steps": max_steps, "batch_size": batch_size, "warmup_fraction": warmup_fraction, "weight_decay": weight_decay,
-            "max_length": max_length, "seed": seed, "checkpoint_every": checkpoint_every, "micro_batch_size": micro_batch_size, "packing": packing,
-            "pack_length": pack_length, "schedule": schedule, "gradient_checkpointing": gradient_checkpointing, "task": task,
-        }
-    )  # fmt: skip
+    plan = TrainingPlan.model_validate({
+        "alpha": alpha, "dropout": dropout, "target_modules": target_module or _PLAN.target_modules, "use_rslora": use_rslora, "epochs": epochs,
+        "max_steps": max_steps, "batch_size": batch_size, "warmup_fraction": warmup_fraction, "weight_decay": weight_decay,
+        "max_length": max_length, "seed": seed, "checkpoint_every": checkpoint_every, "micro_batch_size": micro_batch_size, "packing": packing,
+        "pack_length": pack_length, "schedule": schedule, "gradient_checkpointing": gradient_checkpointing, "task": task,
+    })  # fmt: skip
     body = RequestSearch(
         adapter=wanted.name, dataset=dataset_within(dataset, project=wanted.project), base_revision=base_revision, ranks=rank or list(_RANKS),
         learning_rates=learning_rate or list(_RATES), plan=plan, reduction=reduction, first_steps=first_steps, tie=tie,

@@ -38,7 +38,7 @@ from ringi.cli.plan_options import (
     by_module,
 )  # fmt: skip
 from ringi.cli.references import Reference, check_name, dataset_within, parse_adapter
-from ringi.jobs.contracts.methods import Init, Method, Quantisation, Task
+from ringi.jobs.contracts.methods import Init, Method, Quantisation, TrainingTask
 from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
 from ringi.jobs.schemas import JobState, Placement, placement_of
 from ringi.preflight.schemas import PreflightOut
@@ -261,7 +261,7 @@ def _origin(run: RunOut) -> str | None:
 
 
 def _method(spec: LoraSpec) -> str:
-    said = ["a classifier"] * (spec.task is Task.SEQUENCE_CLASSIFICATION)
+    said = ["a classifier"] * (spec.task is TrainingTask.SEQUENCE_CLASSIFICATION)
     said += [spec.method.value if spec.init is Init.ZERO else f"{spec.method} begun as {spec.init}"]
     rank = None if spec.method is Method.IA3 else spec.rank
     alpha = None if spec.method in {Method.IA3, Method.VERA} else spec.alpha

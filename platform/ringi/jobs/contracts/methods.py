@@ -40,7 +40,7 @@ class Quantisation(StrEnum):
     NF4 = "nf4"
 
 
-class Task(StrEnum):
+class TrainingTask(StrEnum):
     """What the base learns to do: go on with a text, or say which class of a list a text belongs to."""
 
     CAUSAL_LM = "causal-lm"
@@ -60,16 +60,16 @@ def clashes(
     dropout: float,
     patterns: bool,
     quantisation: Quantisation = Quantisation.NONE,
-    task: Task = Task.CAUSAL_LM,
+    task: TrainingTask = TrainingTask.CAUSAL_LM,
     must_pack: bool = False,
 ) -> list[str]:
     """Why these cannot be one run, in sentences; empty where they can. `patterns`: whether some modules have a rank or alpha of their own."""
     found = []
-    if task is Task.SEQUENCE_CLASSIFICATION and init is not Init.ZERO:
+    if task is TrainingTask.SEQUENCE_CLASSIFICATION and init is not Init.ZERO:
         found.append(f"The initialisation {init} is two adapters side by side while it trains, and peft trains a head with one.")
-    if task is Task.SEQUENCE_CLASSIFICATION and method is Method.FULL:
+    if task is TrainingTask.SEQUENCE_CLASSIFICATION and method is Method.FULL:
         found.append("Full fine-tuning is the baseline of language models; a classifier is an adapter and its head.")
-    if task is Task.SEQUENCE_CLASSIFICATION and must_pack:
+    if task is TrainingTask.SEQUENCE_CLASSIFICATION and must_pack:
         found.append("A classifier reads one place of each row of a batch, so its rows are padded and not packed.")
     if init is not Init.ZERO and method is not Method.LORA:
         found.append(f"The initialisation {init} is one of plain LoRA, not of {method}.")

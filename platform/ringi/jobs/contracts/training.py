@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import Field, FiniteFloat, model_validator
 
 from ringi.jobs.contracts.adapters import AdapterFacts, EffectFacts
-from ringi.jobs.contracts.methods import Init, Method, Quantisation, Task
+from ringi.jobs.contracts.methods import Init, Method, Quantisation, TrainingTask
 from ringi.jobs.contracts.parts import AdapterRef, BaseRef, Contract, FileRef, Part
 from ringi.kit.digests import Digest
 
@@ -69,7 +69,7 @@ class LoraSpec(Part):
     rank_pattern: dict[str, int] = Field(default_factory=dict)
     alpha_pattern: dict[str, FiniteFloat] = Field(default_factory=dict)
     quantisation: Quantisation = Quantisation.NONE
-    task: Task = Task.CAUSAL_LM
+    task: TrainingTask = TrainingTask.CAUSAL_LM
 
     @model_validator(mode="after")
     def _an_adapter_or_none(self) -> Self:
