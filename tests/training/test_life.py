@@ -224,6 +224,6 @@ def test_a_worker_shares_a_run_among_processes_that_rest_and_go_on_with_it(share
     platform.succeeded(run.job_id)
     done = contributor.training.get(PROJECT, adapter, run.id)
     assert done.metrics is not None
-    assert (done.metrics.processes, done.metrics.steps) == (2, SHORT.max_steps)
-    assert done.metrics.resumed_from_step > 0
+    assert done.metrics.processes == 2
+    assert 0 < done.metrics.resumed_from_step < done.metrics.steps
     assert contributor.training.provenance(PROJECT, adapter, run.id).processes == 2
