@@ -120,6 +120,12 @@ def test_a_return_that_is_not_computed_says_which_figure_was_not_given() -> None
     assert "0.750 (0.697 to 0.797)" in graded
 
 
+def test_an_arm_that_is_best_and_still_returns_less_than_it_costs_is_told_as_such() -> None:
+    dear = FIGURES.model_copy(update={"running_cost": 1_000_000.0})
+    assert "LoRA returns less than it costs, over the whole interval" in text_of(usual(dear))
+    assert "returns less than it costs" not in text_of(usual())
+
+
 def test_a_suite_of_the_users_own_is_not_called_unseen() -> None:
     text = text_of(usual(on_validation=False))
     assert "on 200 items of desk/pilot-faq-v1:v1" in text

@@ -191,6 +191,9 @@ def cautions(report: Report, words: Writer) -> list[str]:
     ]  # fmt: skip
     if any(arm.training and arm.training.memory and arm.training.memory.origin is Origin.FORECAST for arm in report.arms):
         told.append(words.say("mind_forecast"))
+    chosen = _named(report, report.recommendation.arm)
+    if chosen is not None and chosen.returns is not None and (chosen.returns.net.high or 0) < 0:
+        told.append(words.say("mind_loss", arm=words.arm(chosen.name)))
     if _named(report, FULL) is not None:
         told.append(words.say("mind_full"))
     return told

@@ -141,6 +141,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Memory that is marked as a forecast was not measured by the run.",
         "「予測」とあるメモリは、学習時に測定したものではない。",
     ),
+    "mind_loss": (
+        "By the figures that were entered {arm} returns less than it costs, over the whole interval: adapting is worth it by them only if some figure changes.",
+        "入力値によれば、{arm} の効果は区間の全体で費用を下回る。いずれかの値が変わらない限り、見合わない。",
+    ),
     "mind_full": (
         "Full fine-tuning is there to compare with: its version is a whole model, which the platform releases to nobody.",
         "フルファインチューニングは比較のためのもの。その版はモデル全体であり、このプラットフォームからは配布されない。",
