@@ -12,9 +12,11 @@ from ringi.evaluation.verdict import Verdict, judge
 from ringi.jobs.contracts.evaluation import ItemRecord
 from ringi.jobs.contracts.methods import TrainingTask
 from ringi.jobs.contracts.parts import Progress
+from ringi.jobs.contracts.suites import Answering, Item, ScorerSpec, Task
 from ringi_workers.evaluation.classify import ClassArm, classifies, evaluate_classes, load_class_arm
 from ringi_workers.evaluation.generate import EvaluationStopped
 from ringi_workers.evaluation.swapping import SwappableBase
+from ringi_workers.evaluation.sweep import NotMeasured, sweep
 from support.recipes import SPEC, run
 from support.refusals import refused
 from support.tiny_classes import class_rows, make_class_base, make_class_rows, write_rows
@@ -111,3 +113,10 @@ def test_a_suite_does_not_ask_a_classifier_for_texts(adapter: Path, tmp_path: Pa
     writing = SwappableBase(make_class_base("llama", tmp_path / "llama"), dtype=torch.float32)
     with refused("adapter_version_classifies", 409), writing.arm(adapter):
         pytest.fail("its matrices were put on a language model")
+    items = [Item(id="i1", prompt="荷物が届きません。", references=("配送",))]
+    task = Task(
+        name="say", answering=Answering.EXACT, scorers=(ScorerSpec(name="nll"),), items=f"sha256:{'0' * 64}", count=1, max_length=64
+    )
+    (only,) = sweep(writing, {"desk": adapter}, [(task, items)], sink=Quiet())
+    assert isinstance(only, NotMeasured)
+    assert only.code == "adapter_version_classifies"

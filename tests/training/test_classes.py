@@ -25,8 +25,8 @@ from ringi_workers.training.classes import LabelsUnfit, RowsWithoutLabel, Unknow
 from ringi_workers.training.earlier import Earlier
 from ringi_workers.training.recipe import TrainedAdapter
 from ringi_workers.training.refusals import TrainingCancelled
-from ringi_workers.training.search import planned_steps
-from support.recipes import COMMIT, SPEC, Follower, run
+from ringi_workers.training.search import TrialSink, planned_steps, train_until
+from support.recipes import COMMIT, SPEC, FolderCheckpoints, Follower, run
 from support.tiny_classes import ENCODERS, LABELS, SHAPES, class_rows, make_class_base, make_class_rows, make_tiny_encoder, write_rows
 from support.tiny_model import make_tiny_rows
 from support.tiny_shapes import make_tiny_shape
@@ -374,8 +374,17 @@ def test_a_base_with_a_head_of_its_own_gets_another_one(rows: Path, unseen: Path
     assert tuple(tensors["base_model.model.classifier.weight"].shape) == (3, 64)
 
 
-def test_a_search_counts_the_steps_of_a_classifier(bases: dict[str, Path], rows: Path) -> None:
-    assert planned_steps(spec_of(max_steps=None, epochs=2), base=bases["bert"], rows=rows) == 40
+def test_a_search_trains_and_compares_classifiers(bases: dict[str, Path], rows: Path, unseen: Path, tmp_path: Path) -> None:
+    spec = spec_of(max_steps=None, epochs=2)
+    assert planned_steps(spec, base=bases["bert"], rows=rows) == 40
+    trial = TrialSink(Follower(), label="rank 4", until=4)
+    (tmp_path / "checkpoints").mkdir()
+    train_until(
+        spec, compared_after=(4, 40), base=bases["bert"], rows=rows, validation=unseen, out=tmp_path / "out", sink=trial,
+        checkpoints=FolderCheckpoints(tmp_path / "checkpoints"), base_name="bases/tiny", base_commit=COMMIT,
+    )  # fmt: skip
+    assert trial.paused
+    assert list(trial.losses) == [4]
 
 
 def test_the_matrix_in_the_docs_is_what_was_shown() -> None:
