@@ -182,7 +182,7 @@ def priced(ground: Ground, tmp_path: Path) -> Iterator[RingiClient]:
 
 
 def test_what_a_run_has_cost_is_told_in_its_stream_and_stands_in_its_record(ground: Ground, priced: RingiClient) -> None:
-    run = priced.training.start(PROJECT, ADAPTER, dataset="faq", plan=PLAN.model_copy(update={"seed": 77}))
+    run = priced.training.start(PROJECT, ADAPTER, dataset="faq", plan=PLAN.model_copy(update={"seed": 77, "max_steps": 300}))
     events = priced.training.events(PROJECT, ADAPTER, run.id)
     told = [one.data for one in events if one is not None and one.kind == "progress" and one.data["phase"] == "training"]
     ground.platform.succeeded(run.job_id)
