@@ -49,7 +49,7 @@ def main() -> None:
     """Run until the time is over."""
     batch, base, rows, seconds = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
     plan = TrainingPlan(
-        rank=8, alpha=16, target_modules=["q_proj", "v_proj"], batch_size=batch, epochs=100, max_length=128, checkpoint_every=10**6
+        rank=8, alpha=16, target_modules=["q_proj", "v_proj"], batch_size=batch, epochs=100, max_length=2048, checkpoint_every=10**6
     )
     spec, clock = plan.resolved(), Clock(seconds)
     with tempfile.TemporaryDirectory() as folder:

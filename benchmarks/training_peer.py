@@ -80,13 +80,13 @@ def with_trainer(base: str, rows: list[dict[str, str]], clock: Clock, folder: st
     counting(Trainer, clock)(model=model, args=args, train_dataset=data, data_collator=collator, callbacks=[clock]).train()
 
 
-def with_trl(base: str, rows: list[dict[str, str]], clock: Clock, folder: str, *, packing: bool, tokens: int) -> None:
-    """SFTTrainer in bf16 on prompts and completions: 16 rows a step, or one pack of as many tokens as 16 rows have."""
+def with_trl(base: str, rows: list[dict[str, str]], clock: Clock, folder: str, *, batch: int, packing: bool, tokens: int) -> None:
+    """SFTTrainer in bf16 on prompts and completions: `batch` rows a step, or one pack of `tokens`."""
     from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found]  # noqa: PLC0415  # the other kinds do without
 
     data = Dataset.from_list([{"prompt": f"{row['prompt']}\n", "completion": row["completion"]} for row in rows])
     packed = {"packing": True, "max_length": tokens, "per_device_train_batch_size": 1}
-    plain = {"max_length": 128, "per_device_train_batch_size": 16}
+    plain = {"max_length": 2048, "per_device_train_batch_size": batch}
     settings = arguments(
         folder, bf16=True, model_init_kwargs={"dtype": "bfloat16"}, gradient_checkpointing=False, **(packed if packing else plain)
     )
@@ -106,7 +106,7 @@ def main() -> None:
         elif kind == "trainer16":
             with_trainer(base, rows, clock, folder, batch=16, accumulation=1)
         else:
-            with_trl(base, rows, clock, folder, packing=kind == "trl_packed", tokens=int(tokens))
+            with_trl(base, rows, clock, folder, batch=4 if kind == "trl_4" else 16, packing=kind == "trl_packed", tokens=int(tokens))
     print(json.dumps({"tokens": clock.tokens, "seconds": clock.elapsed, "cpu_seconds": clock.cpu, "steps": clock.steps}))
 
 
