@@ -28,6 +28,7 @@ def test_more_than_ten_classes_are_in_the_order_of_their_numbers() -> None:
     [
         b"\xff", b"[]", b"{}", b'{"id2label": ["a", "b"]}', b'{"id2label": {"0": "a", "2": "b"}}', b'{"id2label": {"1": "a", "2": "b"}}',
         b'{"id2label": {"0": "a"}}', b'{"id2label": {"0": "a", "1": "a"}}', b'{"id2label": {"0": "a", "1": " "}}', b'{"id2label": {"0": "a", "1": 1}}',
+        b'{"id2label": {"0": "a", "1": "b\\u0000"}}', b'{"id2label": {"0": "a", "1": "\\ud800"}}',
         b'{"id2label": {"0": "a", "1": "b"}, "pad_token_id": -1}', b'{"id2label": {"0": "a", "1": "b"}, "pad_token_id": true}', b"[" * 100_000,
         json.dumps({"id2label": {str(place): str(place) for place in range(MOST_LABELS + 1)}}).encode(),
     ],

@@ -8,7 +8,7 @@ from pilots.worlds import ROWS, answers, arm, failed, report, usual
 from ringi.gating.decision import decide
 from ringi.gating.schemas import Requirement
 from ringi.pilots.comparing import Found
-from ringi.pilots.schemas import BASE, Advice, Figures, Shown, Yardstick
+from ringi.pilots.schemas import BASE, Advice, Figures, Money, Shown, Yardstick
 
 
 def test_differences_and_intervals_are_those_of_the_gate() -> None:
@@ -66,6 +66,14 @@ def test_the_yardstick_is_the_first_that_was_measured_for_all_of_them(
 ) -> None:
     advice = report(arm(BASE, range(60)), arm("lora", range(150), **lora), arm("dora", range(2, 152), **dora)).recommendation
     assert (advice.arm, advice.yardstick) == (chosen, by)
+
+
+def test_amounts_of_two_currencies_are_not_compared() -> None:
+    before, since = arm("lora", range(150), cost=12.0, seconds=900.0), arm("dora", range(2, 152), cost=1800.0, seconds=100.0)
+    assert before.training is not None
+    dollars = before._replace(training=before.training.model_copy(update={"cost": Money(amount=12.0, currency="USD")}))
+    advice = report(arm(BASE, range(60)), dollars, since).recommendation
+    assert (advice.arm, advice.yardstick) == ("dora", Yardstick.SECONDS)
 
 
 def test_an_arm_alone_is_recommended_as_such_and_without_a_base_nothing_is() -> None:

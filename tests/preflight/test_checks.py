@@ -97,6 +97,7 @@ def test_full_fine_tuning_has_no_targets_to_match_and_says_what_its_snapshots_ta
         ({"work": CLASSES, "labels": LABELS._replace(unlabelled=1)}, "preflight_rows_without_label", Gravity.REFUSE),
         ({"work": CLASSES, "labels": LABELS._replace(train={"返金": 100})}, "preflight_one_label", Gravity.REFUSE),
         ({"work": CLASSES, "labels": LABELS._replace(train={str(number): 1 for number in range(1025)})}, "preflight_too_many_labels", Gravity.REFUSE),
+        ({"work": CLASSES, "labels": LABELS, "known_labels": ("苦情", "返金")}, "preflight_labels_unknown", Gravity.REFUSE),
         ({"work": CLASSES, "labels": LABELS._replace(validation={"苦情": 3})}, "preflight_labels_only_in_validation", Gravity.WARN),
         ({"work": CLASSES, "labels": LABELS._replace(train={"ＦＡＱ": 3, "faq ": 97})}, "preflight_labels_alike", Gravity.WARN),
     ],
@@ -104,6 +105,12 @@ def test_full_fine_tuning_has_no_targets_to_match_and_says_what_its_snapshots_ta
 def test_each_code_has_its_cause(changes: dict[str, Any], code: str, gravity: Gravity) -> None:
     assert found(**changes).get(code) is gravity
     assert code not in found()
+
+
+def test_rows_of_one_label_are_enough_for_a_version_that_knows_more() -> None:
+    one = LABELS._replace(train={"返金": 100}, validation={"解約": 3})
+    assert "preflight_one_label" in found(work=CLASSES, labels=one)
+    assert found(work=CLASSES, labels=one, known_labels=("解約", "返金")) == {}
 
 
 def test_an_answer_that_is_cut_is_told_beside_the_row_that_is() -> None:

@@ -21,6 +21,7 @@ from ringi.training.schemas import TrainingPlan
 from ringi_workers.adapters.attach import AdapterShapeMismatch, adapter_facts
 from ringi_workers.adapters.heads import BaseIncomplete, BaseIsEncoder, BaseWithoutClassifier
 from ringi_workers.adapters.inspect import inspect_adapter, measure
+from ringi_workers.evaluation.classify import load_class_arm
 from ringi_workers.training.classes import LabelsUnfit, RowsWithoutLabel, UnknownLabels
 from ringi_workers.training.earlier import Earlier
 from ringi_workers.training.recipe import TrainedAdapter
@@ -242,6 +243,9 @@ def test_a_pooler_that_the_base_has_not_is_trained_and_sealed_and_nothing_drawn_
     (folder / CONFIG).write_text(json.dumps(config))
     found = measure(folder, base=base).facts.unfilled_tensors
     assert {f"base_model.model.bert.pooler.dense.{kind}" for kind in ("bias", "weight")} <= set(found)
+    # What was trained over a revision with a pooler would be asked over one that is drawn anew each time.
+    with pytest.raises(BaseIncomplete, match="pooler"):
+        load_class_arm(base, folder)
 
 
 @pytest.mark.parametrize(("named", "sealed_as"), [(2, 2), (-1, 0)])

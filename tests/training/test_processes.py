@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from ringi.kit.digests import sha256_file
 from ringi_workers.failures import WorkPaused
 from ringi_workers.training.launch import TrainingProcessLost, in_processes, processes_for
-from ringi_workers.training.ranks import ALONE
+from ringi_workers.training.ranks import ALONE, pieces
 from ringi_workers.training.recipe import TrainedAdapter, train
 from ringi_workers.training.refusals import TrainingDiverged
 from support.recipes import COMMIT, FolderCheckpoints, Follower
@@ -207,3 +207,11 @@ def test_what_a_process_refuses_arrives_as_it_was() -> None:
     found = pickle.loads(pickle.dumps(refused))
     assert (type(found), str(found), found.details) == (TrainingDiverged, str(refused), refused.details)
     assert pickle.loads(pickle.dumps(WorkPaused(7))).details == {"step": 7}
+
+
+def test_gradients_of_a_whole_model_are_added_up_in_pieces_and_those_of_an_adapter_at_once() -> None:
+    sizes = [10, 2**26, 10, 2**25, 2**25, 1]
+    parameters = [torch.nn.Parameter(torch.empty(size, device="meta")) for size in sizes]
+    assert [[one.numel() for one in piece] for piece in pieces(parameters)] == [[10], [2**26], [10, 2**25], [2**25, 1]]
+    assert len(list(pieces(parameters[:1] * 100))) == 1
+    assert list(pieces([])) == []

@@ -75,6 +75,9 @@ class ClassLabels(BaseModel):
             raise ValueError("two classes have one label")
         if not all(name.strip() and len(name) <= MOST_CHARACTERS for name in self.names):
             raise ValueError(f"a label is blank, or longer than {MOST_CHARACTERS} characters")
+        # Neither can be stored as text.
+        if any(one == "\x00" or "\ud800" <= one <= "\udfff" for name in self.names for one in name):
+            raise ValueError("a label holds a NUL character or half of a surrogate pair")
         return self
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from ringi.gating.forest import Box, Drawing, Rule, Shape, Words
+from ringi.pilots.recommending import one_currency
 from ringi.pilots.schemas import BASE, Arm, Report
 from ringi.pilots.wording import Writer
 
@@ -58,7 +59,8 @@ def effort_picture(report: Report, words: Writer) -> Drawing:
             lambda arm: arm.training.seconds if arm.training else None,
             lambda arm: words.seconds(arm.training.seconds if arm.training else None),
         ),
-        ("cost", _cost, lambda arm: words.money(arm.training.cost if arm.training else None)),
+        # Amounts of different currencies have no bars beside each other.
+        ("cost", _cost if one_currency(trained) else _no_bar, lambda arm: words.money(arm.training.cost if arm.training else None)),
     )
     for number, (head, measure, written) in enumerate(panels):
         shapes += _bars(report, trained, _TOP + number * panel, words.say(head), measure, written, words)
@@ -67,6 +69,10 @@ def effort_picture(report: Report, words: Writer) -> Drawing:
 
 def _cost(arm: Arm) -> float | None:
     return arm.training.cost.amount if arm.training is not None and arm.training.cost is not None else None
+
+
+def _no_bar(_: Arm) -> None:
+    return None
 
 
 def _bars(

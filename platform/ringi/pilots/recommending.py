@@ -2,7 +2,7 @@
 
 1. Of the trained arms those stay whose paired difference to the base is shown to be above zero. None: nothing is recommended.
 2. The best is the one with the highest mean. Equal to it are those whose paired difference to the best is not shown to be below zero.
-3. Of the equal ones the cheapest to train is taken: by cost, else by GPU seconds, else by seconds, whichever was measured for all of them. What is
+3. Of the equal ones the cheapest to train is taken: by cost in one currency, else by GPU seconds, else by seconds, whichever was measured for all of them. What is
    within a quarter of the least counts as the same, because the time of a run is known no better; among those the fewest bytes to ship win.
 """
 
@@ -48,12 +48,17 @@ def _not_worse(difference: Difference | None) -> bool:
 def _cheapest(equal: Sequence[Arm]) -> tuple[Arm, Yardstick]:
     for yardstick, measure in _YARDSTICKS.items():
         costs = {arm.name: cost for arm in equal if (cost := measure(arm)) is not None}
-        if len(costs) == len(equal):
+        if len(costs) == len(equal) and (yardstick is not Yardstick.COST or one_currency(equal)):
             least = min(costs.values())
             same = [arm for arm in equal if costs[arm.name] <= least * (1 + SAME_COST)]
             # Of one that is alone its cost decided, of several their size.
             return min(same, key=_bytes), yardstick if len(same) == 1 else Yardstick.BYTES
     return min(equal, key=_bytes), Yardstick.BYTES
+
+
+def one_currency(arms: Sequence[Arm]) -> bool:
+    """Whether costs can be compared: an arm may have been trained when the price table had another currency."""
+    return len({arm.training.cost.currency for arm in arms if arm.training is not None and arm.training.cost is not None}) <= 1
 
 
 def _bytes(arm: Arm) -> float:

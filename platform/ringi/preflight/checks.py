@@ -46,6 +46,8 @@ class Facts:
     lengths: Lengths | None
     workers: Sequence[WorkerMemory] = field(default=())
     labels: LabelCounts | None = None
+    # Of the version that a classifier is gone on from.
+    known_labels: tuple[str, ...] = ()
 
 
 def examine(facts: Facts) -> list[PreflightFinding]:
@@ -233,7 +235,11 @@ def classes(facts: Facts) -> list[PreflightFinding]:
         ]
     if facts.labels is None:
         return [_open("preflight_labels_not_measured", "The labels were not counted: the rows could not be read here.")]
-    found, known = [], facts.labels.train
+    # A version that is gone on from keeps its classes.
+    found, known = [], dict.fromkeys(facts.known_labels) or facts.labels.train
+    if unlearnt := facts.labels.train.keys() - known.keys():
+        text = f"{sum(facts.labels.train[name] for name in unlearnt)} training rows have labels that the earlier version does not know: {_named(unlearnt)}."
+        found.append(_refuse("preflight_labels_unknown", text, "Train without --start-from: a new head has the classes of its rows."))
     if facts.labels.unlabelled:
         text = f"{facts.labels.unlabelled} training rows have no label."
         found.append(_refuse("preflight_rows_without_label", text, "Train on rows of a text and its label, or with --task causal-lm."))

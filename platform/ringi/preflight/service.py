@@ -98,17 +98,31 @@ def _machines(seen: Sequence[fleet.Seen]) -> list[Machine]:
 
 
 def findings(
-    session: Session, actor: Actor, *, revision: BaseRevision, dataset: DatasetVersion, work: Workload, device: Device | None
+    session: Session,
+    actor: Actor,
+    *,
+    revision: BaseRevision,
+    dataset: DatasetVersion,
+    work: Workload,
+    device: Device | None,
+    known_labels: tuple[str, ...] = (),
 ) -> list[PreflightFinding]:
-    """What is to be said of a run before it starts; reads sealed bytes, and writes nothing."""
-    return examine(_facts(session, actor, revision=revision, dataset=dataset, work=work, device=device))
+    """What is to be said of a run before it starts; reads sealed bytes, and writes nothing. `known_labels`: of the version that it goes on from."""
+    return examine(_facts(session, actor, revision=revision, dataset=dataset, work=work, device=device, known_labels=known_labels))
 
 
 def check(
-    session: Session, actor: Actor, *, revision: BaseRevision, dataset: DatasetVersion, work: Workload, device: Device | None
+    session: Session,
+    actor: Actor,
+    *,
+    revision: BaseRevision,
+    dataset: DatasetVersion,
+    work: Workload,
+    device: Device | None,
+    known_labels: tuple[str, ...] = (),
 ) -> PreflightOut:
     """The dry run: the findings, and the forecast on the registered workers' devices. Raises PriceTableInvalid."""
-    facts = _facts(session, actor, revision=revision, dataset=dataset, work=work, device=device)
+    facts = _facts(session, actor, revision=revision, dataset=dataset, work=work, device=device, known_labels=known_labels)
     found = examine(facts)
     shown = None
     if facts.shape is not None:
@@ -138,13 +152,20 @@ def _measured(session: Session, actor: Actor, work: Workload, revision: BaseRevi
 
 
 def _facts(
-    session: Session, actor: Actor, *, revision: BaseRevision, dataset: DatasetVersion, work: Workload, device: Device | None
+    session: Session,
+    actor: Actor,
+    *,
+    revision: BaseRevision,
+    dataset: DatasetVersion,
+    work: Workload,
+    device: Device | None,
+    known_labels: tuple[str, ...],
 ) -> Facts:
     shape, why = known.shape_or_why(revision)
     base = BaseFacts.model_validate(revision.facts) if revision.facts else None
     labels = known.labels_of(dataset) if work.classes is not None else None
     if labels is not None:
-        work = work.model_copy(update={"classes": max(1, len(labels.train))})
+        work = work.model_copy(update={"classes": max(1, len(known_labels or labels.train))})
     if shape is not None and work.classes is not None:
         shape = shape.with_head_for(work.classes)
     lengths = _lengths(revision, dataset, work)
@@ -158,7 +179,7 @@ def _facts(
     return Facts(
         work=work, shape=shape, why_unknown=why, modules=frozenset() if shape is not None else known.linear_modules(revision), base=base,
         report=DatasetReport.model_validate(dataset.report), licence=_licence(session, dataset), lengths=lengths, workers=workers,
-        labels=labels,
+        labels=labels, known_labels=known_labels,
     )  # fmt: skip
 
 

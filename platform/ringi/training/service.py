@@ -17,6 +17,7 @@ from ringi.events.catalogue import work as work_events
 from ringi.events.emission import emit
 from ringi.identity.permissions import visible
 from ringi.jobs import service as jobs
+from ringi.jobs.contracts.adapters import AdapterFacts
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.contracts.parts import AdapterRef, as_document
 from ringi.jobs.contracts.training import Gravity, LoraSpec, PriceTable, RunOrigin, TrainPayload, TrainResult
@@ -58,7 +59,13 @@ def check(
     """What `start` would find, and what the run would need; starts nothing. Raises PriceTableInvalid, and what warm_start.py names."""
     device = placement.device if placement else None
     return preflight.check(
-        session, actor, revision=base_revision, dataset=dataset, work=workload_of(_spec(plan, earlier, stacked)), device=device
+        session,
+        actor,
+        revision=base_revision,
+        dataset=dataset,
+        work=workload_of(_spec(plan, earlier, stacked)),
+        device=device,
+        known_labels=_labels(earlier),
     )
 
 
@@ -81,7 +88,9 @@ def start(
     """
     spec = _spec(plan, earlier, stacked)
     device = placement.device if placement else None
-    found = preflight.findings(session, actor, revision=base_revision, dataset=dataset, work=workload_of(spec), device=device)
+    found = preflight.findings(
+        session, actor, revision=base_revision, dataset=dataset, work=workload_of(spec), device=device, known_labels=_labels(earlier)
+    )
     if get_settings().preflight_refuses and any(one.gravity is Gravity.REFUSE for one in found):
         raise RunRefused(found)
     run_id = uuid7()
@@ -128,6 +137,10 @@ def prices_now() -> PriceTable | None:
     return PriceTable(
         currency=table.currency, as_of=table.as_of, source=table.source, per_hour={str(kind): one for kind, one in table.per_hour.items()}
     )
+
+
+def _labels(earlier: AdapterVersion | None) -> tuple[str, ...]:
+    return () if earlier is None else AdapterFacts.model_validate(earlier.facts).labels
 
 
 def _spec(plan: TrainingPlan | LoraSpec, earlier: AdapterVersion | None, stacked: bool) -> LoraSpec:

@@ -18,7 +18,7 @@ from transformers import (
     AutoModelForSequenceClassification,
 )
 
-from ringi.adapters.labels import ClassLabels
+from ringi.adapters.labels import AdapterLabelsInvalid, ClassLabels
 from ringi.kit.errors import RingiError
 
 # What transformers calls the head of a classifier; peft trains and saves modules of these names without being asked.
@@ -96,6 +96,8 @@ def classifier_settings(base: Path, labels: ClassLabels) -> Any:
     # Nothing is generated, so nothing is kept for the next token.
     text.use_cache = settings.use_cache = False
     if labels.pad_token_id is not None:
+        if not 0 <= labels.pad_token_id < text.vocab_size:
+            raise AdapterLabelsInvalid(f"'pad_token_id' is {labels.pad_token_id}, and the base knows {text.vocab_size} tokens")
         text.pad_token_id = settings.pad_token_id = labels.pad_token_id
     return settings
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import safe_open
 
 from ringi.adapters.labels import LABELS, ClassLabels, parse_labels
 from ringi.datasets.contents import Row, from_sealed
@@ -20,11 +21,12 @@ from ringi.jobs.contracts.evaluation import ArmRecord, ItemRecord
 from ringi.jobs.contracts.parts import Progress
 from ringi.kit.digests import sha256_bytes
 from ringi_workers.adapters.attach import attach, base_dtype, load_tokenizer
-from ringi_workers.adapters.heads import load_classifier
+from ringi_workers.adapters.heads import BaseIncomplete, load_classifier
 from ringi_workers.evaluation.fitting import Fit
 from ringi_workers.evaluation.generate import EvaluationStopped, ProgressSink
 from ringi_workers.training.classes import encode_class, padding_of
 from ringi_workers.training.data import Example
+from ringi_workers.training.export import WEIGHTS_FILE
 from ringi_workers.training.packing import class_logits, padded
 
 _NOTHING = ArmRecord(nll=None, tokens=0, output="", match=None)
@@ -57,10 +59,15 @@ def classifies(adapter: Path) -> bool:
 
 
 def load_class_arm(base: Path, adapter: Path) -> ClassArm:
-    """Onto the GPU if there is one, in the dtype that training would use. Raises AdapterLabelsInvalid, and what `load_classifier` raises."""
+    """Onto the GPU if there is one, in the dtype that training would use. Raises AdapterLabelsInvalid, BaseIncomplete, and what `load_classifier` raises."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     labels = parse_labels((adapter / LABELS).read_bytes())
     loaded = load_classifier(base, labels, dtype=base_dtype(base, device), device=device)
+    with safe_open(adapter / WEIGHTS_FILE, framework="pt") as file:
+        brought = set(file.keys())
+    # What neither base nor adapter has was drawn at random just now: another revision may lack a pooler that the version was trained over.
+    if drawn := [name for name in loaded.made if f"base_model.model.{name}" not in brought]:
+        raise BaseIncomplete(drawn)
     return ClassArm(attach(loaded.model, adapter), load_tokenizer(base), labels)
 
 

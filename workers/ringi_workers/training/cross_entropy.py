@@ -53,8 +53,12 @@ def _losses(head: Any, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Ten
 
 
 def fusable(head: Any, device: torch.device) -> bool:
-    """Whether liger's kernel can take the layer: on CUDA, where it is installed, a plain matrix that no adapter changes."""
-    return device.type == "cuda" and type(head) is torch.nn.Linear and importlib.util.find_spec(_LIGER) is not None
+    """Whether liger's kernel can take the layer: on CUDA, where it is installed, a plain frozen matrix that no adapter changes.
+
+    One that learns is float32 (training/full.py) and what comes to it is not; the kernel takes both alike or not at all.
+    """
+    plain = type(head) is torch.nn.Linear and not head.weight.requires_grad
+    return device.type == "cuda" and plain and importlib.util.find_spec(_LIGER) is not None
 
 
 def fused_sum(head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -197,7 +197,7 @@ def head_for(model: Any, examples: Sequence[Example], layout: Layout) -> Head | 
         with torch.inference_mode(), precision(model):
             wanted = model(logits_to_keep=_kept(model, one), **_inputs(model, one)).logits.float()
             found = layer(hidden_states(model, one)).float()
-            same = bool(((found - wanted).abs() <= TOLERANCE.get(model.dtype, COARSE) * wanted.abs().clamp(min=1)).all())
+            same = bool(((found - wanted).abs() <= TOLERANCE.get(computes_in(model), COARSE) * wanted.abs().clamp(min=1)).all())
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         if ran_out_of_memory(error):
             raise

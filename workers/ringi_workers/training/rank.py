@@ -19,8 +19,9 @@ import torch.distributed as dist
 from ringi.kit.errors import RingiError
 from ringi_workers.training.ranks import Ranks
 
-# Between processes of one machine; a process that ends is noticed at once, so this is for one that hangs.
-_HANGS = timedelta(minutes=30)
+# Between processes of one machine; a process that ends is noticed at once, so this is for one that hangs. The others wait as long while the first one's
+# snapshot is uploaded, which of a whole model may be a hundred gigabytes.
+_HANGS = timedelta(hours=12)
 
 
 class Place(NamedTuple):

@@ -1,17 +1,19 @@
 """The processes of one run, one for each device of its worker, that share every optimiser step: whose rows are whose, and what all add up.
 
 Each holds the whole model and takes its share of a step's rows. The gradient of a step is that of one process: summed over the rows of all and
-divided by the label tokens of all. It is added up once a step and in one piece, because adapters are small
+divided by the label tokens of all. It is added up once a step, of an adapter in one piece
 (docs/decisions/0027-several-devices.md). Who starts these processes is launch.py.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 One = TypeVar("One")
+# Elements that are added up together: of all at once there would be a copy as large as the model where every weight learns (full.py).
+_AT_ONCE = 2**26
 
 
 class Ranks:
@@ -55,13 +57,16 @@ class Ranks:
         if self.size == 1:
             return loss
         has = torch.tensor([one.grad is not None for one in parameters], dtype=torch.float32, device=loss.device)
-        gradients = [torch.zeros(one.numel(), device=loss.device) if one.grad is None else one.grad.flatten().float() for one in parameters]
-        together = torch.cat([loss.reshape(1).float(), has, *gradients])
-        dist.all_reduce(together)
-        total, found, *summed = torch.split(together, [1, len(parameters), *(one.numel() for one in parameters)])
-        for one, some, gradient in zip(parameters, found.tolist(), summed, strict=True):
-            one.grad = gradient.view_as(one).to(one.dtype) if some else None
-        return total.squeeze()
+        known = torch.cat([loss.reshape(1).float(), has])
+        dist.all_reduce(known)
+        for piece in pieces([one for one, some in zip(parameters, known[1:].tolist(), strict=True) if some]):
+            gradients = [torch.zeros(one.numel(), device=loss.device) if one.grad is None else one.grad.flatten().float() for one in piece]
+            together = torch.cat(gradients)
+            dist.all_reduce(together)
+            for one, gradient in zip(piece, torch.split(together, [one.numel() for one in piece]), strict=True):
+                # Of its own: a view would keep the whole piece for as long as one of its gradients lives.
+                one.grad = gradient.view_as(one).to(one.dtype, copy=True)
+        return known[0]
 
     def alike(self, tensors: Iterable[torch.Tensor]) -> None:
         """Give every process the first one's tensors, in place."""
@@ -76,6 +81,18 @@ class Ranks:
         found: list[Any] | None = [None] * self.size if self.first else None
         dist.gather_object(own, found)
         return found or []
+
+
+def pieces(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
+    """Parameters whose gradients are added up together, in order."""
+    piece: list[torch.nn.Parameter] = []
+    for one in parameters:
+        if piece and sum(other.numel() for other in piece) + one.numel() > _AT_ONCE:
+            yield piece
+            piece = []
+        piece.append(one)
+    if piece:
+        yield piece
 
 
 # A run in one process.

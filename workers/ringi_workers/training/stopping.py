@@ -60,7 +60,8 @@ class Validation:
         # A loss that is not finite is no better than any, and the first one is the best so far only if it is a number.
         if loss < (float("inf") if state.best_loss is None else state.best_loss):
             state.best_loss, state.best_step, state.stale, state.best_accuracy = loss, state.step, 0, state.accuracy
-            state.best_weights = copy_weights(model)
+            # The first process keeps and exports them for all.
+            state.best_weights = copy_weights(model) if ranks.first else None
         else:
             state.stale += 1
         return loss
