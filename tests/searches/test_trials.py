@@ -51,6 +51,7 @@ def test_a_trial_paused_at_each_comparison_is_the_run_that_nobody_paused(files: 
     assert set(STEPS) <= paused.keys()
 
 
+@pytest.mark.proof
 def test_a_trial_of_two_processes_is_paused_at_its_comparison_with_the_loss_of_one(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
     spec, losses = TRIAL.model_copy(update={"dropout": 0.0}), list[dict[int, float]]()
     for processes in (1, 2):

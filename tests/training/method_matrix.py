@@ -28,15 +28,21 @@ def table(methods: Iterable[str], shapes: Iterable[str], shown: Iterable[tuple[s
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def in_the_docs(begin: str = BEGIN) -> str:
-    """The table as it stands there."""
-    return PAGE.read_text(encoding="utf-8").split(begin)[1].split(END)[0]
+def cells(made: str) -> dict[tuple[str, str], str]:
+    """The mark of each method and shape in a table."""
+    (_, *shapes), _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in made.splitlines())
+    return {(method, shape): mark for method, *marks in rows for shape, mark in zip(shapes, marks, strict=True)}
+
+
+def in_the_docs(begin: str = BEGIN) -> dict[tuple[str, str], str]:
+    """The marks as they stand there."""
+    return cells(PAGE.read_text(encoding="utf-8").split(begin)[1].split(END)[0])
 
 
 def main() -> int:
     """Run the tests, and write what they showed; the test that holds the page to it is left out."""
     asked = [str(Path(__file__).with_name(f"{name}.py")) for name in ("test_methods", "test_classes")]
-    ended = pytest.main(["-q", "-p", "no:xdist", *asked, "-k", "not the_matrix"])
+    ended = pytest.main(["-q", "-p", "no:xdist", "-m", "", *asked, "-k", "not the_matrix"])
     for name, begin, shown in (("test_methods", BEGIN, "SHOWN"), ("test_classes", CLASS_BEGIN, "SHOWN_OF_CLASSES")):
         module = next(one for known, one in sys.modules.items() if known.endswith(name))
         before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)

@@ -25,7 +25,7 @@ from ringi_workers.training.targets import NoSuggestedTargets, UnknownTargetModu
 from support.recipes import COMMIT, SPEC, Follower, mean_nll, run
 from support.tiny_model import make_tiny_rows
 from support.tiny_shapes import make_tiny_shape
-from training.method_matrix import SHOWN, in_the_docs, table
+from training.method_matrix import SHOWN, cells, in_the_docs, table
 
 SHAPES = ("llama", "qwen3", "mistral", "gemma3", "gpt2")
 # What a plan changes for each method; vectors learn at a higher rate than matrices, here as in the papers.
@@ -45,8 +45,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "vera over nf4": {"quantisation": Quantisation.NF4, "method": Method.VERA, "rank": 64, "learning_rate": 0.1},
 }
 # The other methods see of a quantised base only what LoRA sees, so two shapes are enough there.
+# On the shapes that differ most, and LoRA on all; `make proof` asks the others.
 CASES = [
-    (method, shape) for method in METHODS for shape in SHAPES if not method.endswith("over nf4") or shape in {"llama", "gpt2"}
+    pytest.param(method, shape, marks=[] if shape in {"llama", "gpt2"} or method == "lora" else pytest.mark.proof)
+    for method in METHODS for shape in SHAPES if not method.endswith("over nf4") or shape in {"llama", "gpt2"}
 ]  # fmt: skip
 # LLM.int8 takes the largest columns of a whole batch apart, so rows differ a little by what stands beside them.
 LOOSE = {"lora over int8": 2e-2}
@@ -251,7 +253,9 @@ def test_a_look_without_gradients_leaves_the_gradients_over_a_quantised_base_as_
 
 
 def test_the_matrix_in_the_docs_is_what_was_shown() -> None:
-    asked = {(method, shape) for method, shape, _ in SHOWN}
-    if len(asked) < len(CASES):
+    asked = {(method, shape) for method, shape, _ in SHOWN if method in METHODS}
+    if len(asked) < sum(not case.marks for case in CASES):
         pytest.skip("not all methods ran in this process")
-    assert in_the_docs() == table(METHODS, SHAPES, SHOWN)
+    shown, written = cells(table(METHODS, SHAPES, SHOWN)), in_the_docs()
+    assert {case: written[case] for case in asked} == {case: shown[case] for case in asked}
+    assert written.keys() == shown.keys()

@@ -143,6 +143,7 @@ def shared(base: Path, rows: Path, out: Path, sink: Follower, folder: Path) -> T
     return in_processes(work, 2, sink=sink, checkpoints=FolderCheckpoints(folder))
 
 
+@pytest.mark.proof
 def test_a_killed_process_ends_the_run_which_goes_on_to_the_bits_of_an_undisturbed_one(
     together: dict[str, Any], base: Path, rows: Path, out: Path, tmp_path: Path
 ) -> None:
