@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from benchmarks.desk import open_desk
 from ringi.embedded.processes import platform_status
 from ringi.gates.schemas import GateOut
 from ringi.gating.schemas import Verdict
-from ringi_workers.demo.sources import default_cache, fetch_base_model
 from ringi_workers.demo.stage import DemoFailed, Stage
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -151,16 +151,8 @@ STORIES = {"banking77": (banking77, 480), "jcommonsenseqa": (jcommonsenseqa, 800
 
 def tell(name: str, story: Story, stage: Stage, scratch: Path) -> dict[str, float]:
     """One story; the figures of its last line."""
-    data_dir = str(stage.data_dir)
     with stage.chapter(f"{name}: a suite, a base and two adapters"):
-        stage.run("up", "--data-dir", data_dir)
-        stage.run("setup", "sakura", "--admin", "mio", "--display-name", "株式会社さくら", "--data-dir", data_dir, "--save-as", "mio")
-        stage.run("projects", "create", "desk", "--display-name", "窓口", user="mio")
-        stage.run("users", "create", "aiko", user="mio")
-        stage.run("roles", "grant", "aiko", "contributor", "--project", "desk", user="mio")
-        stage.run("tokens", "issue", "aiko", "--save-as", "aiko", user="mio")
-        stage.run("bases", "create", "smollm2", user="mio")
-        stage.run("bases", "register", "smollm2", str(fetch_base_model(default_cache())), user="mio")
+        open_desk(stage)
         stage.run("datasets", "create", "desk/rows", user="aiko")
         stage.run("adapters", "create", "desk/bot", "--base", "smollm2", user="aiko")
         suite = {"tasks": [_with_items(task, story.items, scratch) for task in story.tasks], "requirements": story.requirements}

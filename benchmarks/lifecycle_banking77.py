@@ -16,9 +16,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.desk import open_desk
 from benchmarks.gate_stories import DATA, decide
 from ringi.embedded.processes import platform_status
-from ringi_workers.demo.sources import default_cache, fetch_base_model
 from ringi_workers.demo.stage import DemoFailed, Stage
 
 SEED = 0
@@ -45,16 +45,8 @@ def write_rows(target: Path, count: int) -> int:
 
 def tell(stage: Stage, scratch: Path, rows: int, plan: list[str]) -> dict[str, float]:
     """The story; the figures of its last line."""
-    data_dir = str(stage.data_dir)
     with stage.chapter("people, base, rows"):
-        stage.run("up", "--data-dir", data_dir)
-        stage.run("setup", "sakura", "--admin", "mio", "--display-name", "株式会社さくら", "--data-dir", data_dir, "--save-as", "mio")
-        stage.run("projects", "create", "desk", "--display-name", "窓口", user="mio")
-        stage.run("users", "create", "aiko", user="mio")
-        stage.run("roles", "grant", "aiko", "contributor", "--project", "desk", user="mio")
-        stage.run("tokens", "issue", "aiko", "--save-as", "aiko", user="mio")
-        stage.run("bases", "create", "smollm2", user="mio")
-        stage.run("bases", "register", "smollm2", str(fetch_base_model(default_cache())), user="mio")
+        open_desk(stage)
         intents = write_rows(scratch / "rows.jsonl", rows)
         stage.run("datasets", "create", "desk/rows", user="aiko")
         stage.run("datasets", "add", "desk/rows", str(scratch / "rows.jsonl"), "--validation-fraction", "0.2", user="aiko")

@@ -14,10 +14,10 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.desk import open_desk
 from benchmarks.lifecycle_banking77 import write_rows
 from ringi.embedded.processes import platform_status
 from ringi.pilots.schemas import Report
-from ringi_workers.demo.sources import default_cache, fetch_base_model
 from ringi_workers.demo.stage import Stage
 
 PRICES = {"currency": "JPY", "as_of": "2026-11-01", "source": "made up for this benchmark", "per_hour": {"cpu": 40.0}}
@@ -37,16 +37,8 @@ def few_intents(source: Path, target: Path, intents: int, rows: int) -> None:
 
 def tell(stage: Stage, scratch: Path, asked: argparse.Namespace, plan: list[str]) -> Report:
     """The story: the report of its pilot."""
-    data_dir = str(stage.data_dir)
     with stage.chapter("people, base, rows"):
-        stage.run("up", "--data-dir", data_dir)
-        stage.run("setup", "sakura", "--admin", "mio", "--display-name", "株式会社さくら", "--data-dir", data_dir, "--save-as", "mio")
-        stage.run("projects", "create", "desk", "--display-name", "窓口", user="mio")
-        stage.run("users", "create", "aiko", user="mio")
-        stage.run("roles", "grant", "aiko", "contributor", "--project", "desk", user="mio")
-        stage.run("tokens", "issue", "aiko", "--save-as", "aiko", user="mio")
-        stage.run("bases", "create", "smollm2", user="mio")
-        stage.run("bases", "register", "smollm2", str(fetch_base_model(default_cache())), user="mio")
+        open_desk(stage)
         write_rows(scratch / "all.jsonl", 10_000)
         few_intents(scratch / "all.jsonl", scratch / "rows.jsonl", asked.intents, asked.rows)
         stage.run("datasets", "create", "desk/rows", user="aiko")

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from ringi.gating.binary import wilson_bound
 from ringi.gating.schemas import Measured
-from ringi.pilots.comparing import Found, Ground, compared
-from ringi.pilots.schemas import BASE, Estimated, Figures, Latency, Money, Origin, PeakMemory, Problem, Quality, Report, Training
+from ringi.pilots.comparing import Found, compared
+from ringi.pilots.schemas import BASE, Estimated, Figures, Ground, Latency, Money, Origin, PeakMemory, Problem, Quality, Report, Training
 
 ROWS = 200
 GROUND = Ground(
@@ -54,7 +54,7 @@ def failed(name: str, code: str, message: str) -> Found:
 
 
 def report(*arms: Found, figures: Figures = FIGURES, **ground: Any) -> Report:
-    return compared(GROUND._replace(**ground), arms, figures, measured_at=datetime(2026, 11, 23, 9, 0, tzinfo=UTC))
+    return compared(GROUND.model_copy(update=ground), arms, figures, measured_at=datetime(2026, 11, 23, 9, 0, tzinfo=UTC))
 
 
 def usual(figures: Figures = FIGURES, **ground: Any) -> Report:

@@ -2,35 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ringi.gating.decision import decide
 from ringi.gating.schemas import Measured, Requirement, Tier
-from ringi.kit.digests import Digest
 from ringi.pilots.recommending import best_of, recommended
 from ringi.pilots.returns import missing, returns
-from ringi.pilots.schemas import BASE, Arm, Difference, Estimated, Figures, Latency, Problem, Quality, Report, Shown, Training
-
-
-class Ground(NamedTuple):
-    """What all arms have alike, in the words of the report."""
-
-    name: str
-    dataset: str
-    dataset_digest: Digest
-    train_rows: int
-    validation_rows: int
-    items: int
-    on_validation: bool
-    base: str
-    base_parameters: int | None
-    suite: str
-    suite_digest: Digest
-    task: str
-    metric: str
-    lower_is_better: bool
-    right_or_wrong: bool
-    plan: dict[str, Any]
+from ringi.pilots.schemas import BASE, Arm, Difference, Estimated, Figures, Ground, Latency, Problem, Quality, Report, Shown, Training
 
 
 class Found(NamedTuple):
@@ -60,7 +38,7 @@ def compared(ground: Ground, found: Sequence[Found], figures: Figures, *, measur
         if best is not None and one.name not in {BASE, best.name} and (difference := _difference(ground, one.answers, best_answers))
     }
     return Report(
-        **ground._asdict(),
+        **ground.model_dump(),
         arms=tuple(arm.model_copy(update={"to_best": to_best.get(arm.name)}) for arm in arms),
         recommendation=recommended(trained, best=best, to_best=to_best), figures=figures, missing=missing(figures), measured_at=measured_at,
     )  # fmt: skip

@@ -212,15 +212,13 @@ class Recommendation(_Frozen):
     yardstick: Yardstick | None
 
 
-class Report(_Frozen):
-    """One pilot, whole: what the page and the pictures are drawn from.
+class Ground(_Frozen):
+    """What all arms have alike.
 
     `items`: how many each arm was asked; `on_validation`: that they are the dataset's validation rows, and not a suite of the user's. `right_or_wrong`: the
-    metric is 0 or 1 for each, so that its mean is a share of right answers. `missing`: figures that were not entered, without which no return is
-    computed. `plan`: hyperparameters that all arms have alike. `measured_at`: when the sweep ended.
+    metric is 0 or 1 for each, so that its mean is a share of right answers. `plan`: hyperparameters that all arms have alike.
     """
 
-    schema_version: Literal[1] = 1
     name: str
     dataset: str
     dataset_digest: Digest
@@ -237,6 +235,15 @@ class Report(_Frozen):
     lower_is_better: bool
     right_or_wrong: bool
     plan: dict[str, Any]
+
+
+class Report(Ground):
+    """One pilot, whole: what the page and the pictures are drawn from.
+
+    `missing`: figures that were not entered, without which no return is computed. `measured_at`: when the sweep ended.
+    """
+
+    schema_version: Literal[1] = 1
     arms: tuple[Arm, ...]
     recommendation: Recommendation
     figures: Figures

@@ -108,7 +108,7 @@ def _logits(model: Any, rows: Sequence[Sequence[int]], pad_id: int) -> list[torc
     ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows], device=device)
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float().cpu()
-    return list(logits) if logits.dim() == 2 else [logits[number, : len(row)] for number, row in enumerate(rows)]  # noqa: PLR2004
+    return list(logits) if logits.dim() == 2 else [logits[number, : len(row)] for number, row in enumerate(rows)]  # noqa: PLR2004  # (rows, classes)
 
 
 def _largest_difference(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> float | None:

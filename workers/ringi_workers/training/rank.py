@@ -123,7 +123,7 @@ def begin(place: Place, work: bytes, latest: Path | None, keeps: bool, line: Con
     outcome: Any
     try:
         # Our own parent's. Only now, where this process sees its device alone: to load the work may ask what devices there are.
-        do: Callable[..., Any] = pickle.loads(work)  # noqa: S301
+        do: Callable[..., Any] = pickle.loads(work)  # noqa: S301  # what the job's own process sent
         checkpoints = FarCheckpoints(mine, latest) if keeps else None
         outcome = do(sink=FarSink(mine), checkpoints=checkpoints, ranks=Ranks(place.rank, place.size))
     except RingiError as refusal:

@@ -27,9 +27,9 @@ from ringi.jobs.contracts.methods import USUAL_RANK, Method
 from ringi.jobs.contracts.suites import Answering
 from ringi.jobs.schemas import placement_of
 from ringi.pilots import telling
-from ringi.pilots.comparing import Ground, compared
+from ringi.pilots.comparing import compared
 from ringi.pilots.page import writer
-from ringi.pilots.schemas import BASE, FULL, Figures, Language, Report
+from ringi.pilots.schemas import BASE, FULL, Figures, Ground, Language, Report
 from ringi.sweeps.schemas import SweepOut
 from ringi.training.schemas import TrainingPlan
 
