@@ -1,7 +1,7 @@
 """Ours in `benchmarks.training_to_accuracy`: the recipe of the training worker as it is, whose snapshots are kept.
 
-`ringi_training_curve.py BATCH_SIZE BASE ROWS RATE EPOCHS EVERY FOLDER` keeps the weights of every EVERY rows in FOLDER and prints one line of JSON:
-of each the seconds of the steps until then, snapshots apart, and the rows.
+`ringi_training_curve.py BATCH_SIZE LORA_PLUS BASE ROWS RATE EPOCHS EVERY FOLDER` keeps the weights of every EVERY rows in FOLDER and prints one line of JSON:
+of each the seconds of the steps until then, snapshots apart, and the rows. LORA_PLUS: by what B's rate is higher than A's; 1 is plain LoRA.
 """
 
 import json
@@ -65,11 +65,11 @@ class Clock:
 
 def main() -> None:
     """Run it."""
-    batch, base, rows, rate = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
-    epochs, every, folder = int(sys.argv[5]), int(sys.argv[6]), Path(sys.argv[7])
+    batch, plus, base, rows, rate = int(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), float(sys.argv[5])
+    epochs, every, folder = int(sys.argv[6]), int(sys.argv[7]), Path(sys.argv[8])
     plan = TrainingPlan(
         rank=8, alpha=16, target_modules=["q_proj", "v_proj"], batch_size=batch, epochs=epochs, max_length=128, learning_rate=rate,
-        checkpoint_every=max(1, every // batch),
+        checkpoint_every=max(1, every // batch), lora_plus_ratio=plus if plus > 1 else None,
     )  # fmt: skip
     clock = Clock(folder, batch)
     with tempfile.TemporaryDirectory() as out:

@@ -167,7 +167,9 @@ def test_a_finished_run_tells_its_tokens_a_row_and_its_rate(seven: Shape) -> Non
     assert one is not None
     assert (one.tokens_per_row, one.label_tokens_per_row) == (40.0, 5.0)
     same = Workload(rank=8, target_modules=["q_proj"])
-    assert one.rate == pytest.approx(400 * flops_per_token(seven, same, tokens_per_row=40, label_tokens_per_row=5))
+    each = flops_per_token(seven, same, tokens_per_row=40, label_tokens_per_row=5)
+    assert one.rate == pytest.approx(400 * each)
+    assert one.step == pytest.approx(5 * 40 * each)
 
 
 @pytest.mark.parametrize("change", [{"tokens_per_s": None}, {"resumed_from_step": 3}, {"seconds": 1.0}, {"rows": 0}])
@@ -180,8 +182,8 @@ def test_runs_of_the_base_come_before_runs_of_the_device_before_assumptions() ->
         given: dict[str, Any] = {"kind": Gpu.A100, "device_name": "A100", "base": "b", "quantisation": Quantisation.NONE} | changes
         return rate_of(samples, **given)
 
-    own = [Sample("A100", "b", "r", 1, 1, rate) for rate in (10.0, 30.0, 20.0)]
-    others = [Sample("A100", "c", "r", 1, 1, 100.0), Sample("H100", "b", "r", 1, 1, 1000.0)]
+    own = [Sample("A100", "b", "r", 1, 1, rate, 1.0) for rate in (10.0, 30.0, 20.0)]
+    others = [Sample("A100", "c", "r", 1, 1, 100.0, 1.0), Sample("H100", "b", "r", 1, 1, 1000.0, 1.0)]
     measured = ask([*own, *others])
     assert (measured.low, measured.typical, measured.high, measured.source, measured.runs) == (10, 20, 30, RateSource.SAME_BASE, 3)
     one = ask(others)
@@ -189,6 +191,31 @@ def test_runs_of_the_base_come_before_runs_of_the_device_before_assumptions() ->
     assert ask([]).source is RateSource.ASSUMED
     assert ask([], kind=Gpu.CPU) is None
     assert ask([], quantisation=Quantisation.NF4).typical < ask([]).typical
+
+
+def step_of(flops: float, seconds: float) -> Sample:
+    return Sample("x86_64", "b", "r", 1, 1, flops / seconds, flops)
+
+
+def rate_at(samples: list[Sample], flops: float) -> float:
+    found = rate_of(samples, kind=Gpu.CPU, device_name="x86_64", base="b", quantisation=Quantisation.NONE, step=flops)
+    assert found is not None
+    return found.typical
+
+
+def test_runs_with_small_and_large_steps_tell_what_a_step_takes_whatever_it_reads() -> None:
+    """Two seconds a step, and ten FLOPs a second."""
+    runs = [step_of(100, 12), step_of(10, 3)]
+    for flops, seconds in ((10, 3), (100, 12), (40, 6), (1000, 102), (1, 2.1)):
+        assert flops / rate_at(runs, flops) == pytest.approx(seconds)
+
+
+def test_one_size_of_steps_tells_no_constant_and_a_constant_is_neither_below_zero_nor_above_a_step() -> None:
+    assert rate_at([step_of(100, 10), step_of(150, 15)], 1) == pytest.approx(10)
+    # Small steps that were faster say nothing of a constant.
+    assert rate_at([step_of(100, 20), step_of(10, 1)], 1) == pytest.approx(7.5)
+    # Where ten times as much took hardly longer, all of the short step may be the constant.
+    assert 0 < 10 / rate_at([step_of(100, 1.1), step_of(10, 1.2)], 10) < 2
 
 
 @pytest.mark.parametrize(

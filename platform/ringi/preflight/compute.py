@@ -5,6 +5,8 @@ activations, and as much again for the gradient of the weights, which frozen mat
 and token forward, twice that backward, as PaLM counts it (Chowdhery et al. 2022, arXiv:2204.02311, appendix B: 12 LHQT).
 """
 
+from typing import NamedTuple
+
 from ringi.preflight.schemas import Method, Workload
 from ringi.preflight.shapes import Shape
 
@@ -31,9 +33,16 @@ def flops_per_token(shape: Shape, work: Workload, *, tokens_per_row: float, labe
     return forward + backward + again
 
 
-def flops_of(shape: Shape, work: Workload) -> float | None:
-    """FLOPs of the whole run; None where rows or tokens a row are not known."""
+class Flops(NamedTuple):
+    """Of the whole run, and of one optimiser step of rows of mean length."""
+
+    run: float
+    step: float
+
+
+def flops_of(shape: Shape, work: Workload) -> Flops | None:
+    """None where rows or tokens a row are not known."""
     if work.tokens is None or work.tokens_per_row is None:
         return None
     each = flops_per_token(shape, work, tokens_per_row=work.tokens_per_row, label_tokens_per_row=work.label_tokens_per_row)
-    return work.tokens * each
+    return Flops(work.tokens * each, work.batch_size * work.tokens_per_row * each)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ringi.jobs.contracts.methods import Quantisation
 from ringi.preflight.calibration import Sample, rate_of
-from ringi.preflight.compute import flops_of
+from ringi.preflight.compute import Flops, flops_of
 from ringi.preflight.devices import DEVICES, kind_of
 from ringi.preflight.memory import memory_of, snapshot_bytes, trainable_parameters, weight_bytes
 from ringi.preflight.schemas import Cost, DeviceForecast, Duration, Estimate, Gpu, Method, Precision, Prices, Rate, Workload
@@ -56,7 +56,7 @@ def estimate(shape: Shape, work: Workload, known: Known, *, base: str, devices: 
     return Estimate(
         base=base, model_type=shape.model_type, parameters=shape.parameters, trainable_parameters=trainable,
         memory=memory_of(shape, work, device=first), disk_bytes=stored + _SNAPSHOTS * snapshot_bytes(work, trainable) + 4 * trainable,
-        tokens=work.tokens, flops=flops, devices=[_forecast(shape, work, known, flops, one) for one in devices], workload=work,
+        tokens=work.tokens, flops=flops and flops.run, devices=[_forecast(shape, work, known, flops, one) for one in devices], workload=work,
     )  # fmt: skip
 
 
@@ -65,10 +65,13 @@ def _as_stored(work: Workload) -> Workload:
     return work.model_copy(update={"method": Method.LORA, "precision": Precision.BF16, "quantisation": Quantisation.NONE})
 
 
-def _forecast(shape: Shape, work: Workload, known: Known, flops: float | None, machine: Machine) -> DeviceForecast:
+def _forecast(shape: Shape, work: Workload, known: Known, flops: Flops | None, machine: Machine) -> DeviceForecast:
     need = memory_of(shape, work, device=machine.kind).total
     fits = None if machine.memory_bytes is None else need <= machine.memory_bytes
-    rate = rate_of(known.samples, kind=machine.kind, device_name=machine.name, base=known.base, quantisation=work.quantisation)
+    rate = rate_of(
+        known.samples, kind=machine.kind, device_name=machine.name, base=known.base, quantisation=work.quantisation,
+        step=flops and flops.step,
+    )  # fmt: skip
     notes = []
     if fits is False:
         notes.append("does not fit one device")
@@ -77,7 +80,7 @@ def _forecast(shape: Shape, work: Workload, known: Known, flops: float | None, m
     if rate is None:
         notes.append("time not measured: no finished run on this device, and no peak to assume from")
     # What does not fit does not run, so it takes no time either.
-    duration = _duration(flops, rate) if flops is not None and rate is not None and fits is not False else None
+    duration = _duration(flops.run, rate) if flops is not None and rate is not None and fits is not False else None
     cost = _cost(duration, known.prices, machine.kind)
     if duration is not None and cost is None:
         notes.append("cost not measured: the price table has no such device")

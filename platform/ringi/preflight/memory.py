@@ -18,8 +18,10 @@ _FP32, _BF16 = 4, 2
 _NF4_BLOCK, _NF4_OUTER = 64, 256
 # An assumption, not a formula: context, kernels and cuBLAS workspaces of one process on a data-centre card take 0.4 to 0.8 GiB.
 CUDA_CONTEXT = 600 * MIB
-# Interpreter and libraries of a worker process on a CPU, measured (docs/preflight.md).
-CPU_PROCESS = 700 * MIB
+# Interpreter and libraries of a worker process on a CPU: measured (docs/preflight.md).
+CPU_PROCESS = 590 * MIB
+# What a CPU process holds for each byte that autograd keeps, measured as well: the C allocator gives freed blocks back late and in pieces that fit nothing.
+_CPU_HEAP = 1.6
 
 
 def memory_of(shape: Shape, work: Workload, *, device: Gpu | None = None) -> Memory:
@@ -27,12 +29,13 @@ def memory_of(shape: Shape, work: Workload, *, device: Gpu | None = None) -> Mem
     on_cpu = device is Gpu.CPU
     trainable = trainable_parameters(shape, work)
     full = work.method is Method.FULL
+    activations = activation_bytes(shape, work, keeps_probabilities=on_cpu)
     terms = [
         MemoryTerm(name="base weights", bytes=weight_bytes(shape, work), certain=True, about=_about_weights(work)),
         MemoryTerm(name="gradients", bytes=_FP32 * trainable, certain=True, about="4 bytes a trainable parameter"),
         MemoryTerm(name="AdamW states", bytes=2 * _FP32 * trainable, certain=True, about="two moments of 4 bytes a trainable parameter"),
         MemoryTerm(
-            name="activations", bytes=activation_bytes(shape, work, keeps_probabilities=on_cpu), certain=False,
+            name="activations", bytes=round(_CPU_HEAP * activations) if on_cpu else activations, certain=False,
             about=f"{work.batch_size} rows of {work.max_length} tokens" + (", one layer at a time" if work.checkpointing else ", all layers"),
         ),
         MemoryTerm(name="logits and buffers", bytes=step_bytes(shape, work), certain=False, about="the larger of loss and backward of one layer"),
