@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from ringi.adapters.schemas import VersionState
 from ringi.cli.client import RingiClient
 from ringi.cli.contexts import Profile, save_profile
 from ringi.fleet.schemas import Device
@@ -244,7 +245,7 @@ def test_an_arm_that_fails_is_told_and_the_others_stand_until_it_is_tried_again(
     )
 
 
-def test_a_run_that_was_cancelled_stays_so_until_it_is_asked_for_again(bench: Bench) -> None:
+def test_a_run_that_was_cancelled_stays_so_until_it_is_asked_for_again_and_what_was_revoked_is_not_judged(bench: Bench) -> None:
     plan = TrainingPlan(rank=2, max_steps=1, max_length=64)
     bench.client.adapters.create(PROJECT, "gone-lora", base=BASE)
     run = bench.client.training.start(PROJECT, "gone-lora", dataset="answers", plan=plan, placement=Placement(device=Device.CUDA))
@@ -261,6 +262,16 @@ def test_a_run_that_was_cancelled_stays_so_until_it_is_asked_for_again(bench: Be
     bench.shell.ok(*gone, "--out", "gone", "--retry-failed", *MINE)
     assert bench.runs("gone-lora") == ["succeeded", "cancelled"]
     assert bench.report("gone").arms[1].problem is None
+    # What was revoked since is not judged again, and surely not recommended.
+    bench.platform.as_("incident_commander").adapters.advance(
+        PROJECT, "gone-lora", "v1", to=VersionState.REVOKED, reason="個人情報を覚えていた"
+    )
+    assert bench.shell.run(*gone, "--out", "gone", *MINE).returncode == 1
+    report = bench.report("gone")
+    assert report.arms[1].problem is not None
+    assert report.arms[1].problem.code == "version_revoked"
+    assert "個人情報を覚えていた" in report.arms[1].problem.message
+    assert (report.recommendation.advice, bench.runs("gone-lora")) == (Advice.NOT_MEASURED, ["succeeded", "cancelled"])
 
 
 def test_who_may_not_train_is_refused_before_anything_is_made(bench: Bench) -> None:

@@ -22,7 +22,7 @@ from ringi_workers.adapters.attach import AdapterShapeMismatch, adapter_facts
 from ringi_workers.adapters.heads import BaseIncomplete, BaseIsEncoder, BaseWithoutClassifier
 from ringi_workers.adapters.inspect import inspect_adapter, measure
 from ringi_workers.evaluation.classify import load_class_arm
-from ringi_workers.training.classes import LabelsUnfit, RowsWithoutLabel, UnknownLabels
+from ringi_workers.training.classes import LabelsUnfit, RowsWithoutLabel, UnknownLabels, ValidationLabelsUnknown
 from ringi_workers.training.earlier import Earlier
 from ringi_workers.training.recipe import TrainedAdapter
 from ringi_workers.training.refusals import TrainingCancelled
@@ -300,6 +300,15 @@ def test_a_validation_row_with_a_label_of_its_own_is_told(
     assert any("padded instead of packed" in message for message in caplog.messages) is False
     assert trained.metrics.validation_accuracy is not None
     assert trained.metrics.validation_accuracy * 10 == pytest.approx(round(trained.metrics.validation_accuracy * 10))
+
+
+def test_validation_rows_of_which_none_can_be_measured_are_refused_by_their_labels(
+    bases: dict[str, Path], rows: Path, tmp_path: Path
+) -> None:
+    unseen = write_rows(tmp_path / "unseen.jsonl", [{"prompt": "対応が遅い", "completion": "苦情"}])
+    spec = spec_of(max_steps=2, early_stopping_patience=2, evaluate_every=2)
+    with pytest.raises(ValidationLabelsUnknown, match="None of the 1 validation rows can be measured: no training row has their labels"):
+        run(bases["bert"], rows, tmp_path / "out", spec=spec, validation=unseen)
 
 
 @pytest.mark.parametrize(

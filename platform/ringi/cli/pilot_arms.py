@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from ringi.adapters.schemas import VersionState
 from ringi.cli.client import RingiClient
 from ringi.cli.errors import ApiError, JobFailed, Usage
 from ringi.cli.follow import follow
@@ -51,6 +52,11 @@ class Trained(NamedTuple):
     run: RunOut | None
     problem: Problem | None
     forecast_bytes: int | None
+
+    @property
+    def version(self) -> str | None:
+        """The reference of what is judged; None where the run made nothing, or what it made was revoked."""
+        return self.run.version if self.run is not None and self.problem is None else None
 
 
 def trained(
@@ -138,10 +144,18 @@ def _ended(client: RingiClient, setting: Setting, method: str, plan: TrainingPla
     measured = run.metrics is not None and run.metrics.peak_memory_bytes is not None
     forecast = None if measured else _forecast(client, setting, method, plan)
     if run.version is not None:
-        return Trained(method, plan, run, None, forecast)
+        return Trained(method, plan, run, _revoked(client, setting, method, run.version), forecast)
     if run.error is not None and run.state is JobState.FAILED:
         return Trained(method, plan, run, Problem(code=run.error.code, message=run.error.message), forecast)
     return Trained(method, plan, run, Problem(code=f"job_{run.state}", message=f"The run {run.id} is '{run.state}'."), forecast)
+
+
+def _revoked(client: RingiClient, setting: Setting, method: str, reference: str) -> Problem | None:
+    """Why a version that an earlier pilot made may not be judged any more; None for one that stands."""
+    version = client.adapters.version(setting.project, setting.adapter(method), reference.rpartition(":")[2])
+    if version.state is not VersionState.REVOKED:
+        return None
+    return Problem(code="version_revoked", message=f"The version {reference} was revoked: {version.state_reason}")
 
 
 def _followed(client: RingiClient, run: RunOut, what: str) -> None:

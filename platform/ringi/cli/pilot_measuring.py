@@ -100,14 +100,14 @@ def found_arms(
     found = [_measured(client, project, yard, Found(BASE, shipped_bytes=0), by_version.get(None))]
     for arm in arms:
         one = Found(arm.method, training=_training(arm, None, base_parameters), problem=arm.problem)
-        if arm.run is not None and arm.run.version is not None:
-            name, _, selector = arm.run.version.partition("/")[2].partition(":")
+        if arm.version is not None:
+            name, _, selector = arm.version.partition("/")[2].partition(":")
             version = client.adapters.version(project, name, selector)
             one = one._replace(
-                version=arm.run.version, shipped_bytes=sum(file.size for file in version.files),
+                version=arm.version, shipped_bytes=sum(file.size for file in version.files),
                 training=_training(arm, _trainable(arm.method, version.facts), base_parameters),
             )  # fmt: skip
-            one = _measured(client, project, yard, one, by_version.get(arm.run.version))
+            one = _measured(client, project, yard, one, by_version.get(arm.version))
         found.append(one)
     return found
 

@@ -62,6 +62,19 @@ class UnknownLabels(RingiError):
         )
 
 
+class ValidationLabelsUnknown(RingiError):
+    """No validation row can be measured: the labels of all are none of the run's classes, or their texts hold nothing."""
+
+    code, status = "training_validation_labels_unknown", 400
+
+    def __init__(self, rows: int, unknown: Sequence[str]) -> None:
+        super().__init__(
+            f"None of the {rows} validation rows can be measured: no training row has their labels ({', '.join(unknown[:_SHOWN])}).",
+            next_step="Give the dataset validation rows with the labels of its training rows, or train without early stopping.",
+            details={"rows": rows, "labels": list(unknown[:MOST_LABELS])},
+        )
+
+
 class _Read(NamedTuple):
     examples: tuple[Example, ...]
     skipped: int
@@ -116,7 +129,10 @@ def training_examples(spec: LoraSpec, rows: Path, tokenizer: PreTrainedTokenizer
 def validation_examples(
     spec: LoraSpec, rows: Path | None, tokenizer: PreTrainedTokenizerBase, labels: ClassLabels | None
 ) -> tuple[Example, ...]:
-    """What a run is measured with on its way. Rows whose label no class stands for have no loss: they are left out, and the log says so."""
+    """What a run is measured with on its way. Rows whose label no class stands for have no loss: they are left out, and the log says so.
+
+    Raises UnreadableRow, and where none is left NoLabelTokens (of a language model) or ValidationLabelsUnknown.
+    """
     if rows is None:
         return ()
     if labels is None:
@@ -128,7 +144,7 @@ def validation_examples(
             sum(read.unknown.values()), ", ".join(sorted(read.unknown)[:_SHOWN]),
         )  # fmt: skip
     if not read.examples:
-        raise NoLabelTokens(read.skipped + sum(read.unknown.values()))
+        raise ValidationLabelsUnknown(read.skipped + sum(read.unknown.values()), sorted(read.unknown))
     return read.examples
 
 

@@ -115,7 +115,7 @@ def pilot(  # long: an option a line
         chosen = _yard(client, setting, rows, suite, choices_from=choices_from, answering=answering)
         try:
             done = trained(client, setting, plans, placement=placement, retry_failed=retry_failed)
-            versions = [one.run.version for one in done if one.run is not None and one.run.version is not None]
+            versions = [one.version for one in done if one.version is not None]
             sweep = swept_once(
                 client, setting.project, chosen, base=f"{setting.base}:r{setting.revision}", versions=versions, at_once=at_once, placement=placement,
                 again=retry_failed,
