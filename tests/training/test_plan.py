@@ -94,6 +94,13 @@ def test_full_fine_tuning_records_no_rank_that_nobody_used_and_an_adapter_has_it
         RequestSearch.model_validate({"adapter": "a", "dataset": "d", "ranks": [4, 8], "learning_rates": [0.1], "plan": {"method": "full"}})
 
 
+def test_a_rate_that_is_not_given_is_what_is_usual_for_the_method() -> None:
+    rates = {"lora": 2e-4, "dora": 2e-4, "adalora": 2e-4, "ia3": 3e-3, "vera": 4e-3, "full": 2e-5}
+    assert {method: TrainingPlan.model_validate({"method": method}).resolved().learning_rate for method in rates} == rates
+    assert rates.keys() == {str(one) for one in Method}
+    assert {TrainingPlan(method=method, learning_rate=0.5).resolved().learning_rate for method in Method} == {0.5}
+
+
 def test_full_fine_tuning_is_forecast_with_every_weight_and_what_its_snapshots_hold() -> None:
     plan = TrainingPlan(method=Method.FULL, gradient_checkpointing=True, early_stopping_patience=2, checkpoint_every=7)
     work = workload_of(plan.resolved())

@@ -137,3 +137,8 @@ def test_a_run_begins_from_a_version_in_its_form_or_is_stacked_on_it(ground: Gro
     with refused("training_warm_start_revoked", 409):
         contributor.training.go_on(PROJECT, adapter, waits.id)
     contributor.jobs.cancel(waits.job_id)
+    # Factors that go on have the rate of factors, though the plan names no method.
+    ground.platform.ended(waits.job_id)
+    later = contributor.training.start(PROJECT, adapter, dataset="faq", start_from="v4", placement=Placement(memory_bytes=2**49))
+    assert (later.spec.method, later.spec.learning_rate) == ("ia3", 3e-3)
+    contributor.jobs.cancel(later.job_id)

@@ -27,6 +27,10 @@ WhatIsTrained = Annotated[
     Method, typer.Option(help="What is trained: LoRA, DoRA, AdaLoRA, IA3, VeRA; or every weight of the base (full), to compare with.")
 ]
 HowItBegins = Annotated[Init, typer.Option(help="How LoRA begins: with B at zero, or from the base's weights by PiSSA or OLoRA.")]
+PeakRate = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Peak learning rate; what is usual for the method (0.0002 for LoRA) unless given.", show_default=False),
+]
 RatioOfRates = Annotated[
     float | None, typer.Option(min=1, max=1024, help="LoRA+: how many times the rate of A that of B is.", show_default=False)
 ]

@@ -6,7 +6,18 @@ from uuid import UUID
 
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
-from ringi.jobs.contracts.methods import ALL_LINEAR, MOST_RANK, SUGGESTED, USUAL_RANK, Init, Method, Quantisation, TrainingTask, clashes
+from ringi.jobs.contracts.methods import (
+    ALL_LINEAR,
+    MOST_RANK,
+    SUGGESTED,
+    USUAL_RANK,
+    USUAL_RATES,
+    Init,
+    Method,
+    Quantisation,
+    TrainingTask,
+    clashes,
+)
 from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.contracts.training import LoraSpec, Packing, PreflightFinding, RunOrigin, Schedule, TrainMetrics
 from ringi.jobs.schemas import JobError, JobState, Placement
@@ -25,6 +36,7 @@ class TrainingPlan(Schema):
 
     `target_modules`: names of the base's modules, or the one word `all-linear` or `suggested` (what peft recommends for the base's family).
     `rank` (16 unless given), `alpha` (twice the rank) and `target_modules` are those of an adapter: full fine-tuning has none of them.
+    `learning_rate`: what is usual for the method unless given (0.0002; IA3 0.003, VeRA 0.004, full fine-tuning 0.00002).
     """
 
     rank: Annotated[Integer, Field(ge=1, le=512)] | None = None
@@ -32,7 +44,7 @@ class TrainingPlan(Schema):
     dropout: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.0
     target_modules: Annotated[list[Target], Field(min_length=1, max_length=64)] = [ALL_LINEAR]  # noqa: RUF012  # Pydantic copies it for every instance
     use_rslora: Truth = False
-    learning_rate: Annotated[FiniteFloat, Field(gt=0, le=1)] = 2e-4
+    learning_rate: Annotated[FiniteFloat, Field(gt=0, le=1)] | None = None
     epochs: Annotated[Integer, Field(ge=1, le=1000)] = 3
     max_steps: Annotated[Integer, Field(ge=1)] | None = None
     batch_size: Annotated[Integer, Field(ge=1, le=4096)] = 16
@@ -74,13 +86,13 @@ class TrainingPlan(Schema):
 
     def resolved(self) -> LoraSpec:
         """Nothing left to default: `alpha` is twice the rank unless given, modules are sorted and unique."""
+        rate = USUAL_RATES[self.method] if self.learning_rate is None else self.learning_rate
         if self.method is Method.FULL:
-            return LoraSpec.model_validate(self.model_dump() | {"target_modules": ()})
+            return LoraSpec.model_validate(self.model_dump() | {"learning_rate": rate, "target_modules": ()})
         rank = USUAL_RANK if self.rank is None else self.rank
         alpha = 2.0 * rank if self.alpha is None else self.alpha
-        return LoraSpec.model_validate(
-            self.model_dump() | {"rank": rank, "alpha": alpha, "target_modules": tuple(sorted(set(self.target_modules)))}
-        )
+        form = {"rank": rank, "alpha": alpha, "target_modules": tuple(sorted(set(self.target_modules)))}
+        return LoraSpec.model_validate(self.model_dump() | form | {"learning_rate": rate})
 
 
 def clashes_of(one: TrainingPlan | LoraSpec) -> list[str]:

@@ -1,13 +1,14 @@
 """Runs that begin from an earlier version: its weights learn on, or they stay and a new LoRA learns beside them. Pure, over a version's facts."""
 
 from enum import StrEnum
+from typing import Any
 
 from ringi.adapters.kinds import FullWeights, require_adapter
 from ringi.adapters.labels import CLASSIFIES
 from ringi.adapters.models import AdapterVersion
 from ringi.adapters.schemas import VersionState
 from ringi.jobs.contracts.adapters import AdapterFacts
-from ringi.jobs.contracts.methods import MOST_RANK, Init, Method, TrainingTask
+from ringi.jobs.contracts.methods import MOST_RANK, USUAL_RATES, Init, Method, TrainingTask
 from ringi.jobs.contracts.training import LoraSpec
 from ringi.kit.errors import Conflict, InvalidInput
 from ringi.training.schemas import TrainingPlan, clashes_of
@@ -90,13 +91,15 @@ def begun_from(version: AdapterVersion, plan: TrainingPlan, *, reference: str, s
     wanted = {field: tuple(sorted(set(value))) if field == "target_modules" else value for field, value in given.items()}
     if differing := [field for field, value in wanted.items() if value != form[field]]:
         raise WarmStartDiffers(reference, differing)
-    begun = LoraSpec.model_validate(spec.model_dump() | form)
+    # The plan did not know the method when it filled in the rate.
+    rate = spec.learning_rate if plan.learning_rate is not None else USUAL_RATES[form["method"]]
+    begun = LoraSpec.model_validate(spec.model_dump() | form | {"learning_rate": rate})
     if found := clashes_of(begun):
         raise WarmStartClashes(reference, found)
     return begun
 
 
-def _form_of(facts: AdapterFacts, spec: LoraSpec) -> dict[str, object]:
+def _form_of(facts: AdapterFacts, spec: LoraSpec) -> dict[str, Any]:
     """Ranks and alphas by module are in the files, which the worker goes by."""
     method = Method.DORA if facts.use_dora else Method(facts.peft_type.lower())
     return {

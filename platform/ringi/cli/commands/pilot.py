@@ -76,7 +76,7 @@ def pilot(  # long: an option a line
     at_once: Annotated[int, typer.Option(min=1, max=1024, help="Questions that are asked together; with 1 a latency is what one waits.")] = 1,
     rank: Annotated[int, typer.Option(min=1, max=512, help="Rank of every arm that has one.")] = USUAL_RANK,
     target_module: Targets = None,
-    learning_rate: Annotated[float, typer.Option(min=0, max=1, help="Peak learning rate of all arms; a tenth of it for full.")] = _PLAN.learning_rate,
+    learning_rate: Annotated[float | None, typer.Option(min=0, max=1, help="Peak learning rate of all arms, a tenth of it for full; what is usual for each unless given.", show_default=False)] = None,
     learning_rate_of: Annotated[list[str] | None, typer.Option(help="METHOD=NUMBER: an arm's own; repeat it.", show_default=False)] = None,
     epochs: Annotated[int, typer.Option(min=1, max=1000, help="Passes over the rows.")] = _PLAN.epochs,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.", show_default=False)] = None,
@@ -136,12 +136,13 @@ def _methods(text: str) -> list[str]:
     return named
 
 
-def _plans(arms: list[str], rate: float, own: list[str] | None, alike: dict[str, object]) -> dict[str, TrainingPlan]:
+def _plans(arms: list[str], rate: float | None, own: list[str] | None, alike: dict[str, object]) -> dict[str, TrainingPlan]:
     """The recipe of each arm; raises UnknownMethods, BadPlan."""
     given = by_module(own)
     if astray := [one for one in given if one not in arms]:
         raise UnknownMethods(astray, tuple(arms))
-    rates = {arm: rate * _SHARE_OF_RATE if arm == FULL else rate for arm in arms} | given
+    rates: dict[str, object] = {arm: rate if rate is None or arm != FULL else rate * _SHARE_OF_RATE for arm in arms}
+    rates |= given
     # Every weight is trained there: no rank, no targets.
     without_form = {name: value for name, value in alike.items() if name not in {"rank", "target_modules"}}
     try:

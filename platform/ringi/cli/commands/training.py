@@ -25,6 +25,7 @@ from ringi.cli.plan_options import (
     OwnRanks,
     PackingMode,
     Patience,
+    PeakRate,
     RankOfMatrices,
     RatioOfRates,
     RowsOfAPass,
@@ -120,7 +121,7 @@ def train(
     start_from: StartFrom = None,
     stacked: Stacked = False,
     use_rslora: Annotated[bool, typer.Option("--use-rslora", help="Scale by the square root of the rank.")] = _PLAN.use_rslora,
-    learning_rate: Annotated[float, typer.Option(min=0, max=1, help="Peak learning rate.")] = _PLAN.learning_rate,
+    learning_rate: PeakRate = None,
     epochs: Annotated[int, typer.Option(min=1, max=1000, help="Passes over the rows.")] = _PLAN.epochs,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.", show_default=False)] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Rows a step.")] = _PLAN.batch_size,
@@ -228,6 +229,7 @@ def _look(found: PreflightOut) -> RenderableType:
 def drawn(run: RunOut) -> Table:
     """One run as a table."""
     spec, metrics, progress = run.spec, run.metrics, run.progress
+    how = f"{spec.epochs} epochs of {spec.batch_size} rows a step, learning rate {spec.learning_rate:g} {spec.schedule}, seed {spec.seed}"
     pairs: list[tuple[str, object]] = [
         ("run", run.id),
         ("state", f"{run.state}, rests after its step" if run.pause_requested and run.state is JobState.RUNNING else run.state),
@@ -239,10 +241,7 @@ def drawn(run: RunOut) -> Table:
         ("base", run.base),
         ("method", _method(spec)),
         *([("stacked on" if run.stacked else "begun from", run.started_from)] if run.started_from else []),
-        (
-            "schedule",
-            f"{spec.epochs} epochs of {spec.batch_size} rows a step, learning rate {spec.learning_rate:g} {spec.schedule}, seed {spec.seed}",
-        ),
+        ("schedule", how),
     ]
     if metrics is not None:
         pairs += _measured(metrics)
