@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ringi.jobs.contracts.methods import Quantisation
 from ringi.preflight.estimating import Known, estimate, machines
 from ringi.preflight.prices import read_prices
-from ringi.preflight.schemas import DeviceForecast, Estimate, Gpu, Method, Workload
+from ringi.preflight.schemas import DeviceForecast, Estimate, Gpu, Trained, Workload
 from ringi.preflight.shapes import shape_of
 
 GIB, HOUR_S = 2**30, 3600.0
@@ -35,7 +35,7 @@ HOW: dict[str, dict[str, Any]] = {
     "LoRA, bf16": {},
     "LoRA, bf16, checkpointing": {"checkpointing": True},
     "QLoRA (NF4), checkpointing": {"quantisation": Quantisation.NF4, "checkpointing": True},
-    "every parameter, checkpointing": {"method": Method.FULL, "checkpointing": True},
+    "every parameter, checkpointing": {"method": Trained.FULL, "checkpointing": True},
 }
 
 

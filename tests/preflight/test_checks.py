@@ -12,7 +12,7 @@ from ringi.preflight.checks import Facts, WorkerMemory, examine
 from ringi.preflight.labels import LabelCounts, alike, counted
 from ringi.preflight.lengths import SAMPLE, Lengths, every_nth, measure
 from ringi.preflight.memory import memory_of, snapshot_bytes
-from ringi.preflight.schemas import Gpu, Memory, Method, Workload
+from ringi.preflight.schemas import Gpu, Memory, Trained, Workload
 from ringi.preflight.shapes import shape_of
 from support.tiny_model import make_tiny_tokenizer
 
@@ -20,7 +20,7 @@ LLAMA: dict[str, Any] = {"model_type": "llama", "vocab_size": 512, "hidden_size"
                          "num_attention_heads": 4, "max_position_embeddings": 512}  # fmt: skip
 SHAPE, WORK = shape_of(LLAMA), Workload(batch_size=8, max_length=128)
 NEEDS = memory_of(SHAPE, WORK)
-FULL = WORK.model_copy(update={"method": Method.FULL, "snapshot_every": 5})
+FULL = WORK.model_copy(update={"method": Trained.FULL, "snapshot_every": 5})
 BASE = BaseFacts(model_type="llama", architectures=(), parameters=1, tensors=1, weight_bytes=2, dtypes=("F32",), hidden_size=64, layers=2,
                  vocab_size=512, tokenizer_class=None, tokenizer_vocab_size=512, chat_template=True)  # fmt: skip
 REPORT = DatasetReport(rows=120, unique_pairs=120, empty_rows=0, duplicate_rows=0, duplicated_pairs=0, conflicting_prompts=0, leakage_prevented=0,

@@ -15,7 +15,7 @@ from ringi.preflight.devices import DEVICES, kind_of
 from ringi.preflight.estimating import Known, Machine, estimate, machines
 from ringi.preflight.memory import memory_of, weight_bytes
 from ringi.preflight.prices import PriceTableInvalid, read_prices
-from ringi.preflight.schemas import Gpu, Method, Precision, Prices, RateSource, Workload
+from ringi.preflight.schemas import Gpu, Precision, Prices, RateSource, Trained, Workload
 from ringi.preflight.shapes import Shape, shape_of
 
 SEVEN: dict[str, Any] = {"model_type": "llama", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
@@ -70,17 +70,17 @@ def test_a_70b_base_fits_a_card_of_80_gb_in_four_bits_alone() -> None:
 
 
 def test_the_terms_are_the_total_and_the_certain_ones_the_least(seven: Shape) -> None:
-    for asked in (work(), work(method=Method.FULL), work(quantisation=Quantisation.NF4, dropout=0.1), work(checkpointing=True)):
+    for asked in (work(), work(method=Trained.FULL), work(quantisation=Quantisation.NF4, dropout=0.1), work(checkpointing=True)):
         found = memory_of(seven, asked)
         assert found.total == sum(one.bytes for one in found.terms)
         assert found.least == sum(one.bytes for one in found.terms if one.certain) < found.total
 
 
 def test_full_fine_tuning_takes_sixteen_bytes_a_parameter_and_a_cast_copy(seven: Shape) -> None:
-    found = {one.name: one.bytes for one in memory_of(seven, work(method=Method.FULL, precision=Precision.FP32)).terms}
+    found = {one.name: one.bytes for one in memory_of(seven, work(method=Trained.FULL, precision=Precision.FP32)).terms}
     assert found["base weights"] + found["gradients"] + found["AdamW states"] == 16 * seven.parameters
     assert "adapter" not in found
-    assert weight_bytes(seven, work(method=Method.FULL)) == 4 * seven.parameters + 2 * seven.matrix_parameters
+    assert weight_bytes(seven, work(method=Trained.FULL)) == 4 * seven.parameters + 2 * seven.matrix_parameters
 
 
 def test_activations_grow_with_rows_and_checkpointing_keeps_layer_inputs(seven: Shape) -> None:
@@ -110,7 +110,7 @@ def test_flops_are_four_a_frozen_weight_and_six_a_trained_one(seven: Shape) -> N
     each = flops_per_token(seven, work(), tokens_per_row=100, label_tokens_per_row=10)
     head, attention = 4096 * 32000 * 0.1, 32 * 4096 * 100
     assert each == pytest.approx(4 * matrices + 4 * head + 12 * attention + 6 * lora)
-    full = flops_per_token(seven, work(method=Method.FULL), tokens_per_row=100, label_tokens_per_row=None)
+    full = flops_per_token(seven, work(method=Trained.FULL), tokens_per_row=100, label_tokens_per_row=None)
     assert full == pytest.approx(6 * (matrices + 4096 * 32000) + 12 * attention)
     again = flops_per_token(seven, work(checkpointing=True), tokens_per_row=100, label_tokens_per_row=10)
     assert again - each == pytest.approx(2 * matrices + 4 * attention)
@@ -151,7 +151,7 @@ def test_an_assumed_rate_is_an_interval_of_the_peak_and_costs_follow(seven: Shap
 
 
 def test_what_does_not_fit_takes_no_time(seven: Shape) -> None:
-    (one,) = estimate(seven, work(method=Method.FULL), Known(PRICES), base="x", devices=machines([Gpu.A100])).devices
+    (one,) = estimate(seven, work(method=Trained.FULL), Known(PRICES), base="x", devices=machines([Gpu.A100])).devices
     assert one.fits is False
     assert (one.duration, one.cost) == (None, None)
 

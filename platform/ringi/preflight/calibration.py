@@ -13,7 +13,7 @@ from ringi.jobs.contracts.methods import Quantisation, TrainingTask
 from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
 from ringi.preflight.compute import flops_per_token
 from ringi.preflight.devices import DEVICES, assumed_utilisation
-from ringi.preflight.schemas import Gpu, Method, Rate, RateSource, Workload
+from ringi.preflight.schemas import Gpu, Rate, RateSource, Trained, Workload
 from ringi.preflight.shapes import Shape
 
 # A loop shorter than this has measured its first steps, not its speed.
@@ -51,7 +51,7 @@ def sample_of(shape: Shape, spec: LoraSpec, metrics: TrainMetrics, *, device_nam
     if tokens_per_row <= 0:
         return None
     whole = spec.rank is None
-    work = Workload(method=Method.FULL) if whole else Workload(rank=spec.adapter_rank, target_modules=list(spec.target_modules))
+    work = Workload(method=Trained.FULL) if whole else Workload(rank=spec.adapter_rank, target_modules=list(spec.target_modules))
     each = flops_per_token(shape, work, tokens_per_row=tokens_per_row, label_tokens_per_row=labels)
     step = each * tokens_per_row * seen / metrics.steps
     return Sample(device_name, base, rows, tokens_per_row, labels, metrics.tokens_per_s * each, step)

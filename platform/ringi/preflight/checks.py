@@ -14,7 +14,7 @@ from ringi.jobs.contracts.training import Gravity, PreflightFinding
 from ringi.preflight.labels import LabelCounts, alike
 from ringi.preflight.lengths import Lengths
 from ringi.preflight.memory import snapshot_bytes, trainable_parameters
-from ringi.preflight.schemas import Memory, Method, Workload
+from ringi.preflight.schemas import Memory, Trained, Workload
 from ringi.preflight.shapes import WORDS, Shape
 
 GIB = 2**30
@@ -74,7 +74,7 @@ def known_shape(facts: Facts) -> list[PreflightFinding]:
 
 def targets(facts: Facts) -> list[PreflightFinding]:
     """2. Every target names a matrix of the base: by its shape, or else by the names of its tensors. Full fine-tuning has no targets."""
-    if facts.work.method is Method.FULL:
+    if facts.work.method is Trained.FULL:
         return []
     if facts.shape is not None:
         missing, choices = (
@@ -210,7 +210,7 @@ def template(facts: Facts) -> list[PreflightFinding]:
 def snapshots(facts: Facts) -> list[PreflightFinding]:
     """11. The snapshots of full fine-tuning are no surprise to the blob store."""
     work = facts.work
-    if work.method is not Method.FULL or facts.shape is None or work.snapshot_every is None:
+    if work.method is not Trained.FULL or facts.shape is None or work.snapshot_every is None:
         return []
     steps = work.epochs * -(-facts.report.train_rows // work.batch_size)
     count = (min(steps, work.max_steps or steps) - 1) // work.snapshot_every

@@ -7,7 +7,7 @@ and token forward, twice that backward, as PaLM counts it (Chowdhery et al. 2022
 
 from typing import NamedTuple
 
-from ringi.preflight.schemas import Method, Workload
+from ringi.preflight.schemas import Trained, Workload
 from ringi.preflight.shapes import Shape
 
 
@@ -22,7 +22,7 @@ def flops_per_token(shape: Shape, work: Workload, *, tokens_per_row: float, labe
     attention = 4.0 * shape.layers * shape.heads * shape.head_dim * tokens_per_row
     forward = matrices + head + attention
     backward = matrices + head + 2 * attention
-    if work.method is Method.FULL:
+    if work.method is Trained.FULL:
         backward += matrices + head
     else:
         lora = float(shape.lora_parameters(rank=work.rank, targets=work.target_modules))

@@ -11,7 +11,7 @@ from ringi.preflight.calibration import Sample, rate_of
 from ringi.preflight.compute import Flops, flops_of
 from ringi.preflight.devices import DEVICES, kind_of
 from ringi.preflight.memory import memory_of, snapshot_bytes, trainable_parameters, weight_bytes
-from ringi.preflight.schemas import Cost, DeviceForecast, Duration, Estimate, Gpu, Method, Precision, Prices, Rate, Workload
+from ringi.preflight.schemas import Cost, DeviceForecast, Duration, Estimate, Gpu, Precision, Prices, Rate, Trained, Workload
 from ringi.preflight.shapes import Shape
 
 _HOUR_S = 3600.0
@@ -62,7 +62,7 @@ def estimate(shape: Shape, work: Workload, known: Known, *, base: str, devices: 
 
 def _as_stored(work: Workload) -> Workload:
     """How the files of a base are stored, where nobody knows: in bfloat16, as nearly all are published."""
-    return work.model_copy(update={"method": Method.LORA, "precision": Precision.BF16, "quantisation": Quantisation.NONE})
+    return work.model_copy(update={"method": Trained.LORA, "precision": Precision.BF16, "quantisation": Quantisation.NONE})
 
 
 def _forecast(shape: Shape, work: Workload, known: Known, flops: Flops | None, machine: Machine) -> DeviceForecast:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from ringi.jobs.contracts.methods import Quantisation
 from ringi.preflight.families import Linear
-from ringi.preflight.schemas import Gpu, Memory, MemoryTerm, Method, Precision, Workload
+from ringi.preflight.schemas import Gpu, Memory, MemoryTerm, Precision, Trained, Workload
 from ringi.preflight.shapes import Shape
 
 MIB = 2**20
@@ -28,7 +28,7 @@ def memory_of(shape: Shape, work: Workload, *, device: Gpu | None = None) -> Mem
     """The table of terms; `device` decides the process's own share and whether attention with dropout keeps its probabilities."""
     on_cpu = device is Gpu.CPU
     trainable = trainable_parameters(shape, work)
-    full = work.method is Method.FULL
+    full = work.method is Trained.FULL
     activations = activation_bytes(shape, work, keeps_probabilities=on_cpu)
     terms = [
         MemoryTerm(name="base weights", bytes=weight_bytes(shape, work), certain=True, about=_about_weights(work)),
@@ -53,7 +53,7 @@ def memory_of(shape: Shape, work: Workload, *, device: Gpu | None = None) -> Mem
 
 def trainable_parameters(shape: Shape, work: Workload) -> int:
     """Parameters that get a gradient: all of them, or A and B, and the head of a classifier, which is new."""
-    if work.method is Method.FULL:
+    if work.method is Trained.FULL:
         return shape.parameters
     head = shape.head_parameters if shape.classifies else 0
     return shape.lora_parameters(rank=work.rank, targets=work.target_modules) + head
@@ -74,7 +74,7 @@ def weight_bytes(shape: Shape, work: Workload) -> int:
     """
     compute = _compute_bytes(work)
     matrices = shape.matrix_parameters
-    if work.method is Method.FULL:
+    if work.method is Trained.FULL:
         return _FP32 * shape.parameters + (_BF16 * matrices if work.precision is Precision.BF16 else 0)
     if work.quantisation is Quantisation.NONE:
         return compute * shape.parameters
@@ -118,7 +118,7 @@ def _layer_bytes(shape: Shape, work: Workload) -> int:
     found = shape.layout.wide_norms * shape.hidden * _FP32 + 4 * attention * compute + shape.layout.mlp_saved * shape.inner * compute
     if shape.layout.head_norms:
         found += (attention + shape.kv_heads * shape.head_dim) * _FP32
-    if work.method is Method.FULL:
+    if work.method is Trained.FULL:
         return found + (2 * shape.hidden + shape.inner) * compute + shape.layout.wide_norms * shape.hidden * compute
     adapted = shape.matched(work.target_modules)
     found += _input_bytes(adapted, work) + work.rank * compute * len(adapted)
@@ -170,7 +170,7 @@ def _compute_bytes(work: Workload) -> int:
 
 
 def _about_weights(work: Workload) -> str:
-    if work.method is Method.FULL:
+    if work.method is Trained.FULL:
         return "float32" + (" and a bfloat16 copy of the matrices" if work.precision is Precision.BF16 else "")
     stored = {
         Quantisation.NONE: work.precision.value,

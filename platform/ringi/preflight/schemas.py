@@ -24,7 +24,7 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
-class Method(StrEnum):
+class Trained(StrEnum):
     """What is trained: the two small matrices of a LoRA, or every parameter."""
 
     LORA = "lora"
@@ -49,7 +49,7 @@ class Workload(Schema):
     stopping keeps the best weights beside the last ones. `classes`: of a classifier, None is a language model.
     """
 
-    method: Method = Method.LORA
+    method: Trained = Trained.LORA
     rank: Annotated[int, Field(ge=1, le=512)] = 16
     target_modules: Annotated[list[Target], Field(min_length=1, max_length=64)] = ["all-linear"]  # noqa: RUF012  # Pydantic copies it
     dropout: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.0

@@ -3,8 +3,7 @@
 from ringi.adapters.labels import FEWEST_LABELS
 from ringi.jobs.contracts.methods import MOST_RANK, Method, TrainingTask, sealed_rank
 from ringi.jobs.contracts.training import LoraSpec
-from ringi.preflight.schemas import Method as Trained
-from ringi.preflight.schemas import Workload
+from ringi.preflight.schemas import Trained, Workload
 
 
 def workload_of(spec: LoraSpec) -> Workload:

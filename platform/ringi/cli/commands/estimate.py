@@ -17,7 +17,7 @@ from ringi.cli.references import parse_base_revision
 from ringi.jobs.contracts.methods import Quantisation
 from ringi.preflight.estimating import Known, estimate, machines
 from ringi.preflight.prices import read_prices
-from ringi.preflight.schemas import AskEstimate, Cost, DeviceForecast, Duration, Estimate, Gpu, Method, Precision, Workload
+from ringi.preflight.schemas import AskEstimate, Cost, DeviceForecast, Duration, Estimate, Gpu, Precision, Trained, Workload
 from ringi.preflight.shapes import shape_of
 
 verbs = Commands()
@@ -39,7 +39,7 @@ def estimate_base(
     target: Annotated[
         list[str] | None, typer.Option(help="A module to adapt; repeat it. All linear ones unless given.", show_default=False)
     ] = None,
-    method: Annotated[Method, typer.Option(help="LoRA, or every parameter.")] = _WORK.method,
+    method: Annotated[Trained, typer.Option(help="LoRA, or every parameter.")] = _WORK.method,
     rows: Annotated[int | None, typer.Option(min=1, help="Training rows; without them no time is forecast.", show_default=False)] = None,
     tokens_per_row: Annotated[float | None, typer.Option(min=1, help="Mean tokens of a row.", show_default=False)] = None,
     label_tokens_per_row: Annotated[
@@ -110,7 +110,7 @@ def _offline(config: Path, ask: AskEstimate, prices: Path | None) -> Estimate:
 def drawn(found: Estimate) -> RenderableType:
     """Three tables: what is trained, the memory term by term, and the devices."""
     work = found.workload
-    what = f"LoRA of rank {work.rank} on {', '.join(work.target_modules)}" if work.method is Method.LORA else "every parameter"
+    what = f"LoRA of rank {work.rank} on {', '.join(work.target_modules)}" if work.method is Trained.LORA else "every parameter"
     share = found.trainable_parameters / found.parameters
     about = facts([
         ("base", f"{found.base} ({found.model_type})"),
