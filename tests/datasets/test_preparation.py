@@ -88,6 +88,9 @@ def test_lengths_are_of_what_is_asked_and_answered_or_of_documents() -> None:
         ("カード４１１１　１１１１　１１１１　１１１１。", "カード[card]。"),
         ("個人番号は1234 5678 9018、注文は1234 5678 9012", "個人番号は[my_number]、注文は1234 5678 9012"),
         ("〒１００ー０００１ 千代田区", "[postal_code_jp] 千代田区"),
+        ("03(1234)5678、０６（６３４５）１２３４、090.1234.5678", "[phone_jp]、[phone_jp]、[phone_jp]"),
+        # As part numbers and amounts are written; of a number without any mark nobody knows what it is.
+        ("型番 530-0001a、a100-0001、3.14159265358、注文0312345678", "型番 530-0001a、a100-0001、3.14159265358、注文0312345678"),
         ("ﾀﾞﾐｰ ㈱ alice@example.com 2025-11-23 12,345円", "ﾀﾞﾐｰ ㈱ alice@example.com 2025-11-23 12,345円"),
     ],
 )
@@ -115,6 +118,12 @@ def test_calls_and_tags_are_cleaned_too_and_a_refusal_names_lines_and_no_text() 
     assert refusal.value.details == {"count": 1, "lines": [{"line": 7, "kinds": ["email"]}]}
     assert look(rows, Recipe(personal_data="ignore")).by_kind is None
     assert look(rows, Recipe()).rows == rows
+
+
+def test_each_kind_of_personal_data_has_lines_of_its_own() -> None:
+    texts = {3: "03-1234-5678", 5: "ada@ringi.jp か 06-6345-1234", 8: "ありません"}
+    rows = [Row(line, Pair(text, "はい"), {}) for line, text in texts.items()]
+    assert look(rows, Recipe()).lines == {"email": [5], "phone_jp": [3, 5]}
 
 
 LONG = "貸出しの期限を過ぎた場合にはどのような手続きが必要になりますか、窓口の受付時間とあわせて教えてください。"

@@ -46,6 +46,13 @@ def test_shift_jis_is_refused_with_its_line_and_byte_and_named() -> None:
     assert "Shift_JIS" in refusal.value.message
 
 
+def test_one_damaged_line_of_a_utf_8_file_is_not_called_another_encoding() -> None:
+    good = '{"prompt": "東京", "completion": "都"}\n'.encode()
+    with pytest.raises(DatasetNotUtf8, match="this one is damaged") as refusal:
+        read_rows(io.BytesIO(good + '{"prompt": "大阪", "completion": "府"}\n'.encode("cp932")))
+    assert (refusal.value.details["line"], refusal.value.next_step) == (2, "Write that line anew.")
+
+
 def test_utf_16_is_refused_by_name() -> None:
     with pytest.raises(DatasetNotUtf8, match="UTF-16"):
         read_rows(io.BytesIO('{"prompt": "a", "completion": "b"}\n'.encode("utf-16")))

@@ -126,6 +126,13 @@ def test_an_arm_that_is_best_and_still_returns_less_than_it_costs_is_told_as_suc
     assert "returns less than it costs" not in text_of(usual())
 
 
+def test_where_nothing_is_spent_there_is_no_ratio_and_that_is_no_gap_in_what_was_measured() -> None:
+    free = FIGURES.model_copy(update={"running_cost": 0.0, "one_off_cost": 0.0})
+    assert "nothing spent" in text_of(usual(free))
+    assert "支出なし" in text_of(usual(free), Language.JAPANESE)
+    assert "nothing spent" not in text_of(usual())
+
+
 def test_a_suite_of_the_users_own_is_not_called_unseen() -> None:
     text = text_of(usual(on_validation=False))
     assert "on 200 items of desk/pilot-faq-v1:v1" in text

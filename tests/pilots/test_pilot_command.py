@@ -274,6 +274,37 @@ def test_a_run_that_was_cancelled_stays_so_until_it_is_asked_for_again_and_what_
     assert (report.recommendation.advice, bench.runs("gone-lora")) == (Advice.NOT_MEASURED, ["succeeded", "cancelled"])
 
 
+def test_two_who_give_the_same_command_at_once_both_get_the_page_and_nothing_is_trained_twice(bench: Bench) -> None:
+    twin = (
+        "pilot",
+        ROWS,
+        "--base",
+        BASE,
+        "--methods",
+        "lora,dora",
+        "--rank",
+        "2",
+        "--max-steps",
+        "2",
+        "--max-length",
+        "64",
+        "--name",
+        "twin",
+    )
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", AT_A_TERMINAL, *twin, "--out", out, *MINE], env=bench.shell.environ(), cwd=bench.shell.home,
+            stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, encoding="utf-8",
+        )
+        for out in ("one", "two")
+    ]  # fmt: skip
+    said = [one.communicate(timeout=120)[1] for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    assert [bench.runs(f"twin-{method}") for method in ("lora", "dora")] == [["succeeded"], ["succeeded"]]
+    first, second = (bench.report(out) for out in ("one", "two"))
+    assert [arm.version for arm in first.arms] == [arm.version for arm in second.arms]
+
+
 def test_who_may_not_train_is_refused_before_anything_is_made(bench: Bench) -> None:
     bench.shell.refused(*USUAL, "--name", "reader", "--out", "reader", *READER, code="forbidden")
     assert [one.name for one in bench.client.adapters.all(PROJECT) if one.name.startswith("reader")] == []

@@ -84,6 +84,7 @@ def test_full_fine_tuning_has_no_targets_to_match_and_says_what_its_snapshots_ta
         ({"report": report(duplicate_rows=3)}, "preflight_duplicates", Gravity.WARN),
         ({"report": report(conflicting_prompts=3)}, "preflight_conflicting_prompts", Gravity.WARN),
         ({"report": report(leakage_prevented=3)}, "preflight_leakage_prevented", Gravity.WARN),
+        ({"report": report(near_leaks=3)}, "preflight_near_leakage", Gravity.WARN),
         ({"lengths": None}, "preflight_lengths_not_measured", Gravity.NOT_MEASURED),
         ({"lengths": Lengths((20, 30), (5, 0), 0)}, "preflight_no_label_left", Gravity.WARN),
         ({"lengths": Lengths((20, 30), (0, 0), 0)}, "preflight_no_label_left", Gravity.REFUSE),

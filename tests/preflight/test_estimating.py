@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from ringi.jobs.contracts.methods import Quantisation
 from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
@@ -191,6 +192,19 @@ def test_runs_of_the_base_come_before_runs_of_the_device_before_assumptions() ->
     assert ask([]).source is RateSource.ASSUMED
     assert ask([], kind=Gpu.CPU) is None
     assert ask([], quantisation=Quantisation.NF4).typical < ask([]).typical
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"method": "full", "quantisation": "nf4"}, "full has no quantisation"),
+        ({"tokens_per_row": 10.0, "label_tokens_per_row": 50.0}, "no more than that"),
+        ({"tokens_per_row": 1000.0, "max_length": 512}, "cut at max_length"),
+    ],
+)
+def test_what_no_run_is_has_no_forecast(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        work(**wrong)
 
 
 def step_of(flops: float, seconds: float) -> Sample:

@@ -128,6 +128,8 @@ def test_a_cancelled_run_keeps_its_snapshot_and_another_branches_off_from_it(gro
     assert platform.ended(run.job_id).state is JobState.CANCELLED
     step = training.get(PROJECT, adapter, run.id).snapshot_step
     assert step is not None
+    with refused("training_branch_ends_behind", 400):
+        training.branch(PROJECT, adapter, run.id, BranchRun(max_steps=step - 1))
     branched = training.branch(PROJECT, adapter, run.id, BranchRun(learning_rate=0.001, max_steps=step + 3))
     assert branched.origin is not None
     assert (branched.origin.run_id, branched.origin.step) == (run.id, step)
@@ -184,6 +186,7 @@ def test_the_life_of_a_run_from_the_command_line(ground: Ground, adapter: str, t
     assert "has no snapshot" in shell.refused("runs", "branch", name, run, "--learning-rate", "0.001", code="training_no_snapshot", **mine)
     shell.refused("runs", "curve", name, run, "loss.svg", code="training_no_record", **mine)
     done = trained(platform, adapter, plan=SHORT)
+    shell.refused("runs", "curve", name, str(done.id), "nowhere/loss.svg", code="usage", exit_code=2, **mine)
     shell.ok("runs", "curve", name, str(done.id), "loss.svg", **mine)
     assert (tmp_path / "loss.svg").read_text(encoding="utf-8").startswith("<svg ")
     told = shell.ok("runs", "provenance", name, str(done.id), **mine)

@@ -22,6 +22,14 @@ from support.tiny_model import make_tiny_base, make_tiny_rows, make_tiny_tokeniz
 from support.tiny_shapes import tiny_shape
 
 METER = Meter(torch.device("cpu"), None)
+
+
+def test_a_run_with_no_step_left_has_not_measured_what_it_could_not() -> None:
+    state = RunState(identity="x").begun()
+    Meter(torch.device("cpu"), None).begin(state)
+    assert (state.cost, state.gpu_seconds, state.energy_j) == (None, None, None)
+
+
 TOKENIZER = make_tiny_tokenizer()
 ROWS = tuple(encode_row(TOKENIZER, row["prompt"], row["completion"], max_length=96) for row in tiny_rows(32))
 CUDA: Callable[[], Exception] = lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")  # noqa: E731

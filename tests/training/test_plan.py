@@ -8,7 +8,7 @@ from ringi.cli.plan_options import by_module
 from ringi.jobs.contracts.methods import Init, Method
 from ringi.jobs.contracts.training import LoraSpec, Packing, Schedule, TrainPayload
 from ringi.searches.schemas import RequestSearch
-from ringi.training.schemas import TrainingPlan
+from ringi.training.schemas import BranchRun, TrainingPlan
 from ringi.training.workload import workload_of
 from ringi_workers.training.data import Example
 from ringi_workers.training.plan import Plan
@@ -92,6 +92,13 @@ def test_full_fine_tuning_records_no_rank_that_nobody_used_and_an_adapter_has_it
             LoraSpec.model_validate(document | wrong)
     with pytest.raises(ValidationError, match="no rank to search for"):
         RequestSearch.model_validate({"adapter": "a", "dataset": "d", "ranks": [4, 8], "learning_rates": [0.1], "plan": {"method": "full"}})
+
+
+def test_steps_beyond_what_json_holds_are_refused_before_a_worker_is_taken() -> None:
+    for name in ("max_steps", "checkpoint_every", "evaluate_every"):
+        for schema in (TrainingPlan, BranchRun):
+            with pytest.raises(ValidationError, match=name):
+                schema.model_validate({name: 2**53})
 
 
 def test_a_rate_that_is_not_given_is_what_is_usual_for_the_method() -> None:

@@ -21,9 +21,9 @@ _PATTERNS: dict[PersonalKind, re.Pattern[str]] = {
     # ITU-T E.164: + and 8 to 15 digits; those of Japan are of the next kind.
     "phone": re.compile(r"(?<![\w+])\+(?!81)[1-9](?:[ .()-]{0,2}\d){7,14}(?![\d-])"),
     # The numbering plan of the Ministry of Internal Affairs: 0 and 9 or 10 digits more, or +81 in the place of the 0.
-    "phone_jp": re.compile(r"(?<![\d-])(?:\(?0\d{1,4}\)?[ -]?|\+81[ -]?\(?0?\)?\d{1,4}[ -]?)\d{1,4}[ -]?\d{3,4}(?![\d-])"),
+    "phone_jp": re.compile(r"(?<![\d-])(?:\(?0\d{1,4}\)?[ .-]?|\+81[ .-]?\(?0?\)?\d{1,4}[ .-]?)\(?\d{1,4}\)?[ .-]?\d{3,4}(?![\d-])"),
     "my_number": re.compile(r"(?<![\d-])(?<!\d )\d{4}[ -]?\d{4}[ -]?\d{4}(?! ?[\d-])"),
-    "postal_code_jp": re.compile(r"〒 ?\d{3}-?\d{4}(?!\d)|(?<![\d-])\d{3}-\d{4}(?![\d-])"),
+    "postal_code_jp": re.compile(r"〒 ?\d{3}-?\d{4}(?!\d)|(?<![\da-z-])\d{3}-\d{4}(?![\da-z-])"),
 }
 # RFC 2606: names that are nobody's.
 _NOBODYS = re.compile(r"[@.](?:example\.(?:com|net|org)|example|test|invalid|localhost)$")

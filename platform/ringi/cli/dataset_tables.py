@@ -19,7 +19,7 @@ def drawn(version: DatasetVersionOut) -> Table:
         ("near duplicates", report.near_duplicates, "near_duplicates"),
         ("validation rows nearly equal to one of train", report.near_leaks, "near_leaks"),
         *((f"changed by {step}", count, "") for step, count in report.prepared.items()),
-        *((f"personal data: {kind}", count, "personal_data") for kind, count in (report.personal_data or {}).items()),
+        *((f"personal data: {kind}", count, f"personal_data_{kind}") for kind, count in (report.personal_data or {}).items()),
     ]
     findings = table(["finding", "count", "lines"], [(name, count, report.examples.get(key)) for name, count, key in found])
     tags = table(

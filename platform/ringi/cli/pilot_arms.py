@@ -1,7 +1,7 @@
 """The arms of a pilot: each method an adapter of its own with one run, found where it was trained before and started where it was not."""
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple, TypeVar
 
 from ringi.adapters.schemas import VersionState
 from ringi.cli.client import RingiClient
@@ -15,6 +15,10 @@ from ringi.training.schemas import RunOut, TrainingPlan
 # A refusal with one of these is the arm's own; any other would meet every arm alike, and ends the command.
 _OF_ONE_ARM = frozenset({400, 409, 422})
 _TOO_MANY_OPEN = "quota_open_jobs"
+# Somebody else made the same thing at the same moment; so often it is looked for again.
+_MADE_MEANWHILE, _LOOKS = "conflict", 5
+_IN_PROGRESS = "training_run_in_progress"
+Made = TypeVar("Made")
 
 
 class AdapterElsewhere(Usage):
@@ -59,6 +63,18 @@ class Trained(NamedTuple):
         return self.run.version if self.run is not None and self.problem is None else None
 
 
+def looking_again(step: Callable[[], Made]) -> Made:
+    """What a step of a pilot comes to; each finds what is there, so that two people may give the same command at once."""
+    for _ in range(_LOOKS):
+        try:
+            return step()
+        except ApiError as refusal:
+            if refusal.code != _MADE_MEANWHILE:
+                raise
+            note(f"{refusal.message} It is looked for again.")
+    return step()
+
+
 def trained(
     client: RingiClient, setting: Setting, plans: Mapping[str, TrainingPlan], *, placement: Placement | None, retry_failed: bool
 ) -> list[Trained]:
@@ -98,8 +114,11 @@ def _found_or_started(
             if refusal.code == _TOO_MANY_OPEN and (earlier := next(waiting, None)) is not None:
                 _followed(client, earlier, "an earlier arm")
                 continue
-            if refusal.status not in _OF_ONE_ARM:
+            if refusal.status not in _OF_ONE_ARM or refusal.code == _MADE_MEANWHILE:
                 raise
+            # The same command, given by somebody else at the same time.
+            if refusal.code == _IN_PROGRESS and (same := _known(client, setting, adapter, plan)) is not None and same.state in OPEN:
+                return same
             note(f"{method}: {refusal.message} [{refusal.code}]")
             return Problem(code=refusal.code, message=refusal.message)
         for found in run.preflight:

@@ -21,9 +21,9 @@ class FiguresRefused(Usage):
 
     code = "pilot_figures_refused"
 
-    def __init__(self, path: Path, reasons: list[str]) -> None:
+    def __init__(self, path: Path | None, reasons: list[str]) -> None:
         super().__init__(
-            f"The figures in {path.name} cannot be used: {'; '.join(reasons)}.",
+            f"The figures {f'in {path.name}' if path is not None else 'of the options'} cannot be used: {'; '.join(reasons)}.",
             next_step="Write them as in docs/pilot.md: one 'name: number' a line.",
             details={"reasons": reasons},
         )
@@ -45,7 +45,7 @@ def figures_of(path: Path | None, given: dict[str, object]) -> Figures:
         return Figures.model_validate(told | {name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         reasons = [f"{'.'.join(str(step) for step in one['loc'])}: {one['msg']}" for one in error.errors()]
-        raise FiguresRefused(path or Path("--roi"), reasons) from None
+        raise FiguresRefused(path, reasons) from None
 
 
 def _read(path: Path) -> dict[str, object]:

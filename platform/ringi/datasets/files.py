@@ -183,11 +183,11 @@ READERS: dict[FileType, Reader] = {FileType.JSONL: json_records, FileType.CSV: c
 
 def decoded(stream: BinaryIO, findings: Findings) -> Iterator[tuple[int, str]]:
     """Line numbers from 1 and decoded lines with their ends. Raises DatasetNotUtf8 at the first that is not UTF-8, DatasetFileUnreadable."""
-    offset, line = 0, 0
+    offset, line, other_letters = 0, 0, False
     while raw := stream.readline(MAX_LINE_BYTES + 1):
         line += 1
         if line == 1 and raw.startswith(_UTF16_BOMS):
-            raise _not_utf8(line, 0, "It looks like UTF-16")
+            raise _not_utf8(line, 0, "It looks like UTF-16", "UTF-16")
         body = raw
         if line == 1 and raw.startswith(_UTF8_BOM):
             findings["byte_order_mark"] = [1]
@@ -199,22 +199,34 @@ def decoded(stream: BinaryIO, findings: Findings) -> Iterator[tuple[int, str]]:
         try:
             text = body.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise _not_utf8(line, offset + len(raw) - len(body) + error.start, _guess(body)) from None
+            place = offset + len(raw) - len(body) + error.start
+            # Where lines with other letters were UTF-8 the file is, and this one is broken.
+            raise (_broken_utf8(line, place) if other_letters else _not_utf8(line, place, *_guess(body))) from None
+        other_letters |= not text.isascii()
         yield line, text
         offset += len(raw)
 
 
-def _guess(raw: bytes) -> str:
+def _guess(raw: bytes) -> tuple[str, str | None]:
     try:
         raw.decode("cp932")
     except UnicodeDecodeError:
-        return "Its encoding is unknown"
-    return "It can be read as Shift_JIS (cp932)"
+        return "Its encoding is unknown", None
+    return "It can be read as Shift_JIS (cp932)", "CP932"
 
 
-def _not_utf8(line: int, offset: int, guess: str) -> DatasetNotUtf8:
+def _broken_utf8(line: int, offset: int) -> DatasetNotUtf8:
+    guess = "The lines before it are UTF-8, so this one is damaged"
     return DatasetNotUtf8(
         f"The file is not UTF-8: line {line}, byte {offset}. {guess}.",
-        next_step="Convert it first, for example: iconv -f CP932 -t UTF-8 rows.jsonl.",
+        next_step="Write that line anew.",
+        details={"line": line, "byte_offset": offset, "guess": guess},
+    )
+
+
+def _not_utf8(line: int, offset: int, guess: str, encoding: str | None) -> DatasetNotUtf8:
+    return DatasetNotUtf8(
+        f"The file is not UTF-8: line {line}, byte {offset}. {guess}.",
+        next_step=f"Convert it first: iconv -f {encoding} -t UTF-8 rows.jsonl." if encoding else "Write it as UTF-8.",
         details={"line": line, "byte_offset": offset, "guess": guess},
     )

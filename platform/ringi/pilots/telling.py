@@ -58,6 +58,8 @@ def _all_prices(runs: Sequence[Training], words: Writer) -> str:
     total = None
     if len(costs) == len(runs) and len({cost.currency for cost in costs}) == 1:
         total = words.money(Money(amount=sum(cost.amount for cost in costs), currency=costs[0].currency))
+    if summed is None:
+        return words.say("all_prices_unknown", returns=words.say("no_return"))
     return words.say("all_prices", seconds=words.seconds(summed), cost=_cost(total, words), returns=words.say("no_return"))
 
 
@@ -151,7 +153,7 @@ def returned(report: Report, words: Writer) -> Table:
         over = words.say("none") if arm.name == BASE else words.amounts(found.over_base, currency)
         rows.append((
             words.arm(arm.name), words.amounts(found.saved, currency), words.amounts(found.harm, currency), f"{words.number(found.running)} {currency}",
-            once, words.amounts(found.net, currency), words.ratios(found.ratio), over,
+            once, words.amounts(found.net, currency), words.say("nothing_spent") if found.ratio is None else words.ratios(found.ratio), over,
         ))  # fmt: skip
     return Table(_heads(("arm", "saved", "harm", "running", "one_off", "net", "ratio", "over_base"), words), tuple(rows))
 

@@ -63,6 +63,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "The trainings took {seconds} in all ({cost}); {returns}.",
         "学習は合わせて {seconds}（{cost}）。{returns}。",
     ),
+    "all_prices_unknown": ("What the trainings took was not measured; {returns}.", "学習にかかったものは未測定。{returns}。"),
+    "nothing_spent": ("nothing spent", "支出なし"),
     "costs": ("cost {amount}", "費用 {amount}"),
     "cost_unknown": ("cost not measured", "費用は未測定"),
     "net_is": (

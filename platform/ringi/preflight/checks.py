@@ -162,7 +162,14 @@ def duplicates(facts: Facts) -> list[PreflightFinding]:
         found.append(_warn("preflight_conflicting_prompts", text, "Decide for one answer each: ringi datasets show lists lines."))
     if report.leakage_prevented:
         text = f"{report.leakage_prevented} groups of equal prompts would have been on both sides of a plain split; they were kept on one."
-        found.append(_warn("preflight_leakage_prevented", text, "Nothing leaked; near-duplicates are not looked for."))
+        found.append(_warn("preflight_leakage_prevented", text, "Nothing leaked by them."))
+    if report.near_leaks:
+        text = f"{report.near_leaks} of {report.validation_rows} validation rows are nearly equal to one that is trained on: their loss says less than it seems."
+        found.append(
+            _warn(
+                "preflight_near_leakage", text, "Add the rows anew without near duplicates: ringi datasets add … --near-duplicates remove."
+            )
+        )
     return found
 
 
@@ -179,11 +186,19 @@ def lengths(facts: Facts) -> list[PreflightFinding]:
         found.append((_refuse if everything else _warn)("preflight_no_label_left", text, "Give every row a completion."))
     if cut:
         text = f"At least {cut} of {seen} sampled rows are longer than {limit} tokens and lose {end}."
-        found.append(_warn("preflight_rows_truncated", text, f"Use --max-length {min(facts.lengths.longest, 1_000_000)}, or shorten them."))
+        found.append(
+            _warn("preflight_rows_truncated", text, f"Use --max-length {_fitting(facts, facts.lengths.longest)}, or shorten them.")
+        )
     if lost:
         text = f"{lost} of {seen} sampled rows have an answer of more than {limit - 1} tokens and lose its end."
         found.append(_warn("preflight_answers_truncated", text, "Raise --max-length: the adapter would learn to stop too late or never."))
     return found
+
+
+def _fitting(facts: Facts, longest: int) -> int:
+    """No more than the base reads, which the next finding would say."""
+    context = facts.shape.context if facts.shape is not None else longest
+    return min(longest, max(context, facts.work.max_length), 1_000_000)
 
 
 def template(facts: Facts) -> list[PreflightFinding]:
@@ -250,7 +265,7 @@ def classes(facts: Facts) -> list[PreflightFinding]:
         found.append(_refuse("preflight_too_many_labels", text, "Where answers are free texts, use --task causal-lm."))
     if unknown := facts.labels.validation.keys() - known.keys():
         rows = sum(facts.labels.validation[name] for name in unknown)
-        text = f"{rows} validation rows have a label that no training row has: {_named(unknown)}. No class stands for it, so every answer to them is wrong."
+        text = f"{rows} validation rows have a label that no training row has: {_named(unknown)}. They count in no validation loss, and an evaluation finds every answer to them wrong."
         found.append(_warn("preflight_labels_only_in_validation", text, "Add training rows with these labels."))
     if same := alike(known):
         text = f"Labels that differ in case, width or white space alone are classes of their own: {_named(same)}."

@@ -5,9 +5,9 @@
 
 from datetime import date
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints
+from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints, model_validator
 
 from ringi.jobs.contracts.methods import Quantisation
 from ringi.jobs.contracts.training import PreflightFinding
@@ -67,6 +67,16 @@ class Workload(Schema):
     snapshot_every: Annotated[int, Field(ge=1)] | None = None
     keeps_best: bool = False
     classes: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+
+    @model_validator(mode="after")
+    def _of_one_run(self) -> Self:
+        if self.method is Trained.FULL and self.quantisation is not Quantisation.NONE:
+            raise ValueError("weights that are stored in four or eight bits cannot be trained: full has no quantisation")
+        if self.tokens_per_row is not None and (self.label_tokens_per_row or 0) > self.tokens_per_row:
+            raise ValueError("label_tokens_per_row is a part of tokens_per_row, and no more than that")
+        if self.tokens_per_row is not None and self.tokens_per_row > self.max_length:
+            raise ValueError("tokens_per_row is the mean of rows that are cut at max_length, and no more than that")
+        return self
 
     @property
     def tokens(self) -> float | None:

@@ -202,7 +202,9 @@ def _worker_memory(worker: Worker, shape: Shape | None, work: Workload) -> Worke
 
 
 def _licence(session: Session, version: DatasetVersion) -> str | None:
-    """What the version's tag `license` says, or else the dataset's."""
+    """What was sealed with the version, or else what its tag `license` says, or the dataset's."""
+    if version.licence:
+        return version.licence
     # unscoped: the caller holds the dataset already.
     query = select(Tag.object_id, Tag.value).where(
         Tag.object_id.in_([version.id, version.dataset_id]), Tag.key.in_(_LICENCE), Tag.value != ""

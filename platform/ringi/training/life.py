@@ -10,9 +10,11 @@ from sqlalchemy.orm import Session
 from ringi.adapters.models import AdapterVersion
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
+from ringi.datasets.models import DatasetVersion
 from ringi.events.catalogue import work as work_events
 from ringi.events.emission import emit
 from ringi.jobs import pausing
+from ringi.jobs.contracts.datasets import DatasetReport
 from ringi.jobs.contracts.methods import Method
 from ringi.jobs.contracts.parts import AdapterRef
 from ringi.jobs.contracts.training import LoraSpec, RunOrigin, TrainMetrics
@@ -107,8 +109,24 @@ class BranchDiffers(InvalidInput):
         )
 
 
+class BranchEndsBehind(InvalidInput):
+    """A branch goes on; what ends before the step that it begins with would be sealed with a recipe that it was not made by."""
+
+    code = "training_branch_ends_behind"
+
+    def __init__(self, steps: int, *, snapshot: int) -> None:
+        super().__init__(
+            f"The branch would end after step {steps}, and its snapshot is of step {snapshot}.",
+            next_step=f"Give it at least as many steps: --max-steps {snapshot} seals the snapshot as it is.",
+            details={"steps": steps, "snapshot": snapshot},
+        )
+
+
 def branch(session: Session, actor: Actor, *, run: TrainingRun, change: BranchRun) -> TrainingRun:
-    """A new run that goes on from the last snapshot of `run`, which stays as it is. Raises NoSnapshot, BranchDiffers, and what `service.start` does."""
+    """A new run that goes on from the last snapshot of `run`, which stays as it is.
+
+    Raises NoSnapshot, BranchDiffers, BranchEndsBehind, and what `service.start` does.
+    """
     if run.spec.get("method") == Method.ADALORA and not {"epochs", "max_steps"}.isdisjoint(change.model_fields_set):
         raise BranchDiffers
     # Nobody forgets the snapshot meanwhile, and the collector leaves its bytes.
@@ -116,12 +134,20 @@ def branch(session: Session, actor: Actor, *, run: TrainingRun, change: BranchRu
     snapshot = run.job.checkpoint
     if snapshot is None:
         raise NoSnapshot(run.id, state=run.job.state, every=run.spec["checkpoint_every"])
+    spec = change.applied_to(LoraSpec.model_validate(run.spec))
+    if (steps := _steps_at_most(spec, run.dataset_version)) < snapshot["step"]:
+        raise BranchEndsBehind(steps, snapshot=snapshot["step"])
     blobs.hold(session, [file["digest"] for file in snapshot["files"]])
-    branched = _from(
-        session, actor, run, change.applied_to(LoraSpec.model_validate(run.spec)), RunOrigin(run_id=run.id, step=snapshot["step"])
-    )
+    branched = _from(session, actor, run, spec, RunOrigin(run_id=run.id, step=snapshot["step"]))
     branched.job.checkpoint = snapshot
     return branched
+
+
+def _steps_at_most(spec: LoraSpec, dataset: DatasetVersion) -> int:
+    """Rows that a tokenizer leaves nothing of make them fewer, which only the worker knows."""
+    rows = DatasetReport.model_validate(dataset.report).train_rows
+    planned = spec.epochs * -(-rows // spec.batch_size)
+    return planned if spec.max_steps is None else min(planned, spec.max_steps)
 
 
 def _from(session: Session, actor: Actor, run: TrainingRun, spec: LoraSpec, origin: RunOrigin) -> TrainingRun:

@@ -27,6 +27,8 @@ from ringi.web.schemas import PRINTABLE, Integer, Name, Schema, Selector, Truth
 
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
 Target = Annotated[str, StringConstraints(pattern=rf"^([A-Za-z0-9_.]{{1,128}}|{ALL_LINEAR})$")]
+# More than any run has, and within the integers that every JSON reader takes.
+Steps = Annotated[Integer, Field(ge=1, le=1_000_000_000)]
 # `name`, `name:v1` or `name:latest`, of the same project.
 DatasetReference = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}(:[a-z0-9:]{1,80})?$")]
 
@@ -46,21 +48,21 @@ class TrainingPlan(Schema):
     use_rslora: Truth = False
     learning_rate: Annotated[FiniteFloat, Field(gt=0, le=1)] | None = None
     epochs: Annotated[Integer, Field(ge=1, le=1000)] = 3
-    max_steps: Annotated[Integer, Field(ge=1)] | None = None
+    max_steps: Steps | None = None
     batch_size: Annotated[Integer, Field(ge=1, le=4096)] = 16
     warmup_fraction: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.05
     weight_decay: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.0
     max_grad_norm: Annotated[FiniteFloat, Field(gt=0)] = 1.0
     max_length: Annotated[Integer, Field(ge=8, le=1_000_000)] = 512
     seed: Annotated[Integer, Field(ge=0, lt=2**53)] = 0
-    checkpoint_every: Annotated[Integer, Field(ge=1)] = 50
+    checkpoint_every: Steps = 50
     micro_batch_size: Annotated[Integer, Field(ge=1, le=4096)] | None = None
     packing: Packing = Packing.AUTO
     pack_length: Annotated[Integer, Field(ge=8, le=1_000_000)] = 1024
     schedule: Schedule = Schedule.LINEAR
     gradient_checkpointing: Truth = False
     early_stopping_patience: Annotated[Integer, Field(ge=1, le=1000)] | None = None
-    evaluate_every: Annotated[Integer, Field(ge=1)] = 50
+    evaluate_every: Steps = 50
     method: Method = Method.LORA
     init: Init = Init.ZERO
     lora_plus_ratio: Annotated[FiniteFloat, Field(ge=1, le=1024)] | None = None
@@ -130,13 +132,13 @@ class BranchRun(Schema):
 
     learning_rate: Annotated[FiniteFloat, Field(gt=0, le=1)] | None = None
     epochs: Annotated[Integer, Field(ge=1, le=1000)] | None = None
-    max_steps: Annotated[Integer, Field(ge=1)] | None = None
+    max_steps: Steps | None = None
     warmup_fraction: Annotated[FiniteFloat, Field(ge=0, lt=1)] | None = None
     max_grad_norm: Annotated[FiniteFloat, Field(gt=0)] | None = None
-    checkpoint_every: Annotated[Integer, Field(ge=1)] | None = None
+    checkpoint_every: Steps | None = None
     schedule: Schedule | None = None
     early_stopping_patience: Annotated[Integer, Field(ge=1, le=1000)] | None = None
-    evaluate_every: Annotated[Integer, Field(ge=1)] | None = None
+    evaluate_every: Steps | None = None
 
     def applied_to(self, spec: LoraSpec) -> LoraSpec:
         """The spec of the new run."""

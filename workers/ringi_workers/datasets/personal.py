@@ -35,18 +35,18 @@ class DatasetPersonalData(InvalidInput):
 
 
 class Looked(NamedTuple):
-    """The rows that go on, how many were changed, rows by kind (None: not looked for), and the lines where something was."""
+    """The rows that go on, how many were changed, rows by kind (None: not looked for), and the first lines of each kind."""
 
     rows: list[Row]
     changed: dict[str, int]
     by_kind: dict[str, int] | None
-    lines: list[int]
+    lines: dict[str, list[int]]
 
 
 def look(rows: list[Row], recipe: Recipe) -> Looked:
     """Do what the recipe says about personal data in contents and tags. Raises DatasetPersonalData."""
     if recipe.personal_data == "ignore":
-        return Looked(rows, {}, None, [])
+        return Looked(rows, {}, None, {})
     by_kind: Counter[str] = Counter()
     found: list[PersonalLine] = []
     for row in rows:
@@ -56,7 +56,7 @@ def look(rows: list[Row], recipe: Recipe) -> Looked:
             found.append(PersonalLine(row.line, kinds))
     if found and recipe.personal_data == "refuse":
         raise DatasetPersonalData(len(found), found[:_EXAMPLES])
-    lines = [one.line for one in found]
+    lines = {kind: [one.line for one in found if kind in one.kinds][:_EXAMPLES] for kind in sorted(by_kind)}
     if recipe.personal_data == "report":
         return Looked(rows, {}, dict(sorted(by_kind.items())), lines)
     redact = partial(redacted, kinds=recipe.personal_kinds)

@@ -58,7 +58,7 @@ def divided(payload: ValidateDatasetPayload, source: Path, kept: tuple[Path, Pat
     sink.report(Progress(phase="dividing"))
     split = validate_and_split(read._replace(rows=looked.rows), payload.split, sides=sides, near=near_of(recipe))
     rows = [item.row for item in (*split.train, *split.validation)]
-    found = {"personal_data": looked.lines[:_EXAMPLES]} if looked.lines else {}
+    found = {f"personal_data_{kind}": lines for kind, lines in looked.lines.items()}
     further = DatasetReport.model_validate(
         split.report.model_dump()
         | {"prepared": prepared.changed | looked.changed, "personal_data": looked.by_kind, "scripts": scripts_of(rows), "lengths": lengths_of(rows)}

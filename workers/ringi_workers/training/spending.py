@@ -45,6 +45,8 @@ class Meter:
         """The loop of this process begins; `state` has what was spent before."""
         self._before = RunState(identity="", cost=state.cost, energy_j=state.energy_j, gpu_seconds=state.gpu_seconds)
         self._joules_before = self._joules()
+        # A run that has no step left to do has spent nothing of what is measured, and what is not stays unknown.
+        self.note(state, 0.0)
         peak_memory.forget(self._device)
 
     def peak_memory_bytes(self) -> int:

@@ -17,7 +17,7 @@ from ringi.cli.errors import Usage
 from ringi.cli.invocation import Commands, connect, in_project
 from ringi.cli.options import LeastMemory, LowerPriority, WantedDevice
 from ringi.cli.output import emit, note, table
-from ringi.cli.pilot_arms import Setting, Trained, trained
+from ringi.cli.pilot_arms import Setting, Trained, looking_again, trained
 from ringi.cli.pilot_files import figures_of, folder_of, written
 from ringi.cli.pilot_measuring import Yard, found_arms, swept_once, yard_of, yard_of_rows
 from ringi.cli.plan_options import Targets, by_module
@@ -112,14 +112,14 @@ def pilot(  # long: an option a line
         sealed = client.datasets.version(rows.project, rows.name, rows.selector or "latest")
         rows = rows._replace(selector=f"v{sealed.number}")
         setting = _setting(client, rows, base, name)
-        chosen = _yard(client, setting, rows, suite, choices_from=choices_from, answering=answering)
         try:
-            done = trained(client, setting, plans, placement=placement, retry_failed=retry_failed)
+            chosen = looking_again(lambda: _yard(client, setting, rows, suite, choices_from=choices_from, answering=answering))
+            done = looking_again(lambda: trained(client, setting, plans, placement=placement, retry_failed=retry_failed))
             versions = [one.version for one in done if one.version is not None]
-            sweep = swept_once(
+            sweep = looking_again(lambda: swept_once(
                 client, setting.project, chosen, base=f"{setting.base}:r{setting.revision}", versions=versions, at_once=at_once, placement=placement,
                 again=retry_failed,
-            )  # fmt: skip
+            ))  # fmt: skip
         except (typer.Exit, KeyboardInterrupt):
             note("What was started goes on. The same command goes on with it, and trains nothing twice.")
             raise
@@ -141,7 +141,7 @@ def _plans(arms: list[str], rate: float | None, own: list[str] | None, alike: di
     given = by_module(own)
     if astray := [one for one in given if one not in arms]:
         raise UnknownMethods(astray, tuple(arms))
-    rates: dict[str, object] = {arm: rate if rate is None or arm != FULL else rate * _SHARE_OF_RATE for arm in arms}
+    rates: dict[str, object] = {arm: rate if rate is None or arm != FULL else float(f"{rate * _SHARE_OF_RATE:.12g}") for arm in arms}
     rates |= given
     # Every weight is trained there: no rank, no targets.
     without_form = {name: value for name, value in alike.items() if name not in {"rank", "target_modules"}}

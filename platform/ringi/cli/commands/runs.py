@@ -7,6 +7,7 @@ from uuid import UUID
 import typer
 
 from ringi.cli.commands.training import app, drawn
+from ringi.cli.errors import Usage
 from ringi.cli.follow import follow
 from ringi.cli.invocation import connect
 from ringi.cli.options import AdapterName, Detach, IfMatch
@@ -60,7 +61,10 @@ def curve(
     wanted = parse_adapter(name)
     with connect() as client:
         drawing = client.training.curve(wanted.project, wanted.name, run)
-    out.write_text(drawing, encoding="utf-8")
+    try:
+        out.write_text(drawing, encoding="utf-8")
+    except OSError as error:
+        raise Usage(f"'{out}' cannot be written: {error.strerror}.", next_step="Name a file in a folder that exists.") from None
     emit({"file": str(out)}, lambda: facts([("file", str(out))]))
 
 
