@@ -198,3 +198,10 @@ def test_what_looks_like_no_file_we_know_is_read_as_json_lines() -> None:
     assert file_type_of(b"plain words\n") is FileType.JSONL
     with pytest.raises(DatasetRowInvalid, match="line 1: not valid JSON"):
         read(b"plain words\n")
+
+
+def test_a_row_of_parquet_is_no_longer_than_a_line_of_other_formats_however_small_the_file() -> None:
+    content = as_parquet([{"text": "a"}, {"text": "あ" * (6 * 2**20)}])
+    assert len(content) < 2**21
+    with pytest.raises(DatasetFileUnreadable, match="Row 2 has 1887"):
+        read(content)
