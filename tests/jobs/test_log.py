@@ -20,6 +20,7 @@ from ringi.jobs.contracts.parts import Progress
 from ringi.jobs.models import Job, JobLogEntry
 from ringi.jobs.schemas import EntryKind, JobState, Level
 from ringi.kit.actor import Actor, ActorKind
+from ringi.kit.errors import RingiError
 from ringi_workers import joblog, runtime
 from ringi_workers.following import JobSink
 from ringi_workers.workspace import Workspace
@@ -94,6 +95,25 @@ def test_every_attempt_is_told_apart_and_the_failure_is_in_the_log() -> None:
     (failure,) = lines(job_id, Level.ERROR, attempt=2)
     assert "Traceback" in failure
     assert "KeyError: '欠陥'" in failure
+
+
+class DeviceGone(RingiError):
+    """What an attempt may end with, to be tried again."""
+
+    code, status, retryable = "device_gone", 500, True
+
+
+def test_why_an_attempt_has_to_be_made_again_is_in_the_log_though_the_next_one_succeeds() -> None:
+    def say(sink: JobSink) -> None:
+        if sink.job.attempt == 1:
+            raise DeviceGone("装置が応答しません", next_step="It is tried again.")
+
+    job_id = worked(say)
+    with transaction() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(not_before=func.clock_timestamp()))
+    runtime.run(job_id)
+    assert seen(job_id).state == JobState.SUCCEEDED
+    assert lines(job_id, Level.WARNING) == ["attempt 1 ended with: 装置が応答しません [device_gone]"]
 
 
 def test_places_are_those_of_the_commits_and_not_of_the_writing() -> None:

@@ -96,6 +96,9 @@ def work_on(claimed: Job) -> None:
     log.info("job %s: %s, attempt %d", claimed.id, kind, claimed.attempt)
     with _watched(claimed), Lease(claimed, time_limit_s=CONTRACTS[kind].time_limit_s) as lease:
         outcome = _attempt(kind, lease)
+        if isinstance(outcome, RingiError) and not isinstance(outcome, WorkPaused) and not lease.cancel_requested:
+            # Here, while the job's log still takes lines: a job that is tried again and succeeds says nowhere else why it had to be.
+            log.warning("attempt %d ended with: %s [%s]", claimed.attempt, outcome.message, outcome.code)
         # While the lease is kept, because a slow tracking server may take as long as a lease lasts.
         lease.sink.close(_run_status(outcome, lease))
         _settle(kind, outcome, lease)
