@@ -50,6 +50,10 @@ def test_a_good_run_has_no_finding() -> None:
     assert found() == {}
 
 
+def test_a_rank_of_its_own_for_a_target_is_no_finding() -> None:
+    assert found(patterns=frozenset({"down_proj", "model.layers.0.self_attn.q_proj"})) == {}
+
+
 def test_full_fine_tuning_has_no_targets_to_match_and_says_what_its_snapshots_take() -> None:
     assert found(work=FULL.model_copy(update={"snapshot_every": 10_000})) == {}
     assert "preflight_targets_not_checked" not in found(work=FULL, shape=None)
@@ -80,6 +84,12 @@ def test_full_fine_tuning_has_no_targets_to_match_and_says_what_its_snapshots_ta
         ({"work": WORK.model_copy(update={"max_length": 1025, "target_modules": ["c_attn"]}), "shape": shape_of({"model_type": "gpt2"})},
          "preflight_context_exceeded", Gravity.REFUSE),
         ({"licence": None}, "preflight_no_licence", Gravity.WARN),
+        ({"patterns": frozenset({"nothing"})}, "preflight_pattern_unmatched", Gravity.REFUSE),
+        ({"patterns": frozenset({"nothing"}), "shape": None, "modules": frozenset({"h.0.c_attn"})}, "preflight_pattern_unmatched", Gravity.REFUSE),
+        (
+            {"patterns": frozenset({"down_proj"}), "work": WORK.model_copy(update={"target_modules": ["q_proj"]})},
+            "preflight_pattern_unmatched", Gravity.REFUSE,
+        ),
         ({"report": report(validation_rows=0)}, "preflight_no_validation_rows", Gravity.WARN),
         ({"report": report(duplicate_rows=3)}, "preflight_duplicates", Gravity.WARN),
         ({"report": report(conflicting_prompts=3)}, "preflight_conflicting_prompts", Gravity.WARN),

@@ -34,7 +34,10 @@ class WorkerMemory:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known before a run. `shape` is None where the base's family is not known, `why_unknown` says why. `licence` is the dataset's. `labels` of a classifier's rows."""
+    """What is known before a run. `shape` is None where the base's family is not known, `why_unknown` says why. `licence` is the dataset's. `labels` of a classifier's rows.
+
+    `known_labels`: of the version that a classifier is gone on from. `patterns`: names with a rank or an alpha of their own.
+    """
 
     work: Workload
     shape: Shape | None
@@ -46,8 +49,8 @@ class Facts:
     lengths: Lengths | None
     workers: Sequence[WorkerMemory] = field(default=())
     labels: LabelCounts | None = None
-    # Of the version that a classifier is gone on from.
     known_labels: tuple[str, ...] = ()
+    patterns: frozenset[str] = frozenset()
 
 
 def examine(facts: Facts) -> list[PreflightFinding]:
@@ -77,10 +80,8 @@ def targets(facts: Facts) -> list[PreflightFinding]:
     if facts.work.method is Trained.FULL:
         return []
     if facts.shape is not None:
-        missing, choices = (
-            facts.shape.unmatched(facts.work.target_modules),
-            sorted({one.name.split(".")[-1] for one in facts.shape.linears}),
-        )
+        missing = facts.shape.unmatched(facts.work.target_modules)
+        choices = sorted({one.name.split(".")[-1] for one in facts.shape.linears})
     elif facts.modules:
         missing = tuple(sorted(one for one in set(facts.work.target_modules) - WORDS if not _is_module(one, facts.modules)))
         choices = sorted({name.rsplit(".", 1)[-1] for name in facts.modules})
@@ -88,10 +89,22 @@ def targets(facts: Facts) -> list[PreflightFinding]:
         return [_open("preflight_targets_not_checked", "Whether the targets match was not checked: the base's tensors are not known.")]
     if not missing:
         return []
-    named = ", ".join(repr(one) for one in missing)
-    return [
-        _refuse("preflight_target_unmatched", f"The base has no linear module named {named}.", f"Choose from: {', '.join(choices[:64])}.")
-    ]
+    text = f"The base has no linear module named {', '.join(map(repr, missing))}."
+    return [_refuse("preflight_target_unmatched", text, f"Choose from: {', '.join(choices[:64])}.")]
+
+
+def patterns(facts: Facts) -> list[PreflightFinding]:
+    """2. So does every name with a rank or an alpha of its own, and it is among the targets."""
+    targeted = {one.rpartition(".")[2] for one in facts.work.target_modules}
+    missing = set() if WORDS & targeted else {one for one in facts.patterns if one.rpartition(".")[2] not in targeted}
+    if facts.shape is not None:
+        missing |= set(facts.shape.unmatched(sorted(facts.patterns)))
+    elif facts.modules:
+        missing |= {one for one in facts.patterns if not _is_module(one, facts.modules)}
+    if not missing:
+        return []
+    text = f"No module that is adapted is named {', '.join(map(repr, sorted(missing)))}, and it is given a rank or an alpha of its own."
+    return [_refuse("preflight_pattern_unmatched", text, "Name modules that are among the targets: --rank-of, --alpha-of.")]
 
 
 def _is_module(target: str, modules: frozenset[str]) -> bool:
@@ -282,5 +295,5 @@ def _named(labels: Iterable[str]) -> str:
 
 
 CHECKS: tuple[Callable[[Facts], list[PreflightFinding]], ...] = (
-    known_shape, targets, memory, batch, context, licence, validation_rows, duplicates, lengths, template, snapshots, classes,
+    known_shape, targets, patterns, memory, batch, context, licence, validation_rows, duplicates, lengths, template, snapshots, classes,
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """Forecast a workload on a registered base, and look at a run before a worker is taken. The rules are checks.py; what is known, known.py."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import select
@@ -97,37 +98,31 @@ def _machines(seen: Sequence[fleet.Seen]) -> list[Machine]:
     return list(dict.fromkeys(worker_machine(one.device, one.device_name, one.memory_bytes) for one in trains))
 
 
-def findings(
-    session: Session,
-    actor: Actor,
-    *,
-    revision: BaseRevision,
-    dataset: DatasetVersion,
-    work: Workload,
-    device: Device | None,
-    known_labels: tuple[str, ...] = (),
-) -> list[PreflightFinding]:
-    """What is to be said of a run before it starts; reads sealed bytes, and writes nothing. `known_labels`: of the version that it goes on from."""
-    return examine(_facts(session, actor, revision=revision, dataset=dataset, work=work, device=device, known_labels=known_labels))
+class Planned(NamedTuple):
+    """A run before it starts: on what, what it needs, on which kind of device; `known_labels` of the version that it goes on from, `patterns` with a rank or alpha of their own."""
+
+    revision: BaseRevision
+    dataset: DatasetVersion
+    work: Workload
+    device: Device | None
+    known_labels: tuple[str, ...] = ()
+    patterns: frozenset[str] = frozenset()
 
 
-def check(
-    session: Session,
-    actor: Actor,
-    *,
-    revision: BaseRevision,
-    dataset: DatasetVersion,
-    work: Workload,
-    device: Device | None,
-    known_labels: tuple[str, ...] = (),
-) -> PreflightOut:
+def findings(session: Session, actor: Actor, run: Planned) -> list[PreflightFinding]:
+    """What is to be said of a run before it starts; reads sealed bytes, and writes nothing."""
+    return examine(_facts(session, actor, run))
+
+
+def check(session: Session, actor: Actor, run: Planned) -> PreflightOut:
     """The dry run: the findings, and the forecast on the registered workers' devices. Raises PriceTableInvalid."""
-    facts = _facts(session, actor, revision=revision, dataset=dataset, work=work, device=device, known_labels=known_labels)
+    facts = _facts(session, actor, run)
     found = examine(facts)
     shown = None
     if facts.shape is not None:
         devices = _machines(fleet.seen(session, actor)) or machines()
-        shown = _estimate(session, actor, revision=revision, shape=facts.shape, work=_measured(session, actor, facts.work, revision, dataset), devices=devices)  # fmt: skip
+        work = _measured(session, actor, facts.work, run.revision, run.dataset)
+        shown = _estimate(session, actor, revision=run.revision, shape=facts.shape, work=work, devices=devices)
     return PreflightOut(refused=any(one.gravity is Gravity.REFUSE for one in found), findings=found, estimate=shown)
 
 
@@ -151,16 +146,8 @@ def _measured(session: Session, actor: Actor, work: Workload, revision: BaseRevi
     return work.model_copy(update=update)
 
 
-def _facts(
-    session: Session,
-    actor: Actor,
-    *,
-    revision: BaseRevision,
-    dataset: DatasetVersion,
-    work: Workload,
-    device: Device | None,
-    known_labels: tuple[str, ...],
-) -> Facts:
+def _facts(session: Session, actor: Actor, run: Planned) -> Facts:
+    revision, dataset, work, device, known_labels, patterns = run
     shape, why = known.shape_or_why(revision)
     base = BaseFacts.model_validate(revision.facts) if revision.facts else None
     labels = known.labels_of(dataset) if work.classes is not None else None
@@ -179,7 +166,7 @@ def _facts(
     return Facts(
         work=work, shape=shape, why_unknown=why, modules=frozenset() if shape is not None else known.linear_modules(revision), base=base,
         report=DatasetReport.model_validate(dataset.report), licence=_licence(session, dataset), lengths=lengths, workers=workers,
-        labels=labels, known_labels=known_labels,
+        labels=labels, known_labels=known_labels, patterns=patterns,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from ringi.base_models.models import BaseRevision
 from ringi.datasets.models import Dataset, DatasetVersion
 from ringi.events.catalogue import work as work_events
 from ringi.events.emission import emit
+from ringi.fleet.schemas import Device
 from ringi.identity.permissions import visible
 from ringi.jobs import service as jobs
 from ringi.jobs.contracts.adapters import AdapterFacts
@@ -58,15 +59,14 @@ def check(
 ) -> PreflightOut:  # fmt: skip
     """What `start` would find, and what the run would need; starts nothing. Raises PriceTableInvalid, and what warm_start.py names."""
     device = placement.device if placement else None
-    return preflight.check(
-        session,
-        actor,
-        revision=base_revision,
-        dataset=dataset,
-        work=workload_of(_spec(plan, earlier, stacked)),
-        device=device,
-        known_labels=_labels(earlier),
-    )
+    return preflight.check(session, actor, _planned(_spec(plan, earlier, stacked), dataset, base_revision, device, earlier))
+
+
+def _planned(
+    spec: LoraSpec, dataset: DatasetVersion, base_revision: BaseRevision, device: Device | None, earlier: AdapterVersion | None
+) -> preflight.Planned:
+    own = frozenset(spec.rank_pattern) | frozenset(spec.alpha_pattern)
+    return preflight.Planned(base_revision, dataset, workload_of(spec), device, _labels(earlier), own)
 
 
 def start(
@@ -88,9 +88,7 @@ def start(
     """
     spec = _spec(plan, earlier, stacked)
     device = placement.device if placement else None
-    found = preflight.findings(
-        session, actor, revision=base_revision, dataset=dataset, work=workload_of(spec), device=device, known_labels=_labels(earlier)
-    )
+    found = preflight.findings(session, actor, _planned(spec, dataset, base_revision, device, earlier))
     if get_settings().preflight_refuses and any(one.gravity is Gravity.REFUSE for one in found):
         raise RunRefused(found)
     run_id = uuid7()
