@@ -13,7 +13,7 @@ from ringi.jobs.contracts.training import LoraSpec, TrainMetrics
 from ringi.preflight.calibration import Sample, rate_of, sample_of
 from ringi.preflight.compute import flops_of, flops_per_token
 from ringi.preflight.devices import DEVICES, kind_of
-from ringi.preflight.estimating import Known, Machine, estimate, machines
+from ringi.preflight.estimating import EstimateTargetsUnmatched, Known, Machine, estimate, machines, require_targets
 from ringi.preflight.memory import memory_of, weight_bytes
 from ringi.preflight.prices import PriceTableInvalid, read_prices
 from ringi.preflight.schemas import Gpu, Precision, Prices, RateSource, Trained, Workload
@@ -205,6 +205,14 @@ def test_runs_of_the_base_come_before_runs_of_the_device_before_assumptions() ->
 def test_what_no_run_is_has_no_forecast(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         work(**wrong)
+
+
+def test_targets_that_the_base_has_not_have_no_forecast(seven: Shape) -> None:
+    require_targets(seven, work(target_modules=["q_proj", "mlp.down_proj"]))
+    require_targets(seven, work(method=Trained.FULL))
+    with pytest.raises(EstimateTargetsUnmatched, match="'c_attn'") as refusal:
+        require_targets(seven, work(target_modules=["q_proj", "c_attn"]))
+    assert "q_proj" in refusal.value.next_step
 
 
 def step_of(flops: float, seconds: float) -> Sample:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ringi.jobs.contracts.methods import Quantisation
+from ringi.kit.errors import InvalidInput
 from ringi.preflight.calibration import Sample, rate_of
 from ringi.preflight.compute import Flops, flops_of
 from ringi.preflight.devices import DEVICES, kind_of
@@ -17,6 +18,18 @@ from ringi.preflight.shapes import Shape
 _HOUR_S = 3600.0
 # Two exist while one replaces the other.
 _SNAPSHOTS = 2
+
+
+class EstimateTargetsUnmatched(InvalidInput):
+    """A LoRA on matrices that the base has not; a run of it would be refused, so it has no forecast."""
+
+    code = "estimate_targets_unmatched"
+
+    def __init__(self, missing: Sequence[str], choices: Sequence[str]) -> None:
+        super().__init__(
+            f"The base has no linear module named {', '.join(map(repr, missing))}.", next_step=f"Choose from: {', '.join(choices)}.",
+            details={"missing": list(missing)},
+        )  # fmt: skip
 
 
 class Machine(NamedTuple):
@@ -44,6 +57,12 @@ def machines(kinds: Sequence[Gpu] = ()) -> list[Machine]:
 def worker_machine(device: str, device_name: str, memory_bytes: int | None) -> Machine:
     """A registered worker's device, by what it said of itself."""
     return Machine(kind_of(device, device_name), device_name, memory_bytes)
+
+
+def require_targets(shape: Shape, work: Workload) -> None:
+    """Raises EstimateTargetsUnmatched."""
+    if work.method is Trained.LORA and (missing := shape.unmatched(work.target_modules)):
+        raise EstimateTargetsUnmatched(missing, sorted({one.name.rpartition(".")[2] for one in shape.linears}))
 
 
 def estimate(shape: Shape, work: Workload, known: Known, *, base: str, devices: Sequence[Machine]) -> Estimate:

@@ -23,7 +23,7 @@ from ringi.kit.actor import Actor
 from ringi.kit.errors import Conflict, NotFound
 from ringi.preflight import known
 from ringi.preflight.checks import Facts, WorkerMemory, examine
-from ringi.preflight.estimating import Known, Machine, estimate, machines, worker_machine
+from ringi.preflight.estimating import Known, Machine, estimate, machines, require_targets, worker_machine
 from ringi.preflight.lengths import Lengths
 from ringi.preflight.memory import memory_of
 from ringi.preflight.prices import read_prices
@@ -54,10 +54,11 @@ class RunRefused(Conflict):
 def forecast(session: Session, actor: Actor, *, revision: BaseRevision, ask: AskEstimate) -> Estimate:
     """What a workload needs on a registered base, on the kinds asked for, or on all of them and the registered workers' own devices.
 
-    Raises UnknownShape, ShapeInvalid, PriceTableInvalid, and NotFound for a dataset that is not in sight.
+    Raises UnknownShape, ShapeInvalid, EstimateTargetsUnmatched, PriceTableInvalid, and NotFound for a dataset that is not in sight.
     """
     shape = known.shape_of_base(revision)
     work = ask.workload
+    require_targets(shape, work)
     if ask.dataset is not None:
         work = _measured(session, actor, work, revision, _dataset(session, actor, ask.dataset))
     devices = machines(ask.gpu) + ([] if ask.gpu else _machines(fleet.seen(session, actor)))

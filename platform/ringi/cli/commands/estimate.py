@@ -15,7 +15,7 @@ from ringi.cli.invocation import Commands, connect
 from ringi.cli.output import emit, facts, table
 from ringi.cli.references import parse_base_revision
 from ringi.jobs.contracts.methods import Quantisation
-from ringi.preflight.estimating import Known, estimate, machines
+from ringi.preflight.estimating import Known, estimate, machines, require_targets
 from ringi.preflight.prices import read_prices
 from ringi.preflight.schemas import AskEstimate, Cost, DeviceForecast, Duration, Estimate, Gpu, Precision, Trained, Workload
 from ringi.preflight.shapes import shape_of
@@ -102,6 +102,7 @@ def _offline(config: Path, ask: AskEstimate, prices: Path | None) -> Estimate:
         raise Usage("A dataset is known to the platform alone.", next_step="Give --rows and --tokens-per-row, or name a registered base.")
     with config.open("rb") as stream:
         shape = shape_of(parse_config(stream.read(MAX_CONFIG_BYTES + 1)))
+    require_targets(shape, ask.workload)
     named = os.environ.get("RINGI_PRICE_TABLE")
     table_of_prices = read_prices(prices or (Path(named) if named else None))
     return estimate(shape, ask.workload, Known(table_of_prices), base=str(config), devices=machines(ask.gpu))
