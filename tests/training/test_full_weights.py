@@ -167,7 +167,7 @@ def test_the_command_line_trains_shows_and_forecasts_it(ground: Ground, adapter:
     assert "full, on every weight of the base" in shell.ok("runs", "show", f"{PROJECT}/{adapter}", str(run.id), *me)
     train = ("train", f"{PROJECT}/{adapter}", "--dataset", DATASET, "--method", "full", *me)
     forecast = shell.json(*train, "--check", "--checkpoint-every", "5")
-    assert [one["code"] for one in forecast["findings"]] == ["preflight_no_licence", "preflight_large_snapshots"]
+    assert [one["code"] for one in forecast["findings"]] == ["preflight_no_licence", "preflight_near_leakage", "preflight_large_snapshots"]
     assert forecast["estimate"]["trainable_parameters"] == forecast["estimate"]["parameters"]
     assert forecast["estimate"]["workload"]["method"] == "full"
     for wrong in (("--rank", "16"), ("--alpha", "4"), ("--target-module", "q_proj"), ("--dropout", "0.1"), ("--quantisation", "nf4")):
