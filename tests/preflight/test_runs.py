@@ -17,6 +17,7 @@ from support.refusals import refused
 from support.running_platform import PROJECT
 from support.shell import Shell
 from support.story import BASE, DATASET, PLAN, Ground
+from support.tiny_model import tiny_rows
 
 SHORT = PLAN.model_copy(update={"max_steps": 3})
 WRONG = PLAN.model_copy(update={"target_modules": ["q_proj", "w_pack"]})
@@ -115,6 +116,12 @@ def test_the_commands_show_it_and_a_refused_dry_run_ends_with_one(ground: Ground
     assert shell.json("estimate", BASE, "--profile", "contributor", "--dataset", f"{PROJECT}/{DATASET}")["workload"]["rows"] > 100
     train = ("train", f"{PROJECT}/{adapter}", "--dataset", DATASET, "--profile", "contributor", "--check")
     assert "preflight_no_licence" in shell.ok(*train)
+    rows = tmp_path / "質問.jsonl"
+    rows.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in tiny_rows(60)), encoding="utf-8")
+    shell.ok("datasets", "create", f"{PROJECT}/licensed-{adapter}", "--profile", "contributor")
+    shell.ok("datasets", "add", f"{PROJECT}/licensed-{adapter}", str(rows), "--licence", "CC BY 4.0", "--profile", "contributor")
+    told = shell.ok("train", f"{PROJECT}/{adapter}", "--dataset", f"licensed-{adapter}", "--profile", "contributor", "--check")
+    assert "preflight_no_licence" not in told, "what was sealed with the rows counts"
     done = shell.run(*train, "--target-module", "w_pack", "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["refused"]
