@@ -32,3 +32,9 @@ def test_a_seed_that_was_drawn_is_another_each_time_and_gives_the_same_secrets_a
         assert again.read_text(encoding="utf-8") == (tmp_path / name).read_text(encoding="utf-8")
         made.append(told["seed"])
     assert made[0] != made[1]
+
+
+def test_what_cannot_be_written_is_refused_and_no_traceback(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, "http://localhost:1")
+    for file in ("nowhere/secrets.jsonl", "."):
+        assert "cannot be written" in shell.refused("suites", "plant", file, "--count", "2", code="usage", exit_code=2)

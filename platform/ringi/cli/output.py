@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+from ringi.cli.errors import Usage
 from ringi.cli.invocation import Output, invocation
 from ringi.kit.errors import RingiError
 
@@ -149,3 +151,11 @@ def _document(result: Any) -> Any:
     if isinstance(result, list):
         return [_document(one) for one in result]
     return result
+
+
+def save_to(file: Path, content: str | bytes) -> None:
+    """Write what a command was asked to keep; texts as UTF-8. Raises Usage where the file cannot be written."""
+    try:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    except OSError as error:
+        raise Usage(f"'{file}' cannot be written: {error.strerror}.", next_step="Name a file in a folder that is there.") from None

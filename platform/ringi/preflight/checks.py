@@ -81,7 +81,7 @@ def targets(facts: Facts) -> list[PreflightFinding]:
         return []
     if facts.shape is not None:
         missing = facts.shape.unmatched(facts.work.target_modules)
-        choices = sorted({one.name.split(".")[-1] for one in facts.shape.linears})
+        choices = facts.shape.module_names
     elif facts.modules:
         missing = tuple(sorted(one for one in set(facts.work.target_modules) - WORDS if not _is_module(one, facts.modules)))
         choices = sorted({name.rsplit(".", 1)[-1] for name in facts.modules})

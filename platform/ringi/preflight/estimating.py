@@ -62,7 +62,7 @@ def worker_machine(device: str, device_name: str, memory_bytes: int | None) -> M
 def require_targets(shape: Shape, work: Workload) -> None:
     """Raises EstimateTargetsUnmatched."""
     if work.method is Trained.LORA and (missing := shape.unmatched(work.target_modules)):
-        raise EstimateTargetsUnmatched(missing, sorted({one.name.rpartition(".")[2] for one in shape.linears}))
+        raise EstimateTargetsUnmatched(missing, shape.module_names)
 
 
 def estimate(shape: Shape, work: Workload, known: Known, *, base: str, devices: Sequence[Machine]) -> Estimate:

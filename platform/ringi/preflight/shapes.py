@@ -98,6 +98,11 @@ class Shape:
             return self.linears
         return tuple(one for one in self.linears if any(_means(target, one.name, self) for target in wanted))
 
+    @property
+    def module_names(self) -> list[str]:
+        """What targets are chosen from: the last words of the matrices' names."""
+        return sorted({one.name.rpartition(".")[2] for one in self.linears})
+
     def unmatched(self, targets: Iterable[str]) -> tuple[str, ...]:
         """Names that mean no matrix of the layers."""
         return tuple(sorted(one for one in set(targets) - WORDS if not any(_means(one, linear.name, self) for linear in self.linears)))

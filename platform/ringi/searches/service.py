@@ -56,8 +56,8 @@ def request(
     specs = body.specs()
     # The largest rank needs the most memory; the rest of the plan is the same in all.
     device = body.placement.device if body.placement else None
-    own = frozenset(specs[-1].rank_pattern) | frozenset(specs[-1].alpha_pattern)
-    found = preflight.findings(session, actor, preflight.Planned(base_revision, dataset, workload_of(specs[-1]), device, patterns=own))
+    largest = preflight.Planned(base_revision, dataset, workload_of(specs[-1]), device, patterns=specs[-1].patterns)
+    found = preflight.findings(session, actor, largest)
     if get_settings().preflight_refuses and any(one.gravity is Gravity.REFUSE for one in found):
         raise RunRefused(found)
     trials = [PlannedTrial(trial_id=uuid7(), spec=spec) for spec in specs]

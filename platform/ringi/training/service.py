@@ -65,8 +65,7 @@ def check(
 def _planned(
     spec: LoraSpec, dataset: DatasetVersion, base_revision: BaseRevision, device: Device | None, earlier: AdapterVersion | None
 ) -> preflight.Planned:
-    own = frozenset(spec.rank_pattern) | frozenset(spec.alpha_pattern)
-    return preflight.Planned(base_revision, dataset, workload_of(spec), device, _labels(earlier), own)
+    return preflight.Planned(base_revision, dataset, workload_of(spec), device, _labels(earlier), spec.patterns)
 
 
 def start(

@@ -111,8 +111,7 @@ def _config(spec: LoraSpec, model: Any, targets: list[str], steps: int) -> PeftC
 def _require_patterns(model: Any, spec: LoraSpec, targets: Sequence[str]) -> None:
     """Every module with a rank or alpha of its own is adapted: peft says nothing of one that is not."""
     adapted_modules = [name for name in linear_modules(model) if any(name == one or name.endswith(f".{one}") for one in targets)]
-    named = spec.rank_pattern.keys() | spec.alpha_pattern.keys()
-    missing = {one for one in named if not any(name == one or name.endswith(f".{one}") for name in adapted_modules)}
+    missing = {one for one in spec.patterns if not any(name == one or name.endswith(f".{one}") for name in adapted_modules)}
     if missing:
         raise UnknownTargetModules(missing, {name.rsplit(".", 1)[-1] for name in adapted_modules})
 

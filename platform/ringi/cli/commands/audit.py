@@ -18,7 +18,7 @@ from ringi.cli.errors import REFUSED, Usage
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.operating import operate
 from ringi.cli.options import AdapterName, Limit
-from ringi.cli.output import emit, emit_list, facts, note
+from ringi.cli.output import emit, emit_list, facts, note, save_to
 from ringi.cli.references import parse_adapter
 from ringi.embedded.folder import write_private
 
@@ -110,7 +110,7 @@ def proof(
     with connect() as client:
         text = client.audit.proof(event)
     if save is not None:
-        save.write_text(text, encoding="utf-8")
+        save_to(save, text)
     emit({"proof": text}, lambda: text.rstrip("\n"))
 
 

@@ -11,7 +11,7 @@ from ringi.cli.commands.embedded import DEFAULT_DATA_DIR, DataDir
 from ringi.cli.errors import Usage
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.operating import operate
-from ringi.cli.output import emit, facts, note
+from ringi.cli.output import emit, facts, note, save_to
 from ringi.embedded.folder import write_private
 from ringi.succession.statement import LONGEST_REASON, approve, new_admin_key
 
@@ -65,7 +65,7 @@ def approve_origin(
         raise Usage(f"A file cannot be read: {error}.", next_step="Check its path.") from error
     except Refused as error:
         raise Usage(error.message, next_step=error.next_step) from error
-    save.write_bytes(signed)
+    save_to(save, signed)
     emit({"approval": str(save)}, lambda: text.rstrip("\n"))
 
 

@@ -19,7 +19,7 @@ from ringi.cli.commands.gate_words import baseline_in, candidate_in, is_id, or_e
 from ringi.cli.errors import ApiError, Usage
 from ringi.cli.invocation import Commands, connect, invocation
 from ringi.cli.options import Limit
-from ringi.cli.output import console, emit, emit_list, note, short, table
+from ringi.cli.output import console, emit, emit_list, note, save_to, short, table
 from ringi.cli.references import check_name
 from ringi.gates.schemas import DecideGate, Format, GateOut, MissingMeasurement
 from ringi.gating import reports
@@ -270,9 +270,9 @@ def import_lm_eval(
             raise Usage(f"Two files hold task '{name}'.", next_step="Name the files of one run.")
         tasks[name] = lm_eval.samples(name, (line for line in _bytes(file).split(b"\n") if line.strip()), slices=slices or [])
     lines = [one.record.model_dump_json(exclude_defaults=True) for some in tasks.values() for one in some]
-    out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    save_to(out, "".join(f"{line}\n" for line in lines))
     if suite_out is not None:
-        suite_out.write_text(yaml.safe_dump(lm_eval.suite_of(tasks, slices or []), allow_unicode=True, sort_keys=False), encoding="utf-8")
+        save_to(suite_out, yaml.safe_dump(lm_eval.suite_of(tasks, slices or []), allow_unicode=True, sort_keys=False))
     rows = [(name, len(some), sorted({metric for one in some for metric in one.record.scores})) for name, some in tasks.items()]
     documents = [dict(zip(("task", "items", "metrics"), row, strict=True)) for row in rows]
     emit(documents, lambda: table(["task", "items", "metrics"], rows))

@@ -7,11 +7,10 @@ from uuid import UUID
 import typer
 
 from ringi.cli.commands.training import app, drawn
-from ringi.cli.errors import Usage
 from ringi.cli.follow import follow
 from ringi.cli.invocation import connect
 from ringi.cli.options import AdapterName, Detach, IfMatch
-from ringi.cli.output import emit, facts, note
+from ringi.cli.output import emit, facts, note, save_to
 from ringi.cli.plan_options import Patience
 from ringi.cli.references import Reference, parse_adapter
 from ringi.jobs.contracts.training import Schedule
@@ -61,10 +60,7 @@ def curve(
     wanted = parse_adapter(name)
     with connect() as client:
         drawing = client.training.curve(wanted.project, wanted.name, run)
-    try:
-        out.write_text(drawing, encoding="utf-8")
-    except OSError as error:
-        raise Usage(f"'{out}' cannot be written: {error.strerror}.", next_step="Name a file in a folder that exists.") from None
+    save_to(out, drawing)
     emit({"file": str(out)}, lambda: facts([("file", str(out))]))
 
 

@@ -12,7 +12,7 @@ from ringi.cli.commands.suite_words import drawn, ensure
 from ringi.cli.errors import Usage
 from ringi.cli.invocation import connect, in_project
 from ringi.cli.options import OffTask
-from ringi.cli.output import emit, facts
+from ringi.cli.output import emit, facts, save_to
 from ringi.cli.references import parse_dataset_version
 from ringi.suites.canaries import LONG_ENOUGH, Language, as_row, planted
 from ringi.suites.schemas import AddCanaries
@@ -47,7 +47,7 @@ def plant(
     chosen = seed if seed is not None else secrets.randbelow(2**31)
     rows = [as_row(one) for tongue in _tongues(language) for one in planted(count, seed=chosen, language=tongue)]
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    out.write_text("".join(lines * 2), encoding="utf-8")
+    save_to(out, "".join(lines * 2))
     # What is printed ends up in logs: no secret, and no seed that the caller has already.
     told = {"file": str(out), "secrets": len(rows), "lines": 2 * len(rows)} | ({"seed": chosen} if seed is None else {})
     emit(told, lambda: facts(told.items()))

@@ -79,6 +79,11 @@ class LoraSpec(Part):
         return self
 
     @property
+    def patterns(self) -> frozenset[str]:
+        """Names of modules with a rank or an alpha of their own."""
+        return frozenset(self.rank_pattern) | frozenset(self.alpha_pattern)
+
+    @property
     def adapter_rank(self) -> int:
         """The rank of a spec that trains an adapter; raises ValueError for full fine-tuning."""
         if self.rank is None:
