@@ -94,7 +94,7 @@ def test_it_is_measured_beside_the_base_and_a_lora_and_leaves_nothing_behind(swe
     nll = [(one.summary or {})["faq"].metrics["nll"] for one in swept]
     assert all(one.mean is not None and one.unscored == 0 for one in nll)
     assert nll[1].mean < nll[0].mean  # type: ignore[operator]  # None would fail here as it should
-    assert nll[2].mean < nll[0].mean - 0.5  # type: ignore[operator]  # as above
+    assert nll[2].mean < nll[0].mean - 0.5  # type: ignore[operator]  # None would fail here as it should
     # To the last bit: whoever is measured after the full weights sees nothing of them.
     assert (base_again.records_digest is None, nll[3].mean, nll[4].mean) == (False, nll[0].mean, nll[1].mean)
     assert nll[2].mean not in {nll[0].mean, nll[1].mean}
