@@ -1,7 +1,8 @@
 """Ours in `benchmarks.training_to_accuracy`: the recipe of the training worker as it is, whose snapshots are kept.
 
-`ringi_training_curve.py BATCH_SIZE LORA_PLUS BASE ROWS RATE EPOCHS EVERY FOLDER` keeps the weights of every EVERY rows in FOLDER and prints one line of JSON:
+`ringi_training_curve.py BATCH_SIZE LORA_PLUS OWN BASE ROWS RATE EPOCHS EVERY FOLDER` keeps the weights of every EVERY rows in FOLDER and prints one line of JSON:
 of each the seconds of the steps until then, snapshots apart, and the rows. LORA_PLUS: by what B's rate is higher than A's; 1 is plain LoRA.
+OWN: 1 leaves RATE aside, for what the platform takes for this base when a plan names none.
 """
 
 import json
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from ringi.jobs.contracts.parts import Progress
 from ringi.training.schemas import TrainingPlan
+from ringi_workers.base_models.fingerprint import fingerprint
 from ringi_workers.training.recipe import train
 
 
@@ -65,16 +67,16 @@ class Clock:
 
 def main() -> None:
     """Run it."""
-    batch, plus, base, rows, rate = int(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), float(sys.argv[5])
-    epochs, every, folder = int(sys.argv[6]), int(sys.argv[7]), Path(sys.argv[8])
+    batch, plus, own, base, rows = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3] == "1", Path(sys.argv[4]), Path(sys.argv[5])
+    rate, epochs, every, folder = float(sys.argv[6]), int(sys.argv[7]), int(sys.argv[8]), Path(sys.argv[9])
     plan = TrainingPlan(
-        rank=8, alpha=16, target_modules=["q_proj", "v_proj"], batch_size=batch, epochs=epochs, max_length=128, learning_rate=rate,
+        rank=8, alpha=16, target_modules=["q_proj", "v_proj"], batch_size=batch, epochs=epochs, max_length=128, learning_rate=None if own else rate,
         checkpoint_every=max(1, every // batch), lora_plus_ratio=plus if plus > 1 else None,
     )  # fmt: skip
     clock = Clock(folder, batch)
     with tempfile.TemporaryDirectory() as out:
         done = train(
-            plan.resolved(), base=base, rows=rows, out=Path(out) / "out", sink=clock, checkpoints=clock, base_name="bases/smollm2", base_commit="0" * 40
+            plan.resolved(fingerprint(base).facts), base=base, rows=rows, out=Path(out) / "out", sink=clock, checkpoints=clock, base_name="bases/smollm2", base_commit="0" * 40
         )  # fmt: skip
         clock.end(done.directory / "adapter_model.safetensors", done.metrics.steps)
     print(json.dumps(clock.kept))

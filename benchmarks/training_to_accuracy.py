@@ -1,11 +1,11 @@
 """Wall time to equal validation accuracy: Ringi's training loop against the twenty lines of Trainer and peft, same rows, same base, in one run.
 
-Banking77 as "Customer: …" and "Intent: …", SmolLM2-135M, r=8 on q and v, one pass over the rows by each side at each `--rates` learning rate, with
-Trainer's and our linear decay. Both have 4 rows in an optimiser step; ours is also run with 16, its default, and with LoRA+ (B's rate 16 times A's, as its paper
-has it), which is a choice of ours and no speed of steps: the line says both. The weights of every `--every` rows are kept, outside
+Banking77 as "Customer: …" and "Intent: …", SmolLM2-135M, r=8 on q and v, `--epochs` passes over the rows by each side at each `--rates` learning rate, with
+Trainer's and our linear decay. Both have 4 rows in an optimiser step. Ours is also run with 16, its default; with LoRA+ (B's rate 16 times A's, as its paper
+has it); and at the rate that the platform itself takes for this base when a plan names none. These are choices of ours and no speed of steps, so the line says each apart. The weights of every `--every` rows are kept, outside
 the time that is counted, and afterwards asked by one program over the base in bfloat16: of how many rows of test.csv is the intent, token by token, what greedy decoding would write?
 A side's time to an accuracy is the seconds of its steps up to the first kept weights that have it. Compared is the best of the recipe's runs with the best of ours at the highest
-accuracy that both reach, and each of the recipe's with ours of the same rate and as many rows in a step, without and with LoRA+.
+accuracy that both reach, and each of the recipe's with ours of as many rows in a step: of the same rate, with LoRA+, and at the platform's own rate.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from ringi_workers.training.data import Example, load_examples
 from ringi_workers.training.packing import padded
 
 # Rows of a step, and the ratio of LoRA+ (arXiv:2402.12354), which its experiments have at about 16.
-OURS = {"4": ("4", "1"), "4plus": ("4", "16"), "16": ("16", "1")}
+OURS = {"4": ("4", "1"), "4plus": ("4", "16"), "4own": ("4", "1"), "16": ("16", "1")}
 
 
 class Kept(NamedTuple):
@@ -107,15 +107,15 @@ def compared(curves: dict[str, list[Kept]], before: float) -> str:
     ours = {name: curve for name, curve in curves.items() if name not in theirs}
     said = []
     pairs = {"best": (list(theirs.values()), list(ours.values()))}
-    for side in ("ours_4", "ours_4plus"):
-        label = side.removeprefix("ours_4")
-        pairs |= {name.removeprefix("recipe_") + label: ([curve], [ours[name.replace("recipe", side)]]) for name, curve in theirs.items()}
-    for name, (peer, mine) in pairs.items():
-        reached = min(max(one.accuracy for curve in side for one in curve) for side in (peer, mine))
+    for label in ("", "plus", "own"):
+        mine = {name: name.replace("recipe", f"ours_4{label}") for name in theirs}
+        pairs |= {name.removeprefix("recipe_") + label: ([theirs[name]], [ours[one]]) for name, one in mine.items() if one in ours}
+    for name, sides in pairs.items():
+        reached = min(max(one.accuracy for curve in side for one in curve) for side in sides)
         if reached <= before:
             said.append(f"accuracy_{name}={reached:.3f} (no better than the base: not compared)")
             continue
-        times = [min(found for curve in side if (found := first(curve, reached)) is not None) for side in (peer, mine)]
+        times = [min(found for curve in side if (found := first(curve, reached)) is not None) for side in sides]
         said.append(
             f"over_recipe_{name}={times[0] / times[1]:.2f} accuracy_{name}={reached:.3f} recipe_s_{name}={times[0]:.1f} ours_s_{name}={times[1]:.1f}"
         )
@@ -126,6 +126,9 @@ def main() -> None:
     """Both sides in turn, their curves, and the line of figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rates", nargs="+", default=["2e-4", "1e-3"], help="learning rates, of both sides")
+    parser.add_argument(
+        "--ours", nargs="+", choices=list(OURS), default=list(OURS), help="ours: rows in a step, LoRA+, the platform's own rate"
+    )
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--every", type=int, default=100, help="rows between weights that are kept")
@@ -150,8 +153,8 @@ def main() -> None:
         for rate in wanted.rates:
             same = [str(base), str(rows), rate, str(wanted.epochs), str(wanted.every)]
             sides = {
-                f"ours_{name}_{rate}": [sys.executable, str(here / "ringi_training_curve.py"), batch, plus, *same]
-                for name, (batch, plus) in OURS.items()
+                f"ours_{name}_{rate}": [sys.executable, str(here / "ringi_training_curve.py"), *OURS[name], str(int(name == "4own")), *same]
+                for name in wanted.ours
             }
             sides[f"recipe_{rate}"] = [python, str(here / "training_peer_curve.py"), *same]
             for name, command in sides.items():

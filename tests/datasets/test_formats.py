@@ -156,6 +156,24 @@ def test_a_cell_of_csv_may_hold_line_breaks_and_a_fault_names_the_line_of_the_fi
         read(b"prompt,completion,prompt\na,b,c\n")
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_what_a_spreadsheet_writes_between_cells_may_be_another_mark_than_a_comma(mark: str) -> None:
+    content = f'prompt{mark}completion{mark}店\r\n"一, 二{mark} 三"{mark}はい、どうぞ{mark}東\r\n'
+    found = read(content.encode("utf-8-sig"))
+    assert found.file_type is FileType.CSV
+    assert found.rows[0].content == Pair(f"一, 二{mark} 三", "はい、どうぞ")
+    assert found.rows[0].tags == {"店": "東"}
+
+
+def test_a_table_without_the_columns_of_a_format_is_told_why_it_is_no_table() -> None:
+    with pytest.raises(DatasetRowInvalid) as refusal:
+        read("質問,回答\n何時,九時\n".encode())
+    assert "names the columns of no format" in refusal.value.next_step
+    with pytest.raises(DatasetRowInvalid) as refusal:
+        read(b'{"prompt": "a"\n')
+    assert "columns" not in refusal.value.next_step
+
+
 def test_csv_of_another_encoding_is_named_and_a_byte_order_mark_is_accepted() -> None:
     text = "prompt,completion\n何時,九時\n"
     with pytest.raises(DatasetNotUtf8, match="Shift_JIS"):

@@ -9,7 +9,7 @@ import pytest
 from ringi.cli.contexts import Profile, save_profile
 from ringi.jobs.contracts.training import Gravity
 from ringi.preflight.memory import memory_of
-from ringi.preflight.schemas import AskEstimate, Gpu
+from ringi.preflight.schemas import AskEstimate, Gpu, Precision
 from ringi.preflight.shapes import shape_of
 from ringi.tags.schemas import Taggable
 from ringi.training.schemas import TrainingPlan
@@ -47,6 +47,8 @@ def test_a_dry_run_says_what_a_run_would_need_and_starts_nothing(ground: Ground,
     assert found.estimate.parameters == facts.parameters
     assert found.estimate.workload.rows == contributor.datasets.version(PROJECT, DATASET).report.train_rows
     assert found.estimate.workload.tokens_per_row is not None
+    # The only worker is a CPU, and the base is stored in float32.
+    assert (facts.dtypes, found.estimate.workload.precision) == (("F32",), Precision.FP32)
     assert [one.device for one in found.estimate.devices] != []
     assert list(contributor.training.all(PROJECT, adapter)) == []
 

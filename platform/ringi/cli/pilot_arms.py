@@ -8,6 +8,7 @@ from ringi.cli.client import RingiClient
 from ringi.cli.errors import ApiError, JobFailed, Usage
 from ringi.cli.follow import follow
 from ringi.cli.output import note
+from ringi.jobs.contracts.base_models import BaseFacts
 from ringi.jobs.schemas import OPEN, JobState, Placement
 from ringi.pilots.schemas import Problem
 from ringi.training.schemas import RunOut, TrainingPlan
@@ -35,13 +36,14 @@ class AdapterElsewhere(Usage):
 
 
 class Setting(NamedTuple):
-    """On what all arms are trained: `name` of the pilot, the dataset version as `name:v1`, the base and its revision's number."""
+    """On what all arms are trained: `name` of the pilot, the dataset version as `name:v1`, the base, its revision's number, and what is known of it."""
 
     project: str
     name: str
     dataset: str
     base: str
     revision: int
+    facts: BaseFacts | None
 
     def adapter(self, method: str) -> str:
         """The adapter's name of an arm."""
@@ -139,7 +141,7 @@ def _ensure(client: RingiClient, setting: Setting, adapter: str) -> None:
 
 def _known(client: RingiClient, setting: Setting, adapter: str, plan: TrainingPlan) -> RunOut | None:
     """The run of the very same recipe, rows and base: one that has succeeded, else one that goes on, else the newest."""
-    spec = plan.resolved()
+    spec = plan.resolved(setting.facts)
     same = [
         run
         for run in client.training.all(setting.project, adapter)

@@ -29,7 +29,12 @@ WhatIsTrained = Annotated[
 HowItBegins = Annotated[Init, typer.Option(help="How LoRA begins: with B at zero, or from the base's weights by PiSSA or OLoRA.")]
 PeakRate = Annotated[
     float | None,
-    typer.Option(min=0, max=1, help="Peak learning rate; what is usual for the method (0.0002 for LoRA) unless given.", show_default=False),
+    typer.Option(
+        min=0,
+        max=1,
+        help="Peak learning rate; unless given what suits method and base (0.0003 for LoRA over a Llama of 8B).",
+        show_default=False,
+    ),
 ]
 RatioOfRates = Annotated[
     float | None, typer.Option(min=1, max=1024, help="LoRA+: how many times the rate of A that of B is.", show_default=False)

@@ -1,4 +1,4 @@
-"""Bytes of an upload to records, read as a stream: JSON lines, CSV (RFC 4180, the first line is the header), YAML (a list of mappings).
+"""Bytes of an upload to records, read as a stream: JSON lines, CSV (RFC 4180, with a comma, semicolon or tab; the first line is the header), YAML (a list of mappings).
 
 All are UTF-8. Parquet is read by the worker, which has the library for it (workers/ringi_workers/datasets/parquet.py). `formats.py` goes on.
 """
@@ -6,6 +6,7 @@ All are UTF-8. Parquet is read by the worker, which has the library for it (work
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import yaml
@@ -16,10 +17,11 @@ from ringi.kit.errors import InvalidInput
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 HEAD_BYTES = 64 * 1024
-_UTF8_BOM = b"\xef\xbb\xbf"
+UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 # A cell may be a whole document; the library's own limit is 128 KiB.
 csv.field_size_limit(MAX_LINE_BYTES)
+_DELIMITERS = (",", ";", "\t")
 
 
 class DatasetNotUtf8(InvalidInput):
@@ -55,18 +57,21 @@ def file_type_of(head: bytes) -> FileType:
     """What a file is by its first bytes; what looks like none of them is read as JSON lines, whose refusals name the lines."""
     if head.startswith(b"PAR1"):
         return FileType.PARQUET
-    text = head.removeprefix(_UTF8_BOM).decode("utf-8", errors="replace").lstrip()
+    text = head.removeprefix(UTF8_BOM).decode("utf-8", errors="replace").lstrip()
     first = text.partition("\n")[0].rstrip()
     if first.startswith("- ") or first in {"-", "---"}:
         return FileType.YAML
-    if not first.startswith("{") and any(set(how.needed) <= set(_cells(first)) for how in FORMATS.values()):
-        return FileType.CSV
-    return FileType.JSONL
+    return FileType.CSV if not first.startswith("{") and _delimiter(first) else FileType.JSONL
 
 
-def _cells(line: str) -> list[str]:
+def _delimiter(header: str) -> str | None:
+    """What the columns of a format stand between: a comma, or what spreadsheets write in its place; None where no format has these columns."""
+    return next((mark for mark in _DELIMITERS if any(set(how.needed) <= set(_cells(header, mark)) for how in FORMATS.values())), None)
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
     try:
-        return next(csv.reader([line]), [])
+        return next(csv.reader([line], delimiter=delimiter), [])
     except csv.Error:
         return []
 
@@ -97,7 +102,9 @@ def _without_repeats(fields: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def csv_records(stream: BinaryIO, findings: Findings) -> Iterator[Record]:
     """CSV with a header; a cell of `messages` or `tools` holds JSON. After a fault of quoting nothing more can be read."""
-    reader = csv.reader((text for _, text in decoded(stream, findings)), strict=True)
+    lines = (text for _, text in decoded(stream, findings))
+    first = next(lines, "")
+    reader = csv.reader(chain([first], lines), delimiter=_delimiter(first.rstrip("\r\n")) or ",", strict=True)
     header: list[str] | None = None
     while True:
         line = reader.line_num + 1
@@ -189,9 +196,9 @@ def decoded(stream: BinaryIO, findings: Findings) -> Iterator[tuple[int, str]]:
         if line == 1 and raw.startswith(_UTF16_BOMS):
             raise _not_utf8(line, 0, "It looks like UTF-16", "UTF-16")
         body = raw
-        if line == 1 and raw.startswith(_UTF8_BOM):
+        if line == 1 and raw.startswith(UTF8_BOM):
             findings["byte_order_mark"] = [1]
-            body = raw[len(_UTF8_BOM) :]
+            body = raw[len(UTF8_BOM) :]
         if len(raw) > MAX_LINE_BYTES:
             raise DatasetFileUnreadable(
                 f"Line {line} is longer than {MAX_LINE_BYTES} bytes.", next_step="Write one row a line.", details={"line": line}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 from ringi.datasets.contents import Row
-from ringi.datasets.files import HEAD_BYTES, READERS, Broken, DatasetFileUnreadable, DatasetNotUtf8, Reader, file_type_of
+from ringi.datasets.files import HEAD_BYTES, READERS, UTF8_BOM, Broken, DatasetFileUnreadable, DatasetNotUtf8, Reader, file_type_of
 from ringi.datasets.formats import FORMATS, recognised, row_of
 from ringi.jobs.contracts.datasets import FileType, ReadAs, RowFormat
 from ringi.kit.errors import InvalidInput
@@ -63,18 +63,20 @@ def read_rows(stream: BinaryIO, asked: ReadAs | None = None, *, readers: Mapping
             if len(refused) < _EXAMPLES:
                 refused.append({"line": line, "reason": str(error)})
     if refusals:
-        raise _invalid(refusals, refusals + len(rows), refused, row_format)
+        guessed = asked.file_type is None and file_type is FileType.JSONL and not head.removeprefix(UTF8_BOM).lstrip().startswith(b"{")
+        raise _invalid(refusals, refusals + len(rows), refused, row_format, guessed=guessed)
     if not rows:
         raise DatasetNoRows("The file holds no rows.", next_step="Upload a file with at least one row, such as one JSON object a line.")
     return SourceRows(rows, findings, row_format or RowFormat.PROMPT_COMPLETION, file_type)
 
 
-def _invalid(count: int, rows: int, refused: list[dict[str, Any]], row_format: RowFormat | None) -> DatasetRowInvalid:
+def _invalid(count: int, rows: int, refused: list[dict[str, Any]], row_format: RowFormat | None, *, guessed: bool) -> DatasetRowInvalid:
     first = "; ".join(f"line {r['line']}: {r['reason']}" for r in refused)
     others = ", ".join(one for one in RowFormat if one is not row_format)
     needed = FORMATS[row_format or RowFormat.PROMPT_COMPLETION].example
+    because = "It was read as JSON lines, because its first line names the columns of no format. " if guessed else ""
     return DatasetRowInvalid(
         f"{count} of {rows} rows cannot be read{f' as {row_format}' if row_format else ''} ({first}).",
-        next_step=f"Write each row like {needed}, every further value a string; or say another format: {others}.",
+        next_step=f"{because}Write each row like {needed}, every further value a string; or say another format: {others}.",
         details={"count": count, "reasons": refused, "format": row_format},
     )

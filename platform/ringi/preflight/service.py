@@ -123,6 +123,10 @@ def check(session: Session, actor: Actor, run: Planned) -> PreflightOut:
     if facts.shape is not None:
         devices = _machines(fleet.seen(session, actor)) or machines()
         work = _measured(session, actor, facts.work, run.revision, run.dataset)
+        # One forecast of memory is shown for all: where they would compute differently, that of a GPU.
+        computing = {_precision(one, facts.base) for one in _trainers(session, actor, run.device)}
+        if len(computing) == 1:
+            work = work.model_copy(update={"precision": computing.pop()})
         shown = _estimate(session, actor, revision=run.revision, shape=facts.shape, work=work, devices=devices)
     return PreflightOut(refused=any(one.gravity is Gravity.REFUSE for one in found), findings=found, estimate=shown)
 
@@ -159,11 +163,7 @@ def _facts(session: Session, actor: Actor, run: Planned) -> Facts:
     lengths = _lengths(revision, dataset, work)
     # The longest row of the sample stands for the longest batch; what a template adds is not counted (lengths.py).
     longest = work if lengths is None else work.model_copy(update={"max_length": max(8, min(work.max_length, lengths.longest))})
-    workers = [
-        _worker_memory(one.worker, shape, _on(longest, one.worker, base))
-        for one in fleet.seen(session, actor)
-        if Queue.GPU in one.worker.queues and device in {None, one.worker.device}
-    ]
+    workers = [_worker_memory(one, shape, _on(longest, one, base)) for one in _trainers(session, actor, device)]
     return Facts(
         work=work, shape=shape, why_unknown=why, modules=frozenset() if shape is not None else known.linear_modules(revision), base=base,
         report=DatasetReport.model_validate(dataset.report), licence=_licence(session, dataset), lengths=lengths, workers=workers,
@@ -179,8 +179,17 @@ def _lengths(revision: BaseRevision, dataset: DatasetVersion, work: Workload) ->
 
 def _on(work: Workload, worker: Worker, base: BaseFacts | None) -> Workload:
     """The workload in the precision that the worker will choose (`base_dtype` of the training worker)."""
+    return work.model_copy(update={"precision": _precision(worker, base)})
+
+
+def _precision(worker: Worker, base: BaseFacts | None) -> Precision:
     half = worker.device == Device.CUDA or (base is not None and set(base.dtypes) == {"BF16"})
-    return work.model_copy(update={"precision": Precision.BF16 if half else Precision.FP32})
+    return Precision.BF16 if half else Precision.FP32
+
+
+def _trainers(session: Session, actor: Actor, device: Device | None) -> list[Worker]:
+    """The registered workers that may get the run."""
+    return [one.worker for one in fleet.seen(session, actor) if Queue.GPU in one.worker.queues and device in {None, one.worker.device}]
 
 
 def _worker_memory(worker: Worker, shape: Shape | None, work: Workload) -> WorkerMemory:

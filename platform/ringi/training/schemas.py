@@ -6,12 +6,12 @@ from uuid import UUID
 
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
+from ringi.jobs.contracts.base_models import BaseFacts
 from ringi.jobs.contracts.methods import (
     ALL_LINEAR,
     MOST_RANK,
     SUGGESTED,
     USUAL_RANK,
-    USUAL_RATES,
     Init,
     Method,
     Quantisation,
@@ -23,6 +23,7 @@ from ringi.jobs.contracts.training import LoraSpec, Packing, PreflightFinding, R
 from ringi.jobs.schemas import JobError, JobState, Placement
 from ringi.kit.digests import Digest
 from ringi.tags.schemas import Tagged
+from ringi.training.rates import USUAL_RATES, with_usual_rate
 from ringi.web.schemas import PRINTABLE, Integer, Name, Schema, Selector, Truth
 
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
@@ -38,7 +39,8 @@ class TrainingPlan(Schema):
 
     `target_modules`: names of the base's modules, or the one word `all-linear` or `suggested` (what peft recommends for the base's family).
     `rank` (16 unless given), `alpha` (twice the rank) and `target_modules` are those of an adapter: full fine-tuning has none of them.
-    `learning_rate`: what is usual for the method unless given (0.0002; IA3 0.003, VeRA 0.004, full fine-tuning 0.00002).
+    `learning_rate`: what is usual for the method unless given (0.0002; IA3 0.003, VeRA 0.004, full fine-tuning 0.00002), and for LoRA over Llama and Qwen
+    what suits the width of the base.
     """
 
     rank: Annotated[Integer, Field(ge=1, le=512)] | None = None
@@ -86,15 +88,16 @@ class TrainingPlan(Schema):
         given = {"rank": self.rank is not None, "alpha": self.alpha is not None, "target_modules": self.target_modules != [ALL_LINEAR]}
         return [f"Full fine-tuning trains every weight and has no {name}." for name, named in given.items() if named]
 
-    def resolved(self) -> LoraSpec:
-        """Nothing left to default: `alpha` is twice the rank unless given, modules are sorted and unique."""
+    def resolved(self, base: BaseFacts | None = None) -> LoraSpec:
+        """Nothing left to default: `alpha` is twice the rank unless given, modules are sorted and unique. `base`: as far as it is known."""
+        form: dict[str, object] = {"target_modules": ()}
+        if self.method is not Method.FULL:
+            rank = USUAL_RANK if self.rank is None else self.rank
+            alpha = 2.0 * rank if self.alpha is None else self.alpha
+            form = {"rank": rank, "alpha": alpha, "target_modules": tuple(sorted(set(self.target_modules)))}
         rate = USUAL_RATES[self.method] if self.learning_rate is None else self.learning_rate
-        if self.method is Method.FULL:
-            return LoraSpec.model_validate(self.model_dump() | {"learning_rate": rate, "target_modules": ()})
-        rank = USUAL_RANK if self.rank is None else self.rank
-        alpha = 2.0 * rank if self.alpha is None else self.alpha
-        form = {"rank": rank, "alpha": alpha, "target_modules": tuple(sorted(set(self.target_modules)))}
-        return LoraSpec.model_validate(self.model_dump() | form | {"learning_rate": rate})
+        spec = LoraSpec.model_validate(self.model_dump() | form | {"learning_rate": rate})
+        return with_usual_rate(spec, base) if self.learning_rate is None else spec
 
 
 def clashes_of(one: TrainingPlan | LoraSpec) -> list[str]:

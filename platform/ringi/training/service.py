@@ -19,6 +19,7 @@ from ringi.fleet.schemas import Device
 from ringi.identity.permissions import visible
 from ringi.jobs import service as jobs
 from ringi.jobs.contracts.adapters import AdapterFacts
+from ringi.jobs.contracts.base_models import BaseFacts
 from ringi.jobs.contracts.kinds import JobKind
 from ringi.jobs.contracts.parts import AdapterRef, as_document
 from ringi.jobs.contracts.training import Gravity, LoraSpec, PriceTable, RunOrigin, TrainPayload, TrainResult
@@ -59,7 +60,7 @@ def check(
 ) -> PreflightOut:  # fmt: skip
     """What `start` would find, and what the run would need; starts nothing. Raises PriceTableInvalid, and what warm_start.py names."""
     device = placement.device if placement else None
-    return preflight.check(session, actor, _planned(_spec(plan, earlier, stacked), dataset, base_revision, device, earlier))
+    return preflight.check(session, actor, _planned(_spec(plan, base_revision, earlier, stacked), dataset, base_revision, device, earlier))
 
 
 def _planned(
@@ -85,7 +86,7 @@ def start(
 
     `plan`: also the spec of another run, as it stands; `origin`: that run.
     """
-    spec = _spec(plan, earlier, stacked)
+    spec = _spec(plan, base_revision, earlier, stacked)
     device = placement.device if placement else None
     found = preflight.findings(session, actor, _planned(spec, dataset, base_revision, device, earlier))
     if get_settings().preflight_refuses and any(one.gravity is Gravity.REFUSE for one in found):
@@ -140,14 +141,15 @@ def _labels(earlier: AdapterVersion | None) -> tuple[str, ...]:
     return () if earlier is None else AdapterFacts.model_validate(earlier.facts).labels
 
 
-def _spec(plan: TrainingPlan | LoraSpec, earlier: AdapterVersion | None, stacked: bool) -> LoraSpec:
+def _spec(plan: TrainingPlan | LoraSpec, base_revision: BaseRevision, earlier: AdapterVersion | None, stacked: bool) -> LoraSpec:
+    base = BaseFacts.model_validate(base_revision.facts) if base_revision.facts else None
     if earlier is None:
-        return plan if isinstance(plan, LoraSpec) else plan.resolved()
+        return plan if isinstance(plan, LoraSpec) else plan.resolved(base)
     named = adapters.reference(earlier).name
     if isinstance(plan, LoraSpec):
         require_standing(earlier, reference=named)
         return plan
-    return begun_from(earlier, plan, reference=named, stacked=stacked)
+    return begun_from(earlier, plan, reference=named, stacked=stacked, base=base)
 
 
 def earlier_of(session: Session, adapter_id: UUID, begun_with: AdapterRef) -> AdapterVersion:

@@ -8,9 +8,11 @@ from ringi.adapters.labels import CLASSIFIES
 from ringi.adapters.models import AdapterVersion
 from ringi.adapters.schemas import VersionState
 from ringi.jobs.contracts.adapters import AdapterFacts
-from ringi.jobs.contracts.methods import MOST_RANK, USUAL_RATES, Init, Method, TrainingTask
+from ringi.jobs.contracts.base_models import BaseFacts
+from ringi.jobs.contracts.methods import MOST_RANK, Init, Method, TrainingTask
 from ringi.jobs.contracts.training import LoraSpec
 from ringi.kit.errors import Conflict, InvalidInput
+from ringi.training.rates import with_usual_rate
 from ringi.training.schemas import TrainingPlan, clashes_of
 
 # What an adapter is, beside how it learns; a run that goes on with one has them from it.
@@ -77,11 +79,11 @@ def require_standing(version: AdapterVersion, *, reference: str) -> None:
         raise WarmStartRevoked(reference)
 
 
-def begun_from(version: AdapterVersion, plan: TrainingPlan, *, reference: str, stacked: bool) -> LoraSpec:
+def begun_from(version: AdapterVersion, plan: TrainingPlan, *, reference: str, stacked: bool, base: BaseFacts | None = None) -> LoraSpec:
     """The spec of a run that begins from `version`; raises WarmStartRevoked, FullWeights, WarmStartDiffers and WarmStartNotStackable."""
     require_standing(version, reference=reference)
     require_adapter(version, reference=reference, what="no run begins from it", next_step="Start from an adapter, or from none.")
-    facts, spec = AdapterFacts.model_validate(version.facts), plan.resolved()
+    facts, spec = AdapterFacts.model_validate(version.facts), plan.resolved(base)
     if stacked:
         _require_stackable(facts, spec, reference)
         return spec
@@ -91,9 +93,10 @@ def begun_from(version: AdapterVersion, plan: TrainingPlan, *, reference: str, s
     wanted = {field: tuple(sorted(set(value))) if field == "target_modules" else value for field, value in given.items()}
     if differing := [field for field, value in wanted.items() if value != form[field]]:
         raise WarmStartDiffers(reference, differing)
-    # The plan did not know the method when it filled in the rate.
-    rate = spec.learning_rate if plan.learning_rate is not None else USUAL_RATES[form["method"]]
-    begun = LoraSpec.model_validate(spec.model_dump() | form | {"learning_rate": rate})
+    begun = LoraSpec.model_validate(spec.model_dump() | form)
+    if plan.learning_rate is None:
+        # The plan did not know the method when it filled in the rate.
+        begun = with_usual_rate(begun, base)
     if found := clashes_of(begun):
         raise WarmStartClashes(reference, found)
     return begun

@@ -11,6 +11,7 @@ from rich.table import Table
 from ringi.approvals.policy import PolicyDocument
 from ringi.approvals.schemas import ApprovalOut, RequestState, VoteDecision
 from ringi.cli.asked import Asked
+from ringi.cli.environments import note_unserved
 from ringi.cli.errors import Usage
 from ringi.cli.invocation import Commands, connect, invocation
 from ringi.cli.options import IfMatch, Limit, Reason, Version
@@ -36,6 +37,7 @@ def request(
     wanted = parse_version(reference)
     with connect() as client:
         made = client.approvals.request(wanted.project, wanted.name, wanted.selector or "", environment=environment, note=note)
+        note_unserved(client, wanted.project, environment)
     emit(made, lambda: _drawn(made))
 
 

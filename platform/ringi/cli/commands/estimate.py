@@ -28,16 +28,17 @@ _DAY_S, _HOUR_S, _MINUTE_S = 86_400.0, 3600.0, 60.0
 
 @verbs.verb(
     "estimate",
-    "ringi estimate ./Llama-2-7b-hf/config.json --rows 10000 --tokens-per-row 120 --rank 16 --batch-size 8 --length 512",
-    "ringi estimate ./config.json --quantisation nf4 --checkpointing --gpu a100-80gb --gpu h100-80gb",
-    "ringi estimate smollm2:r1 --dataset support/faq:v1 --target q_proj --target v_proj",
+    "ringi estimate ./Llama-2-7b-hf/config.json --rows 10000 --tokens-per-row 120 --rank 16 --batch-size 8 --max-length 512",
+    "ringi estimate ./config.json --quantisation nf4 --gradient-checkpointing --gpu a100-80gb --gpu h100-80gb",
+    "ringi estimate smollm2:r1 --dataset support/faq:v1 --target-module q_proj --target-module v_proj",
     "ringi estimate ./config.json --method full --precision fp32 --prices prices.yaml --output json",
 )
 def estimate_base(
     base: Annotated[str, typer.Argument(metavar="CONFIG|BASE[:rN]", help="A config.json or its folder (offline), or a registered base.")],
     rank: Annotated[int, typer.Option(min=1, max=512, help="Rank of the LoRA matrices.")] = _WORK.rank,
     target: Annotated[
-        list[str] | None, typer.Option(help="A module to adapt; repeat it. All linear ones unless given.", show_default=False)
+        list[str] | None,
+        typer.Option("--target-module", "--target", help="A module to adapt; repeat it. All linear ones unless given.", show_default=False),
     ] = None,
     method: Annotated[Trained, typer.Option(help="LoRA, or every parameter.")] = _WORK.method,
     rows: Annotated[int | None, typer.Option(min=1, help="Training rows; without them no time is forecast.", show_default=False)] = None,
@@ -52,13 +53,17 @@ def estimate_base(
     epochs: Annotated[int, typer.Option(min=1, max=1000, help="Passes over the rows.")] = _WORK.epochs,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.", show_default=False)] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Rows in memory at once.")] = _WORK.batch_size,
-    length: Annotated[int, typer.Option(min=8, help="Tokens of the longest rows of a batch.")] = _WORK.max_length,
+    length: Annotated[
+        int, typer.Option("--max-length", "--length", min=8, help="Tokens of the longest rows of a batch.")
+    ] = _WORK.max_length,
     logit_positions: Annotated[
         int | None, typer.Option(min=1, help="Positions of a batch with logits; every one unless given.", show_default=False)
     ] = None,
     precision: Annotated[Precision, typer.Option(help="In what the base computes.")] = _WORK.precision,
     quantisation: Annotated[Quantisation, typer.Option(help="How the frozen matrices are stored.")] = _WORK.quantisation,
-    checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Keep layer inputs alone, and compute again.")] = False,
+    checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", "--checkpointing", help="Keep layer inputs alone, and compute again.")
+    ] = False,
     gpu: Annotated[list[Gpu] | None, typer.Option(help="A kind of device; repeat it. All unless given.", show_default=False)] = None,
     prices: Annotated[
         Path | None,

@@ -158,7 +158,7 @@ def _setting(client: RingiClient, rows: Reference, base: str, name: str | None) 
     wanted = parse_base_revision(base)
     revision = client.bases.revision(wanted.name, wanted.selector or "latest")
     called = check_name(name or f"pilot-{rows.name}-{rows.selector}", what="pilot")
-    return Setting(rows.project, called, f"{rows.name}:{rows.selector}", wanted.name, revision.number)
+    return Setting(rows.project, called, f"{rows.name}:{rows.selector}", wanted.name, revision.number, revision.facts)
 
 
 def _yard(

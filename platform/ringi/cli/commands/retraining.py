@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ringi.cli.asked import Asked
+from ringi.cli.environments import note_unserved
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import IfMatch, Limit
 from ringi.cli.output import emit, emit_list, facts, table
@@ -42,6 +43,8 @@ def policy(
                 enabled=found.enabled if enabled is None else enabled, environment=environment or found.environment
             )
             found = client.retraining.set_policy(name, wanted, if_match=if_match or str(found.row_version))
+            if found.enabled:
+                note_unserved(client, name, found.environment)
     pairs = [("project", found.project), ("new rows start retrainings", found.enabled), ("approval is asked for", found.environment)]
     emit(found, lambda: facts(pairs))
 

@@ -1,6 +1,5 @@
 """What is trained, and how it begins. A pure table: which of these go together, and what they become when sealed."""
 
-from collections.abc import Mapping
 from enum import StrEnum
 
 # What an adapter_config.json may say (adapters/config_gate.py), so what a sealed adapter may have.
@@ -23,13 +22,6 @@ class Method(StrEnum):
     IA3 = "ia3"
     VERA = "vera"
     FULL = "full"
-
-
-# Peak learning rates, unless a plan says otherwise: vectors want more than matrices (T-Few, arXiv:2205.05638, has 3e-3 for IA3; VeRA, arXiv:2310.11454, 4e-3
-# for a language model), and all weights together less.
-USUAL_RATES: Mapping[Method, float] = {
-    Method.LORA: 2e-4, Method.DORA: 2e-4, Method.ADALORA: 2e-4, Method.IA3: 3e-3, Method.VERA: 4e-3, Method.FULL: 2e-5,
-}  # fmt: skip
 
 
 class Init(StrEnum):
