@@ -162,8 +162,9 @@ PROGRAMS = {"pgbench": _pgbench, "python": _python}
 
 
 def shares(owner: psycopg.Connection, app: str, seconds: float) -> dict[str, float]:
-    """Rounds of the plain and of the audited writes in turn; of each program and number of clients the median share."""
+    """Rounds of the plain and of the audited writes in turn; of each program and number of clients the median share, and the audited writes of 32 clients to those of 8."""
     found: dict[str, list[float]] = {}
+    audited: dict[tuple[str, int], list[float]] = {}
     for program, measure in PROGRAMS.items():
         for clients in CLIENTS:
             for number in range(ROUNDS):
@@ -176,9 +177,11 @@ def shares(owner: psycopg.Connection, app: str, seconds: float) -> dict[str, flo
                     )
                     until_placed(owner)
                 found.setdefault(f"{program}_{clients}", []).append(rates[PAIR[1]] / rates[PAIR[0]])
+                audited.setdefault((program, clients), []).append(rates[PAIR[1]])
     for name, each in found.items():
         print(f"{name}, of each round the audited writes as a share of the plain ones: {' '.join(f'{one:.2f}' for one in sorted(each))}")
-    return {f"audited_to_plain_{name}": median(each) for name, each in found.items()}
+    falls = {f"audited_32_to_8_{program}": median(audited[program, 32]) / median(audited[program, 8]) for program in PROGRAMS}
+    return {f"audited_to_plain_{name}": median(each) for name, each in found.items()} | falls
 
 
 def appends(handle: PostgresHandle, seconds: float) -> dict[str, float]:

@@ -238,8 +238,6 @@ def test_the_walk_from_a_folder_to_a_rollback_is_done_by_commands_alone(shell: S
     assert (back["version"], back["previous"], back["action"]) == ("support/bot:v1", "support/bot:v2", "roll_back")
     assert "苦情が増えたため" in shell.ok("releases", "list", "support/bot", "--channel", "production", *as_deployer)
     assert "support/bot:v1" in shell.ok("channels", "show", "support", "production", *as_deployer)
-    misspelt = shell.run("approvals", "request", "support/bot:v2", "--environment", "prodution", *as_contributor)
-    assert (misspelt.returncode, "they serve production" in misspelt.stderr) == (0, True), misspelt.stderr
     assert "✓" in shell.ok("standing", "support/bot:production", *as_deployer)
     assert shell.ok("compat", "show", "support/bot", *as_reviewer).strip() == "nothing yet"
     assert "deprecated" in shell.ok("deprecate", "support/bot:v2", "--reason", "v1 is preferred by users", *as_deployer)

@@ -168,3 +168,6 @@ def _shown(platform: Platform, home: Path) -> None:
     assert shell.json("retraining", "policy", PROJECT, "--profile", "viewer") == {
         "enabled": True, "environment": "production", "project": PROJECT, "row_version": 3,
     }  # fmt: skip
+    platform.as_("deployer").releases.create_channel(PROJECT, "live", environment="production")
+    misspelt = shell.run("retraining", "policy", PROJECT, "--environment", "prodution", "--profile", "policy")
+    assert (misspelt.returncode, "they serve production" in misspelt.stderr) == (0, True), misspelt.stderr
