@@ -204,3 +204,8 @@ def test_the_command_shows_every_trial_and_the_command_that_trains_the_winner(gr
     found = SearchOut.model_validate(shell.json("search-rank", f"{PROJECT}/{name}", "--dataset", DATASET, *options, *mine))
     assert (found.state, [one.state for one in found.children]) == (JobState.SUCCEEDED, [TrialState.FINISHED] * 2)
     assert found.recommendation is not None
+    unsaid = shell.json("search-rank", f"{PROJECT}/{name}", "--dataset", DATASET, "--rank", "2", "--detach", *mine)
+    # Around the rate that `ringi train` takes for this base (tests/training/test_rates.py).
+    assert [one["learning_rate"] for one in unsaid["children"]] == [0.00047, 0.0014, 0.0042]
+    shell.ok("jobs", "cancel", unsaid["job_id"], *mine)
+    assert platform.ended(UUID(unsaid["job_id"])).state is JobState.CANCELLED

@@ -8,12 +8,13 @@ import typer
 from rich.console import Group, RenderableType
 
 from ringi.cli.asked import Asked
+from ringi.cli.client import RingiClient
 from ringi.cli.follow import follow
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import AdapterName, Detach, LeastMemory, Limit, LowerPriority, WantedDevice
 from ringi.cli.output import emit, emit_list, facts, note, table
 from ringi.cli.plan_options import AfterWarmUp, FewerActivations, PackingMode, RowsOfAPass, Targets, TokensOfAPack, WhatIsLearnt
-from ringi.cli.references import check_name, dataset_within, parse_adapter
+from ringi.cli.references import Reference, check_name, dataset_within, parse_adapter
 from ringi.jobs.contracts.training import LoraSpec
 from ringi.jobs.schemas import placement_of
 from ringi.searches.schemas import RecommendationOut, RequestSearch, SearchLine, SearchOut, TrialOut
@@ -22,7 +23,9 @@ from ringi.training.schemas import TrainingPlan
 app = Commands("Searches for a rank and a learning rate.")
 verbs = Commands()
 _PLAN = TrainingPlan()
-_RANKS, _RATES = (4, 8, 16, 32), (1e-4, 3e-4, 1e-3)
+_RANKS = (4, 8, 16, 32)
+# Of the rate that a run would have without one: the searched ones lie on both sides of it.
+_OF_USUAL = (1 / 3, 1, 3)
 _ID = "0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e"
 Project = Annotated[str, typer.Argument(metavar="PROJECT", help="The project.")]
 JobId = Annotated[UUID, typer.Argument(metavar="SEARCH", help="The search: the id of its job.")]
@@ -40,7 +43,11 @@ def search_rank(
     base_revision: Annotated[str, typer.Option(help="The revision of its base to train on.")] = "latest",
     rank: Annotated[list[int] | None, typer.Option(help=f"A rank to try; repeat it. {_RANKS} unless given.", show_default=False)] = None,
     learning_rate: Annotated[
-        list[float] | None, typer.Option(help=f"A peak learning rate to try; repeat it. {_RATES} unless given.", show_default=False)
+        list[float] | None,
+        typer.Option(
+            help="A peak learning rate to try; repeat it. Unless given: what `ringi train` takes for the base, a third of it and three times it.",
+            show_default=False,
+        ),
     ] = None,
     reduction: Annotated[int, typer.Option(min=2, max=8, help="One of so many goes on at each comparison.")] = 3,
     first_steps: Annotated[int, typer.Option(min=1, help="No comparison before so many steps.")] = 20,
@@ -76,12 +83,12 @@ def search_rank(
         "max_length": max_length, "seed": seed, "checkpoint_every": checkpoint_every, "micro_batch_size": micro_batch_size, "packing": packing,
         "pack_length": pack_length, "schedule": schedule, "gradient_checkpointing": gradient_checkpointing, "task": task,
     })  # fmt: skip
-    body = RequestSearch(
-        adapter=wanted.name, dataset=dataset_within(dataset, project=wanted.project), base_revision=base_revision, ranks=rank or list(_RANKS),
-        learning_rates=learning_rate or list(_RATES), plan=plan, reduction=reduction, first_steps=first_steps, tie=tie,
-        placement=placement_of(device, memory_gib, priority),
-    )  # fmt: skip
     with connect() as client:
+        body = RequestSearch(
+            adapter=wanted.name, dataset=dataset_within(dataset, project=wanted.project), base_revision=base_revision, ranks=rank or list(_RANKS),
+            learning_rates=learning_rate or _around_usual(client, wanted, base_revision, plan), plan=plan, reduction=reduction,
+            first_steps=first_steps, tie=tie, placement=placement_of(device, memory_gib, priority),
+        )  # fmt: skip
         found = client.searches.request(wanted.project, body)
         for one in found.preflight:
             note(f"{one.gravity}: {one.message} [{one.code}]")
@@ -91,6 +98,12 @@ def search_rank(
     emit(found, lambda: _drawn(found))
     if detach:
         note(f"Follow it: ringi jobs wait {found.job_id}. See it: ringi searches show {wanted.project} {found.job_id}.")
+
+
+def _around_usual(client: RingiClient, wanted: Reference, base_revision: str, plan: TrainingPlan) -> list[float]:
+    base = client.adapters.get(wanted.project, wanted.name).base
+    usual = plan.resolved(client.bases.revision(base, base_revision).facts).learning_rate
+    return [float(f"{usual * factor:.2g}") for factor in _OF_USUAL]
 
 
 @app.verb("list", "ringi searches list risk", "ringi searches list risk --filter adapter=risk/answers --filter state=succeeded")
