@@ -31,6 +31,8 @@ from support.postgres import DatabaseUrls, application
 from support.waiting import until
 from support.witness import WitnessProcess
 
+pytestmark = pytest.mark.long
+
 ORIGIN = get_settings().audit_origin
 TABLES = (
     "audit_pending",

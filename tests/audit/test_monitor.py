@@ -34,6 +34,8 @@ from support.hub_client import free_port
 from support.running_platform import MONITOR_TOKEN, PROJECT, Platform, Processes, new_organization
 from support.waiting import until
 
+pytestmark = pytest.mark.long
+
 
 @dataclass
 class Watched:

@@ -30,6 +30,8 @@ from support.refusals import refused
 from support.running_platform import Platform, Processes
 from support.shell import PROGRAM, Shell
 
+pytestmark = pytest.mark.long
+
 BROWSER = Path(__file__).parents[1] / "support" / "browser.py"
 
 

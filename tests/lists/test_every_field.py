@@ -38,6 +38,8 @@ from ringi.uploads.session_endpoints import UPLOADS
 from ringi.watches.lists import LOOKS, WATCHES
 from ringi.web.listing import Field, Kind, Listing
 
+pytestmark = pytest.mark.long
+
 PROJECT, ADAPTER = "/projects/{project}", "/projects/{project}/adapters/{adapter}"
 VERSION = f"{ADAPTER}/versions/{{selector}}"
 # Who reads the list, and what it declares.

@@ -33,6 +33,8 @@ from support.tiny_model import make_tiny_rows
 from support.tiny_shapes import make_tiny_shape
 from training.method_matrix import CLASS_BEGIN, SHOWN_OF_CLASSES, cells, in_the_docs, table
 
+pytestmark = pytest.mark.long
+
 WEIGHTS, CONFIG, LABELLED = "adapter_model.safetensors", "adapter_config.json", "labels.json"
 METHODS: dict[str, dict[str, Any]] = {
     "lora": {},

@@ -21,6 +21,8 @@ from support.shell import Shell
 from support.story import BASE, PLAN, Ground, trained
 from support.waiting import until
 
+pytestmark = pytest.mark.long
+
 # Long enough to be met on its way between two heartbeats, short enough to be done twice.
 SHORT = PLAN.model_copy(update={"max_steps": 300, "checkpoint_every": 5, "dropout": 0.1})
 ENDLESS = SHORT.model_copy(update={"max_steps": 100_000, "epochs": 1000})

@@ -27,6 +27,8 @@ from support.tiny_model import make_tiny_rows
 from support.tiny_shapes import make_tiny_shape
 from training.method_matrix import SHOWN, cells, in_the_docs, table
 
+pytestmark = pytest.mark.long
+
 SHAPES = ("llama", "qwen3", "mistral", "gemma3", "gpt2")
 # What a plan changes for each method; vectors learn at a higher rate than matrices, here as in the papers.
 METHODS: dict[str, dict[str, Any]] = {

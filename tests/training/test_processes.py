@@ -25,6 +25,8 @@ from support.recipes import COMMIT, FolderCheckpoints, Follower
 from support.shared_steps import DROPPING, OF_METHODS, ROWS, Losses, Seen, learn, scenes, steps
 from support.tiny_model import make_tiny_base, make_tiny_rows
 
+pytestmark = pytest.mark.long
+
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -183,6 +185,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.proof
 def test_no_process_outlives_a_worker_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
     script = tmp_path / "worker.py"
