@@ -1,5 +1,6 @@
 """Every command explains itself, with an example that the program itself accepts as its own."""
 
+import importlib.metadata
 import os
 import re
 import shlex
@@ -72,6 +73,10 @@ def test_a_wrong_command_or_option_ends_with_code_2() -> None:
     assert ringi("aprovals").returncode == 2
     assert "Did you mean 'approvals'" in ringi("aprovals").stderr
     assert ringi("train", "risk/answers").returncode == 2
+
+
+def test_the_program_says_its_version() -> None:
+    assert ringi("--version").stdout.strip() == importlib.metadata.version("ringi")
 
 
 def test_help_is_shown_in_a_c_locale_too() -> None:

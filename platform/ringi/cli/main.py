@@ -4,7 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
@@ -116,11 +116,22 @@ app = typer.Typer(
 )  # fmt: skip
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version  # noqa: PLC0415  # whoever asks waits for it, nobody else
+
+        typer.echo(version("ringi"))
+        raise typer.Exit
+
+
 @app.callback()
 def ringi(
     profile: InProfile = None,
     output: AsOutput = None,
     as_json: AsJson = False,
+    version: Annotated[  # noqa: ARG001  # its callback has answered
+        bool, typer.Option("--version", help="Print the version of this program.", callback=_say_version, is_eager=True, show_default=False)
+    ] = False,
 ) -> None:
     """Ringi (稟議): the lifecycle of LoRA/PEFT adapters, from training to release, with approvals and an audit log."""
     invocation.profile, invocation.output = profile, Output.TABLE
