@@ -29,6 +29,8 @@ _OF_USUAL = (1 / 3, 1, 3)
 _ID = "0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e"
 Project = Annotated[str, typer.Argument(metavar="PROJECT", help="The project.")]
 JobId = Annotated[UUID, typer.Argument(metavar="SEARCH", help="The search: the id of its job.")]
+_RATES_HELP = "A peak learning rate to try; repeat it. Unless given: what `ringi train` takes for the base, a third of it and three times it."
+LearningRates = Annotated[list[float] | None, typer.Option(help=_RATES_HELP, show_default=False)]
 
 
 @verbs.verb(
@@ -42,13 +44,7 @@ def search_rank(
     dataset: Annotated[str, typer.Option(help="A dataset of the same project: NAME or NAME:v1.")],
     base_revision: Annotated[str, typer.Option(help="The revision of its base to train on.")] = "latest",
     rank: Annotated[list[int] | None, typer.Option(help=f"A rank to try; repeat it. {_RANKS} unless given.", show_default=False)] = None,
-    learning_rate: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="A peak learning rate to try; repeat it. Unless given: what `ringi train` takes for the base, a third of it and three times it.",
-            show_default=False,
-        ),
-    ] = None,
+    learning_rate: LearningRates = None,
     reduction: Annotated[int, typer.Option(min=2, max=8, help="One of so many goes on at each comparison.")] = 3,
     first_steps: Annotated[int, typer.Option(min=1, help="No comparison before so many steps.")] = 20,
     tie: Annotated[float, typer.Option(min=0, max=1, help="Share above the best loss that counts as equal; the smaller rank wins.")] = 0.01,
