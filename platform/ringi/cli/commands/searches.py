@@ -29,7 +29,9 @@ _OF_USUAL = (1 / 3, 1, 3)
 _ID = "0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e"
 Project = Annotated[str, typer.Argument(metavar="PROJECT", help="The project.")]
 JobId = Annotated[UUID, typer.Argument(metavar="SEARCH", help="The search: the id of its job.")]
-_RATES_HELP = "A peak learning rate to try; repeat it. Unless given: what `ringi train` takes for the base, a third of it and three times it."
+_RATES_HELP = (
+    "A peak learning rate to try; repeat it. Unless given: what `ringi train` takes for the base, a third of it and three times it."
+)
 LearningRates = Annotated[list[float] | None, typer.Option(help=_RATES_HELP, show_default=False)]
 
 
