@@ -110,7 +110,7 @@ def test_a_run_whose_worker_is_killed_before_it_could_rest_rests_at_its_last_sna
     processes.send(worker, signal.SIGSTOP)
     training.pause(PROJECT, adapter, run.id)
     processes.kill(worker)
-    processes.start_worker(f"worker-gpu-{uuid4().hex[:6]}", "gpu")
+    processes.start_worker(worker, "gpu")
     rested(platform, run.job_id)
     resting = training.get(PROJECT, adapter, run.id)
     assert resting.snapshot_step is not None
@@ -214,7 +214,7 @@ def shared_worker(ground: Ground) -> Iterator[Ground]:
     processes.start_worker(own, "gpu", RINGI_TRAINING_PROCESSES="2")
     yield ground
     processes.kill(own)
-    processes.start_worker(f"worker-gpu-{uuid4().hex[:6]}", "gpu")
+    processes.start_worker("worker-gpu", "gpu")
 
 
 def test_a_worker_shares_a_run_among_processes_that_rest_and_go_on_with_it(shared_worker: Ground, adapter: str) -> None:

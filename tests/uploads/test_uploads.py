@@ -26,6 +26,13 @@ from support.waiting import until
 MIB = 1024 * 1024
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_incoming(shared_platform: Processes) -> None:
+    """Workers that other files of tests killed half-way leave what they were writing, for the hours until a collection takes it."""
+    for left in (shared_platform.data / "blobs" / "incoming").glob("*.part"):
+        left.unlink()
+
+
 def blobs(platform: Platform) -> Path:
     return platform.processes.data / "blobs"
 
