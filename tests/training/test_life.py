@@ -217,6 +217,8 @@ def shared_worker(ground: Ground) -> Iterator[Ground]:
     processes.start_worker("worker-gpu", "gpu")
 
 
+# The losses of two processes are asked in test_processes.py; here a worker starts them, which loads torch three times.
+@pytest.mark.proof
 def test_a_worker_shares_a_run_among_processes_that_rest_and_go_on_with_it(shared_worker: Ground, adapter: str) -> None:
     platform = shared_worker.platform
     contributor = platform.as_("contributor")
