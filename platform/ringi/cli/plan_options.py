@@ -11,6 +11,8 @@ _MICRO_BATCH = "Rows of one pass; a step then takes several. All rows of the ste
 _CHECKPOINTING = "Compute activations twice to keep fewer: less memory, about a third more time."
 _TARGETS = "A module to adapt; repeat it. Or all-linear (so unless given), or suggested: what peft recommends for the base's family."
 _OWN = "NAME=NUMBER for the modules whose name is or ends so; repeat it."
+_METHOD = "What is trained: LoRA, DoRA, AdaLoRA, IA3, VeRA; or every weight of the base (full), to compare with."
+_TASK = "To write texts, or to say which of the rows' labels (返金, 解約, …) a text has."
 _PATIENCE = "End after so many validation losses in a row that are no better; the best weights are kept."
 
 RowsOfAPass = Annotated[int | None, typer.Option(min=1, max=4096, help=_MICRO_BATCH, show_default=False)]
@@ -23,10 +25,12 @@ FewerActivations = Annotated[bool, typer.Option("--gradient-checkpointing", help
 Patience = Annotated[int | None, typer.Option(min=1, max=1000, help=_PATIENCE, show_default=False)]
 StepsBetweenLosses = Annotated[int, typer.Option(min=1, help="Steps between validation losses, with early stopping.")]
 Targets = Annotated[list[str] | None, typer.Option(help=_TARGETS, show_default=False)]
-WhatIsTrained = Annotated[
-    Method, typer.Option(help="What is trained: LoRA, DoRA, AdaLoRA, IA3, VeRA; or every weight of the base (full), to compare with.")
+# Nothing where they are not named: a run that begins with an earlier version has its form, and is refused where another one is named.
+WhatIsTrained = Annotated[Method | None, typer.Option(help=_METHOD, show_default=str(Method.LORA))]
+HowItBegins = Annotated[
+    Init | None,
+    typer.Option(help="How LoRA begins: with B at zero, or from the base's weights by PiSSA or OLoRA.", show_default=str(Init.ZERO)),
 ]
-HowItBegins = Annotated[Init, typer.Option(help="How LoRA begins: with B at zero, or from the base's weights by PiSSA or OLoRA.")]
 PeakRate = Annotated[
     float | None,
     typer.Option(
@@ -52,7 +56,8 @@ Stacked = Annotated[bool, typer.Option("--stacked", help="Leave that version as 
 
 HowStored = Annotated[Quantisation, typer.Option(help="How the frozen base is stored while training: nf4 is QLoRA.")]
 
-WhatIsLearnt = Annotated[TrainingTask, typer.Option(help="To write texts, or to say which of the rows' labels (返金, 解約, …) a text has.")]
+WhatIsLearnt = Annotated[TrainingTask | None, typer.Option(help=_TASK, show_default=str(TrainingTask.CAUSAL_LM))]
+ScaledByRoot = Annotated[bool | None, typer.Option("--use-rslora", help="Scale by the square root of the rank.", show_default=False)]
 
 
 def by_module(given: list[str] | None) -> dict[str, float | str]:

@@ -88,8 +88,8 @@ def begun_from(version: AdapterVersion, plan: TrainingPlan, *, reference: str, s
         _require_stackable(facts, spec, reference)
         return spec
     form = _form_of(facts, spec)
-    untouched = TrainingPlan().model_dump()
-    given = {field: getattr(plan, field) for field in _FORM if getattr(plan, field) != untouched[field]}
+    # What a plan names counts, also where it is what an unnamed one would be: LoRA asked for on a DoRA is refused, not passed over.
+    given = {field: getattr(plan, field) for field in _FORM if field in plan.model_fields_set and getattr(plan, field) is not None}
     wanted = {field: tuple(sorted(set(value))) if field == "target_modules" else value for field, value in given.items()}
     if differing := [field for field, value in wanted.items() if value != form[field]]:
         raise WarmStartDiffers(reference, differing)

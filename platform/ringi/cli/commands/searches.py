@@ -13,7 +13,16 @@ from ringi.cli.follow import follow
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import AdapterName, Detach, LeastMemory, Limit, LowerPriority, WantedDevice
 from ringi.cli.output import emit, emit_list, facts, note, table
-from ringi.cli.plan_options import AfterWarmUp, FewerActivations, PackingMode, RowsOfAPass, Targets, TokensOfAPack, WhatIsLearnt
+from ringi.cli.plan_options import (
+    AfterWarmUp,
+    FewerActivations,
+    PackingMode,
+    RowsOfAPass,
+    ScaledByRoot,
+    Targets,
+    TokensOfAPack,
+    WhatIsLearnt,
+)
 from ringi.cli.references import Reference, check_name, dataset_within, parse_adapter
 from ringi.jobs.contracts.training import LoraSpec
 from ringi.jobs.schemas import placement_of
@@ -53,7 +62,7 @@ def search_rank(
     alpha: Annotated[float | None, typer.Option(help="Scale of every trial; twice its rank unless given.", show_default=False)] = None,
     dropout: Annotated[float, typer.Option(min=0, max=1, help="Share of inputs dropped while training.")] = _PLAN.dropout,
     target_module: Targets = None,
-    use_rslora: Annotated[bool, typer.Option("--use-rslora", help="Scale by the square root of the rank.")] = _PLAN.use_rslora,
+    use_rslora: ScaledByRoot = None,
     epochs: Annotated[int, typer.Option(min=1, max=1000, help="Passes over the rows of a whole trial.")] = _PLAN.epochs,
     max_steps: Annotated[int | None, typer.Option(min=1, help="End a whole trial after so many steps.", show_default=False)] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Rows a step.")] = _PLAN.batch_size,
@@ -67,7 +76,7 @@ def search_rank(
     pack_length: TokensOfAPack = _PLAN.pack_length,
     schedule: AfterWarmUp = _PLAN.schedule,
     gradient_checkpointing: FewerActivations = _PLAN.gradient_checkpointing,
-    task: WhatIsLearnt = _PLAN.task,
+    task: WhatIsLearnt = None,
     device: WantedDevice = None,
     memory_gib: LeastMemory = None,
     priority: LowerPriority = 0,
@@ -76,10 +85,10 @@ def search_rank(
     """Train every rank with every learning rate, stop the losers early, and recommend one pair with its evidence. Seals nothing."""
     wanted = parse_adapter(name)
     plan = TrainingPlan.model_validate({
-        "alpha": alpha, "dropout": dropout, "target_modules": target_module or _PLAN.target_modules, "use_rslora": use_rslora, "epochs": epochs,
+        "alpha": alpha, "dropout": dropout, "target_modules": target_module or _PLAN.target_modules, "use_rslora": use_rslora or False, "epochs": epochs,
         "max_steps": max_steps, "batch_size": batch_size, "warmup_fraction": warmup_fraction, "weight_decay": weight_decay,
         "max_length": max_length, "seed": seed, "checkpoint_every": checkpoint_every, "micro_batch_size": micro_batch_size, "packing": packing,
-        "pack_length": pack_length, "schedule": schedule, "gradient_checkpointing": gradient_checkpointing, "task": task,
+        "pack_length": pack_length, "schedule": schedule, "gradient_checkpointing": gradient_checkpointing, "task": task or _PLAN.task,
     })  # fmt: skip
     with connect() as client:
         body = RequestSearch(

@@ -29,6 +29,7 @@ from ringi.cli.plan_options import (
     RankOfMatrices,
     RatioOfRates,
     RowsOfAPass,
+    ScaledByRoot,
     Stacked,
     StartFrom,
     StepsBetweenLosses,
@@ -78,9 +79,9 @@ class _Asked(TypedDict):
 
 
 def _checked(**values: object) -> TrainingPlan:
-    """The plan; raises BadPlan."""
+    """The plan, in which what was not named is left to the platform; raises BadPlan."""
     try:
-        return TrainingPlan.model_validate(values)
+        return TrainingPlan.model_validate({name: value for name, value in values.items() if value is not None})
     except ValidationError as error:
         raise BadPlan(error) from None
 
@@ -111,16 +112,16 @@ def train(
     alpha: Annotated[float | None, typer.Option(help="Scale; twice the rank unless given.", show_default=False)] = None,
     dropout: Annotated[float, typer.Option(min=0, max=1, help="Share of inputs dropped while training.")] = _PLAN.dropout,
     target_module: Targets = None,
-    method: WhatIsTrained = _PLAN.method,
-    init: HowItBegins = _PLAN.init,
+    method: WhatIsTrained = None,
+    init: HowItBegins = None,
     lora_plus_ratio: RatioOfRates = None,
     rank_of: OwnRanks = None,
     alpha_of: OwnAlphas = None,
     quantisation: HowStored = _PLAN.quantisation,
-    task: WhatIsLearnt = _PLAN.task,
+    task: WhatIsLearnt = None,
     start_from: StartFrom = None,
     stacked: Stacked = False,
-    use_rslora: Annotated[bool, typer.Option("--use-rslora", help="Scale by the square root of the rank.")] = _PLAN.use_rslora,
+    use_rslora: ScaledByRoot = None,
     learning_rate: PeakRate = None,
     epochs: Annotated[int, typer.Option(min=1, max=1000, help="Passes over the rows.")] = _PLAN.epochs,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.", show_default=False)] = None,
@@ -147,7 +148,7 @@ def train(
     """Train an adapter on a dataset's training split, and follow it until a new version is sealed."""
     wanted = parse_adapter(name)
     plan = _checked(
-        rank=rank, alpha=alpha, dropout=dropout, target_modules=target_module or _PLAN.target_modules, use_rslora=use_rslora,
+        rank=rank, alpha=alpha, dropout=dropout, target_modules=target_module, use_rslora=use_rslora,
         learning_rate=learning_rate, epochs=epochs, max_steps=max_steps, batch_size=batch_size, warmup_fraction=warmup_fraction,
         weight_decay=weight_decay, max_grad_norm=max_grad_norm, max_length=max_length, seed=seed, checkpoint_every=checkpoint_every,
         micro_batch_size=micro_batch_size, packing=packing, pack_length=pack_length, schedule=schedule, method=method, init=init,
