@@ -3,9 +3,12 @@
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
+from ringi.cli.errors import Usage
 from ringi.jobs.contracts.methods import USUAL_RANK, Init, Method, Quantisation, TrainingTask
 from ringi.jobs.contracts.training import Packing, Schedule
+from ringi.training.schemas import TrainingPlan
 
 _MICRO_BATCH = "Rows of one pass; a step then takes several. All rows of the step unless given."
 _CHECKPOINTING = "Compute activations twice to keep fewer: less memory, about a third more time."
@@ -58,6 +61,37 @@ HowStored = Annotated[Quantisation, typer.Option(help="How the frozen base is st
 
 WhatIsLearnt = Annotated[TrainingTask | None, typer.Option(help=_TASK, show_default=str(TrainingTask.CAUSAL_LM))]
 ScaledByRoot = Annotated[bool | None, typer.Option("--use-rslora", help="Scale by the square root of the rank.", show_default=False)]
+
+
+# Options whose names are not those of the plan's fields, because one is given many times.
+_OPTIONS = {"target_modules": "--target-module", "rank_pattern": "--rank-of", "alpha_pattern": "--alpha-of"}
+
+
+class BadPlan(Usage):
+    """A hyperparameter outside its bounds."""
+
+    code = "bad_plan"
+
+    def __init__(self, error: ValidationError) -> None:
+        reasons = [{"where": _option(*one["loc"]), "what": one["msg"]} for one in error.errors()]
+        super().__init__(
+            "These hyperparameters are out of bounds.", next_step="See the bounds: ringi train --help.", details={"reasons": reasons}
+        )
+
+
+def _option(field: str | int = "", *within: str | int) -> str:
+    """As it is written on the command line; nothing of a plan as a whole."""
+    named = _OPTIONS.get(str(field), f"--{field}".replace("_", "-")) if field else "options"
+    keys = [str(one) for one in within if isinstance(one, str)]
+    return " ".join([named, *keys])
+
+
+def checked_plan(**values: object) -> TrainingPlan:
+    """The plan, in which what was not named is left to the platform; raises BadPlan."""
+    try:
+        return TrainingPlan.model_validate({name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        raise BadPlan(error) from None
 
 
 def by_module(given: list[str] | None) -> dict[str, float | str]:

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Group, RenderableType
 
 from ringi.cli.client import RingiClient
-from ringi.cli.commands.training import BadPlan
 from ringi.cli.errors import Usage
 from ringi.cli.invocation import Commands, connect, in_project
 from ringi.cli.options import LeastMemory, LowerPriority, WantedDevice
@@ -20,7 +18,7 @@ from ringi.cli.output import emit, note, table
 from ringi.cli.pilot_arms import Setting, Trained, looking_again, trained
 from ringi.cli.pilot_files import figures_of, folder_of, written
 from ringi.cli.pilot_measuring import Yard, found_arms, swept_once, yard_of, yard_of_rows
-from ringi.cli.plan_options import Targets, by_module
+from ringi.cli.plan_options import Targets, by_module, checked_plan
 from ringi.cli.references import Reference, check_name, parse_base_revision, parse_dataset_version, parse_suite_version
 from ringi.datasets.schemas import DatasetVersionOut
 from ringi.jobs.contracts.methods import USUAL_RANK, Method
@@ -145,13 +143,7 @@ def _plans(arms: list[str], rate: float | None, own: list[str] | None, alike: di
     rates |= given
     # Every weight is trained there: no rank, no targets.
     without_form = {name: value for name, value in alike.items() if name not in {"rank", "target_modules"}}
-    try:
-        return {
-            arm: TrainingPlan.model_validate((without_form if arm == FULL else alike) | {"method": arm, "learning_rate": rates[arm]})
-            for arm in arms
-        }
-    except ValidationError as error:
-        raise BadPlan(error) from None
+    return {arm: checked_plan(**((without_form if arm == FULL else alike) | {"method": arm, "learning_rate": rates[arm]})) for arm in arms}
 
 
 def _setting(client: RingiClient, rows: Reference, base: str, name: str | None) -> Setting:

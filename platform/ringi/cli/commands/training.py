@@ -4,14 +4,12 @@ from typing import Annotated, TypedDict
 from uuid import UUID
 
 import typer
-from pydantic import ValidationError
 from rich.console import Group, RenderableType
 from rich.table import Table
 
 from ringi.cli.asked import Asked
 from ringi.cli.client import RingiClient
 from ringi.cli.commands import estimate
-from ringi.cli.errors import Usage
 from ringi.cli.follow import follow
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import AdapterName, AdapterOrProject, Detach, LeastMemory, Limit, LowerPriority, WantedDevice
@@ -38,6 +36,7 @@ from ringi.cli.plan_options import (
     WhatIsLearnt,
     WhatIsTrained,
     by_module,
+    checked_plan,
 )  # fmt: skip
 from ringi.cli.references import Reference, check_name, dataset_within, parse_adapter
 from ringi.jobs.contracts.methods import Init, Method, Quantisation, TrainingTask
@@ -53,20 +52,6 @@ _PLAN = TrainingPlan()
 _NOT_MEASURED, _KWH_J = "not measured", 3.6e6
 
 
-class BadPlan(Usage):
-    """A hyperparameter outside its bounds."""
-
-    code = "bad_plan"
-
-    def __init__(self, error: ValidationError) -> None:
-        reasons = [
-            {"where": "--" + ".".join(str(step) for step in one["loc"]).replace("_", "-"), "what": one["msg"]} for one in error.errors()
-        ]
-        super().__init__(
-            "These hyperparameters are out of bounds.", next_step="See the bounds: ringi train --help.", details={"reasons": reasons}
-        )
-
-
 class _Asked(TypedDict):
     """What starting a run and looking at it beforehand are asked alike."""
 
@@ -76,14 +61,6 @@ class _Asked(TypedDict):
     placement: Placement | None
     start_from: str | None
     stacked: bool
-
-
-def _checked(**values: object) -> TrainingPlan:
-    """The plan, in which what was not named is left to the platform; raises BadPlan."""
-    try:
-        return TrainingPlan.model_validate({name: value for name, value in values.items() if value is not None})
-    except ValidationError as error:
-        raise BadPlan(error) from None
 
 
 @verbs.verb(
@@ -147,7 +124,7 @@ def train(
 ) -> None:
     """Train an adapter on a dataset's training split, and follow it until a new version is sealed."""
     wanted = parse_adapter(name)
-    plan = _checked(
+    plan = checked_plan(
         rank=rank, alpha=alpha, dropout=dropout, target_modules=target_module, use_rslora=use_rslora,
         learning_rate=learning_rate, epochs=epochs, max_steps=max_steps, batch_size=batch_size, warmup_fraction=warmup_fraction,
         weight_decay=weight_decay, max_grad_norm=max_grad_norm, max_length=max_length, seed=seed, checkpoint_every=checkpoint_every,
