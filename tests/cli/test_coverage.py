@@ -11,6 +11,7 @@ import re
 import threading
 import types
 import typing
+import urllib.parse
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import Enum
@@ -24,6 +25,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from architecture.openapi_document import document
 from ringi.api.app import API_PREFIX
+from ringi.cli.asked import Asked, AskedInOrder
 from ringi.cli.client import RingiClient
 from ringi.kit.errors import RingiError
 
@@ -113,6 +115,7 @@ class Request(NamedTuple):
     method: str
     path: str
     body: bytes
+    query: frozenset[str]
 
 
 class Recorder(http.server.BaseHTTPRequestHandler):
@@ -124,8 +127,9 @@ class Recorder(http.server.BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def answer(self) -> None:
-        path = self.path.partition("?")[0]
-        self.asked.append(Request(self.command, path, self.rfile.read(int(self.headers.get("Content-Length") or 0))))
+        path, _, query = self.path.partition("?")
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.asked.append(Request(self.command, path, body, frozenset(urllib.parse.parse_qs(query))))
         found = next((entry for operation, entry in OPERATIONS.items() if operation.matches(self.command, path)), None)
         status, kind, body = success(found) if found else (404, "application/json", b"{}")
         self.send_response(status)
@@ -201,6 +205,13 @@ def inlined(model: type[BaseModel]) -> dict[str, Any]:
     return schema
 
 
+def asked_of(hints: dict[str, Any]) -> dict[str, Any]:
+    """What a list is asked with, each of it once."""
+    kinds = [typing.get_args(one)[0] for one in hints.values() if typing.get_origin(one) is typing.Unpack]
+    fields = [name for kind in kinds if kind in {Asked, AskedInOrder} for name in typing.get_type_hints(kind)]
+    return {name: ["name=x"] if name == "filter" else "name" for name in fields}
+
+
 def calls_of(method: Any, folder: Path) -> Iterator[dict[str, Any]]:
     """Arguments for the method: every value of an enumeration, with what may be left out and without."""
     hints = typing.get_type_hints(method)
@@ -211,6 +222,8 @@ def calls_of(method: Any, folder: Path) -> Iterator[dict[str, Any]]:
     for chosen in (needed, list(parameters)):
         given = {name: argument(name, hints[name], folder) for name in chosen if not name.startswith("on_")}
         choices = [name for name in needed if isinstance(given[name], Enum)]
+        if chosen is not needed:
+            given |= asked_of(hints)
         every: list[list[Any]] = [list(type(given[name]).__members__.values()) for name in choices]
         for picked in itertools.product(*every):
             yield given | dict(zip(choices, picked, strict=True))
@@ -219,6 +232,8 @@ def calls_of(method: Any, folder: Path) -> Iterator[dict[str, Any]]:
 def misfit(request: Request) -> str | None:
     """Why a body is not what the document says of its operation."""
     known = next((operation for operation in OPERATIONS if operation.matches(request.method, request.path)), None)
+    if known and (other := request.query - {one["name"] for one in OPERATIONS[known].get("parameters", [])}):
+        return f"asked with {', '.join(sorted(other))}"
     asked = OPERATIONS[known].get("requestBody", {}) if known else {}
     wanted = asked.get("content", {})
     if not request.body:

@@ -4,9 +4,14 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 
-class Asked(TypedDict, total=False):
-    """Comparisons that all hold (`state=sealed`, `metrics.improvement>0.1`), the order (`-created_at,name`), and free text."""
+class AskedInOrder(TypedDict, total=False):
+    """Comparisons that all hold (`state=sealed`, `metrics.improvement>0.1`) and the order (`-created_at,name`)."""
 
     filter: Sequence[str]
     sort: str | None
+
+
+class Asked(AskedInOrder, total=False):
+    """And free text, of the lists that can be searched for it."""
+
     q: str | None

@@ -15,7 +15,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from ringi.cli import completion, contexts
-from ringi.cli.asked import Asked
+from ringi.cli.asked import Asked, AskedInOrder
 from ringi.cli.errors import Usage
 from ringi.cli.list_options import Filter, Search, Sort
 
@@ -151,16 +151,16 @@ class Commands(typer.Typer):
 
 def _with_shared_options(function: Callable[..., None]) -> Callable[..., None]:
     # A verb that lists something takes `asked` and gets the options that every list has.
-    lists = "asked" in inspect.signature(function).parameters
+    kind = function.__annotations__.get("asked")
+    lists, searched = kind is not None, kind is Asked
 
     @functools.wraps(function)
     def called(*args: Any, ringi_json: bool, ringi_output: Output | None, ringi_profile: str | None, **options: Any) -> None:
         invocation.wants(output=ringi_output, as_json=ringi_json)
         invocation.profile = ringi_profile or invocation.profile
         if lists:
-            options["asked"] = Asked(
-                filter=options.pop("ringi_filter") or [], sort=options.pop("ringi_sort"), q=options.pop("ringi_search")
-            )
+            asked = AskedInOrder(filter=options.pop("ringi_filter") or [], sort=options.pop("ringi_sort"))
+            options["asked"] = asked | Asked(q=options.pop("ringi_search")) if searched else asked
         function(*args, **options)
 
     signature = inspect.signature(function)
@@ -171,7 +171,12 @@ def _with_shared_options(function: Callable[..., None]) -> Callable[..., None]:
         ("ringi_profile", InProfile, None),
     ]
     if lists:
-        shared = [("ringi_filter", Filter, None), ("ringi_sort", Sort, None), ("ringi_search", Search, None), *shared]
+        shared = [
+            ("ringi_filter", Filter, None),
+            ("ringi_sort", Sort, None),
+            *([("ringi_search", Search, None)] if searched else []),
+            *shared,
+        ]
     added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default) for name, kind, default in shared]
     called.__signature__ = signature.replace(parameters=[*own.values(), *added])  # type: ignore[attr-defined]  # read by typer
     called.__annotations__ = {name: kind for name, kind in function.__annotations__.items() if name != "asked"} | {

@@ -14,7 +14,7 @@ from ringi.adapters.schemas import (
     VersionState,
 )
 from ringi.base_models.schemas import BaseModelOut, CreateBaseModel, RegisterRevision, RevisionOut
-from ringi.cli.asked import Asked
+from ringi.cli.asked import Asked, AskedInOrder
 from ringi.cli.connection import Connection, OnBytes, route
 from ringi.cli.folders import adapter_files, base_files
 from ringi.cli.listed import Listed
@@ -88,7 +88,7 @@ class DatasetCalls:
         """Which rows of which versions hold a text or an id, and which adapters were trained on them."""
         return self._http.post(_in(project, "datasets", "trace"), TraceOut, wanted)
 
-    def versions(self, project: str, name: str, **asked: Unpack[Asked]) -> Listed[DatasetVersionOut]:
+    def versions(self, project: str, name: str, **asked: Unpack[AskedInOrder]) -> Listed[DatasetVersionOut]:
         """Versions, newest first."""
         return self._http.items(_in(project, "datasets", name, "versions"), DatasetVersionOut, **asked)
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from ringi.api.as_of_schemas import ApprovedOut, LiveThenOut
 from ringi.api.audit_schemas import AuditEntryOut, AuditKeyOut, AuditLogOut, ConsistencyOut, SampleOut
-from ringi.cli.asked import Asked
+from ringi.cli.asked import AskedInOrder
 from ringi.cli.connection import Connection, route
 from ringi.cli.listed import Listed
 
@@ -17,12 +17,12 @@ class AuditCalls:
         self._http = http
 
     def events(
-        self, *, object_id: str | None = None, action: str | None = None, user: str | None = None, **asked: Unpack[Asked]
+        self, *, object_id: str | None = None, action: str | None = None, user: str | None = None, **asked: Unpack[AskedInOrder]
     ) -> Listed[AuditEntryOut]:
         """Entries of the organisation, newest first."""
         return self._http.items("/audit/events", AuditEntryOut, object_id=object_id, action=action, user=user, **asked)
 
-    def trail(self, project: str, adapter: str, **asked: Unpack[Asked]) -> Listed[AuditEntryOut]:
+    def trail(self, project: str, adapter: str, **asked: Unpack[AskedInOrder]) -> Listed[AuditEntryOut]:
         """Everything that happened to an adapter, newest first."""
         return self._http.items(route("projects", project, "adapters", adapter, "trail"), AuditEntryOut, **asked)
 
@@ -74,12 +74,12 @@ class AuditCalls:
         return self._http.get("/audit/consistency", ConsistencyOut, old=old, new=new)
 
     def live_then(
-        self, time: str, project: str, *, adapter: str | None = None, channel: str | None = None, **asked: Unpack[Asked]
+        self, time: str, project: str, *, adapter: str | None = None, channel: str | None = None, **asked: Unpack[AskedInOrder]
     ) -> Listed[LiveThenOut]:
         """What every channel of a project served at a time, with the approval behind it and the entries that prove it."""
         return self._http.items("/audit/as-of", LiveThenOut, time=time, project=project, adapter=adapter, channel=channel, **asked)
 
-    def approved_then(self, time: str, project: str, *, adapter: str | None = None, **asked: Unpack[Asked]) -> Listed[ApprovedOut]:
+    def approved_then(self, time: str, project: str, *, adapter: str | None = None, **asked: Unpack[AskedInOrder]) -> Listed[ApprovedOut]:
         """Every approval of a project that was in force at a time, released or not."""
         return self._http.items("/audit/as-of/approvals", ApprovedOut, time=time, project=project, adapter=adapter, **asked)
 

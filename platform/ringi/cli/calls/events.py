@@ -3,7 +3,7 @@
 from typing import Unpack
 from uuid import UUID
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import AskedInOrder
 from ringi.cli.connection import Connection, route
 from ringi.cli.listed import Listed
 from ringi.events.schemas import (
@@ -32,7 +32,7 @@ class EventCalls:
         """The catalogue."""
         return self._http.get_list("/event-types", EventTypeOut)
 
-    def all(self, project: str, *, type_: str | None = None, **asked: Unpack[Asked]) -> Listed[EventOut]:
+    def all(self, project: str, *, type_: str | None = None, **asked: Unpack[AskedInOrder]) -> Listed[EventOut]:
         """What happened in the project, newest first; `type_` is a type or a pattern such as `adapter.*`."""
         return self._http.items(route("projects", project, "events"), EventOut, type=type_, **asked)
 
@@ -51,7 +51,7 @@ class SubscriptionCalls:
         """Be told of events; the answer holds the secret, once."""
         return self._http.post(route("projects", project, "subscriptions"), SubscriptionWithSecret, body)
 
-    def all(self, project: str, **asked: Unpack[Asked]) -> Listed[SubscriptionOut]:
+    def all(self, project: str, **asked: Unpack[AskedInOrder]) -> Listed[SubscriptionOut]:
         """The project's subscriptions, newest first."""
         return self._http.items(route("projects", project, "subscriptions"), SubscriptionOut, **asked)
 
@@ -88,7 +88,9 @@ class SubscriptionCalls:
         """End it for good."""
         return self._http.delete(self._path(project, name), SubscriptionOut, if_match=if_match)
 
-    def deliveries(self, project: str, name: str, *, state: DeliveryState | None = None, **asked: Unpack[Asked]) -> Listed[DeliveryOut]:
+    def deliveries(
+        self, project: str, name: str, *, state: DeliveryState | None = None, **asked: Unpack[AskedInOrder]
+    ) -> Listed[DeliveryOut]:
         """Deliveries to it, newest first."""
         return self._http.items(self._path(project, name, "deliveries"), DeliveryOut, state=state, **asked)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Unpack
 from uuid import UUID
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import Asked, AskedInOrder
 from ringi.cli.connection import Connection, OnBytes, route
 from ringi.cli.events import ServerEvent
 from ringi.cli.listed import Listed
@@ -44,7 +44,7 @@ class SuiteCalls:
         """Seal a version that asks for what a dataset's training rows hold."""
         return self._http.post(route("projects", project, "suites", name, "canaries"), SuiteVersionOut, body)
 
-    def versions(self, project: str, name: str, **asked: Unpack[Asked]) -> Listed[SuiteVersionOut]:
+    def versions(self, project: str, name: str, **asked: Unpack[AskedInOrder]) -> Listed[SuiteVersionOut]:
         """Versions, newest first."""
         return self._http.items(route("projects", project, "suites", name, "versions"), SuiteVersionOut, **asked)
 
@@ -71,7 +71,7 @@ class SweepCalls:
         """Measure many versions with a suite, as one job."""
         return self._http.post(route("projects", project, "sweeps"), SweepOut, body)
 
-    def all(self, project: str, **asked: Unpack[Asked]) -> Listed[SweepLine]:
+    def all(self, project: str, **asked: Unpack[AskedInOrder]) -> Listed[SweepLine]:
         """Sweeps of the project, newest first."""
         return self._http.items(route("projects", project, "sweeps"), SweepLine, **asked)
 
@@ -99,7 +99,7 @@ class MeasurementCalls:
     def __init__(self, http: Connection) -> None:
         self._http = http
 
-    def all(self, project: str, **asked: Unpack[Asked]) -> Listed[MeasurementOut]:
+    def all(self, project: str, **asked: Unpack[AskedInOrder]) -> Listed[MeasurementOut]:
         """Measurements of the project, newest first."""
         return self._http.items(route("projects", project, "measurements"), MeasurementOut, **asked)
 
@@ -138,7 +138,7 @@ class GateCalls:
         """Judge many candidates at once: one decision each, corrected for their number."""
         return self._http.post(route("projects", project, "gates", "together"), TogetherOut, body)
 
-    def all(self, project: str, **asked: Unpack[Asked]) -> Listed[GateOut]:
+    def all(self, project: str, **asked: Unpack[AskedInOrder]) -> Listed[GateOut]:
         """Decisions of the project, newest first."""
         return self._http.items(route("projects", project, "gates"), GateOut, **asked)
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from ringi.approvals.policy import PolicyDocument
 from ringi.approvals.schemas import ApprovalOut, CastVote, PolicyOut, RequestApproval, RequestState, SetPolicy, VoteDecision, Withdraw
-from ringi.cli.asked import Asked
+from ringi.cli.asked import Asked, AskedInOrder
 from ringi.cli.connection import Connection, route
 from ringi.cli.listed import Listed
 from ringi.compatibility.schemas import AssessmentOut
@@ -18,13 +18,13 @@ class CompatibilityCalls:
     def __init__(self, http: Connection) -> None:
         self._http = http
 
-    def of_version(self, project: str, adapter: str, version: str, **asked: Unpack[Asked]) -> Listed[AssessmentOut]:
+    def of_version(self, project: str, adapter: str, version: str, **asked: Unpack[AskedInOrder]) -> Listed[AssessmentOut]:
         """A version against the other revisions of its base."""
         return self._http.items(
             route("projects", project, "adapters", adapter, "versions", version, "compatibility"), AssessmentOut, **asked
         )
 
-    def of_revision(self, base: str, revision: str, **asked: Unpack[Asked]) -> Listed[AssessmentOut]:
+    def of_revision(self, base: str, revision: str, **asked: Unpack[AskedInOrder]) -> Listed[AssessmentOut]:
         """Every adapter version in sight against a revision of its base."""
         return self._http.items(route("bases", base, "revisions", revision, "compatibility"), AssessmentOut, **asked)
 

@@ -3,7 +3,7 @@
 from typing import Unpack
 from uuid import UUID
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import Asked, AskedInOrder
 from ringi.cli.connection import Connection, route
 from ringi.cli.listed import Listed
 from ringi.identity.schemas import (
@@ -101,7 +101,7 @@ class IdentityCalls:
         """Give a role, in a project or in the whole organisation; a privileged one for 90 days unless `days` says otherwise."""
         return self._http.post("/memberships", MembershipOut, GrantRole(user=user, role=role, project=project, days=days, lasting=lasting))
 
-    def memberships(self, **asked: Unpack[Asked]) -> Listed[MembershipOut]:
+    def memberships(self, **asked: Unpack[AskedInOrder]) -> Listed[MembershipOut]:
         """Roles that are not revoked."""
         return self._http.items("/memberships", MembershipOut, **asked)
 
@@ -133,7 +133,7 @@ class IdentityCalls:
         """The caller's tokens, or the organisation's for an identity_admin."""
         return self._http.items("/tokens", TokenOut, **asked)
 
-    def sessions(self, **asked: Unpack[Asked]) -> Listed[SessionOut]:
+    def sessions(self, **asked: Unpack[AskedInOrder]) -> Listed[SessionOut]:
         """The caller's sessions of browsers, or the organisation's for an identity_admin."""
         return self._http.items("/sessions", SessionOut, **asked)
 

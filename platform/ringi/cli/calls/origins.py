@@ -3,7 +3,7 @@
 from typing import Unpack
 from uuid import UUID
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import AskedInOrder
 from ringi.cli.connection import Connection, route
 from ringi.cli.listed import Listed
 from ringi.origins.schemas import OriginOut, RecordOrigin
@@ -19,12 +19,12 @@ class OriginCalls:
         """Say which version of another system this is; the same again changes nothing."""
         return self._http.post(route("projects", project, "adapters", adapter, "versions", version, "origins"), OriginOut, origin)
 
-    def of_version(self, project: str, adapter: str, version: str, **asked: Unpack[Asked]) -> Listed[OriginOut]:
+    def of_version(self, project: str, adapter: str, version: str, **asked: Unpack[AskedInOrder]) -> Listed[OriginOut]:
         """Where a version came from."""
         return self._http.items(route("projects", project, "adapters", adapter, "versions", version, "origins"), OriginOut, **asked)
 
     def all(
-        self, project: str, *, system: str | None = None, source: str | None = None, name: str | None = None, **asked: Unpack[Asked]
+        self, project: str, *, system: str | None = None, source: str | None = None, name: str | None = None, **asked: Unpack[AskedInOrder]
     ) -> Listed[OriginOut]:
         """Everything that was moved into a project, newest first."""
         return self._http.items(route("projects", project, "origins"), OriginOut, system=system, source=source, name=name, **asked)

@@ -3,7 +3,7 @@
 from typing import Unpack
 from uuid import UUID
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import AskedInOrder
 from ringi.cli.connection import Connection, route
 from ringi.cli.listed import Listed
 from ringi.cli.parts import SESSIONS
@@ -27,7 +27,7 @@ class UploadCalls:
         headers = {"Content-Length": str(len(content)), "Upload-Offset": str(offset)}
         return self._http.append(_of(session_id), UploadSessionOut, iter([content]), headers)
 
-    def all(self, **asked: Unpack[Asked]) -> Listed[UploadSessionOut]:
+    def all(self, **asked: Unpack[AskedInOrder]) -> Listed[UploadSessionOut]:
         """Your uploads in parts, newest first."""
         return self._http.items(SESSIONS, UploadSessionOut, **asked)
 

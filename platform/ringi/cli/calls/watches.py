@@ -2,7 +2,7 @@
 
 from typing import Unpack
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import AskedInOrder
 from ringi.cli.connection import Connection, route
 from ringi.cli.listed import Listed
 from ringi.watches.schemas import ChangeWatch, CreateWatch, LookOut, LooksOut, WatchOut
@@ -18,7 +18,7 @@ class WatchCalls:
         """Look at what channels serve, again and again."""
         return self._http.post(route("projects", project, "watches"), WatchOut, body)
 
-    def all(self, project: str, **asked: Unpack[Asked]) -> Listed[WatchOut]:
+    def all(self, project: str, **asked: Unpack[AskedInOrder]) -> Listed[WatchOut]:
         """The project's watches, newest first."""
         return self._http.items(route("projects", project, "watches"), WatchOut, **asked)
 
@@ -38,7 +38,7 @@ class WatchCalls:
         """Look now, whatever the schedule says."""
         return self._http.post(self._path(project, name, "look"), LooksOut)
 
-    def looks(self, project: str, name: str, **asked: Unpack[Asked]) -> Listed[LookOut]:
+    def looks(self, project: str, name: str, **asked: Unpack[AskedInOrder]) -> Listed[LookOut]:
         """Every look of the watch, newest first."""
         return self._http.items(self._path(project, name, "looks"), LookOut, **asked)
 

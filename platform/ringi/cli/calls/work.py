@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Unpack
 from uuid import UUID
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import Asked, AskedInOrder
 from ringi.cli.connection import Connection, route
 from ringi.cli.events import ServerEvent
 from ringi.cli.listed import Listed
@@ -126,11 +126,11 @@ class TrainingCalls:
         )
         return self._http.post(route("projects", project, "adapters", adapter, "runs", "check"), PreflightOut, body)
 
-    def all(self, project: str, adapter: str, **asked: Unpack[Asked]) -> Listed[RunOut]:
+    def all(self, project: str, adapter: str, **asked: Unpack[AskedInOrder]) -> Listed[RunOut]:
         """Runs of the adapter, newest first."""
         return self._http.items(route("projects", project, "adapters", adapter, "runs"), RunOut, **asked)
 
-    def all_of_project(self, project: str, **asked: Unpack[Asked]) -> Listed[RunOut]:
+    def all_of_project(self, project: str, **asked: Unpack[AskedInOrder]) -> Listed[RunOut]:
         """Runs of every adapter of the project, newest first."""
         return self._http.items(route("projects", project, "runs"), RunOut, **asked)
 
@@ -181,7 +181,7 @@ class SearchCalls:
         """Try ranks and learning rates, as one job."""
         return self._http.post(route("projects", project, "searches"), SearchOut, body)
 
-    def all(self, project: str, **asked: Unpack[Asked]) -> Listed[SearchLine]:
+    def all(self, project: str, **asked: Unpack[AskedInOrder]) -> Listed[SearchLine]:
         """Searches of the project, newest first."""
         return self._http.items(route("projects", project, "searches"), SearchLine, **asked)
 
@@ -204,7 +204,7 @@ class RetrainingCalls:
         """Set it for dataset versions that are sealed from now on."""
         return self._http.put(route("projects", project, "retraining-policy"), RetrainingPolicyOut, wanted, if_match=if_match)
 
-    def all(self, project: str, **asked: Unpack[Asked]) -> Listed[RetrainingOut]:
+    def all(self, project: str, **asked: Unpack[AskedInOrder]) -> Listed[RetrainingOut]:
         """Retrainings of the project, newest first."""
         return self._http.items(route("projects", project, "retrainings"), RetrainingOut, **asked)
 
@@ -219,11 +219,11 @@ class EvaluationCalls:
         """Start an evaluation."""
         return self._http.post(self._path(project, adapter, version), EvaluationOut, body)
 
-    def all(self, project: str, adapter: str, version: str, **asked: Unpack[Asked]) -> Listed[EvaluationOut]:
+    def all(self, project: str, adapter: str, version: str, **asked: Unpack[AskedInOrder]) -> Listed[EvaluationOut]:
         """Evaluations of the version, newest first."""
         return self._http.items(self._path(project, adapter, version), EvaluationOut, **asked)
 
-    def all_of_project(self, project: str, **asked: Unpack[Asked]) -> Listed[EvaluationOut]:
+    def all_of_project(self, project: str, **asked: Unpack[AskedInOrder]) -> Listed[EvaluationOut]:
         """Evaluations of every version in the project, newest first."""
         return self._http.items(route("projects", project, "evaluations"), EvaluationOut, **asked)
 

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ringi.adapters.schemas import VersionKind, VersionOut, VersionState
-from ringi.cli.asked import Asked
+from ringi.cli.asked import Asked, AskedInOrder
 from ringi.cli.follow import follow, uploading
 from ringi.cli.invocation import Commands, connect, in_project, invocation
 from ringi.cli.options import AdapterName, AdapterOrProject, AsOf, Description, Detach, IfMatch, Limit, Reason, Version
@@ -97,7 +97,7 @@ def show(
 
 
 @app.verb("origins", "ringi adapters origins risk/answers:v3", "ringi adapters origins risk/answers:v3 --json")
-def origins(reference: Version, asked: Asked, limit: Limit = 50) -> None:
+def origins(reference: Version, asked: AskedInOrder, limit: Limit = 50) -> None:
     """Show where an imported version came from: its name, run, tags, metrics and aliases in the other system."""
     wanted = parse_version(reference)
     with connect() as client:

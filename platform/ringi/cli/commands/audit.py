@@ -11,7 +11,7 @@ import typer
 from ringi.audit.ringi_verify import Policy, Refused, parse_policy, report_document, trusted_vkey, verify_bundle
 from ringi.audit.schemas import Outcome
 from ringi.cli import audit_tables as drawn
-from ringi.cli.asked import Asked
+from ringi.cli.asked import AskedInOrder
 from ringi.cli.commands import audit_origin
 from ringi.cli.commands.embedded import DEFAULT_DATA_DIR, DataDir
 from ringi.cli.errors import REFUSED, Usage
@@ -32,7 +32,7 @@ app = Commands("The audit log: who did what, when, on which digest.")
 
 
 @app.verb("trail", "ringi audit trail risk/answers", "ringi audit trail risk/answers --limit 500 --json")
-def trail(name: AdapterName, asked: Asked, limit: Limit = 200) -> None:
+def trail(name: AdapterName, asked: AskedInOrder, limit: Limit = 200) -> None:
     """Show everything that happened to an adapter."""
     wanted = parse_adapter(name)
     with connect() as client:
@@ -41,7 +41,7 @@ def trail(name: AdapterName, asked: Asked, limit: Limit = 200) -> None:
 
 @app.verb("events", "ringi audit events --limit 20", "ringi audit events --action approval.vote --user kenji")
 def events(
-    asked: Asked,
+    asked: AskedInOrder,
     object_id: Annotated[str | None, typer.Option("--object", help="Only on this object's id.", show_default=False)] = None,
     object_type: Annotated[str | None, typer.Option("--object-type", help="Only on this kind of thing.", show_default=False)] = None,
     action: OnlyAction = None,
@@ -84,7 +84,7 @@ def sample(
 def as_of(
     time: Annotated[str, typer.Argument(metavar="TIME", help="When: 2026-11-01, 2026-11-01T09:30Z.")],
     project: Annotated[str, typer.Option(help="In which project.")],
-    asked: Asked,
+    asked: AskedInOrder,
     adapter: Annotated[str | None, typer.Option(help="Only for this adapter.", show_default=False)] = None,
     channel: Annotated[str | None, typer.Option(help="Only on this channel.", show_default=False)] = None,
     approved: Annotated[bool, typer.Option("--approved", help="Every approval in force then, released or not.")] = False,

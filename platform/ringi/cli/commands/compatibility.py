@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import AskedInOrder
 from ringi.cli.invocation import Commands, connect, in_project
 from ringi.cli.options import Limit
 from ringi.cli.output import emit_list, table
@@ -21,7 +21,7 @@ _NAMED = 3
 @app.verb("show", "ringi compat show risk/answers:v1", "ringi compat show risk/answers --json")
 def show(
     reference: Annotated[str, typer.Argument(metavar="REF", help="A version; the latest without a selector.", callback=in_project)],
-    asked: Asked,
+    asked: AskedInOrder,
     limit: Limit = 50,
 ) -> None:
     """Show how a version was judged against the other revisions of its base."""
@@ -35,7 +35,7 @@ def show(
 @app.verb("base", "ringi compat base smollm2:r2")
 def base(
     reference: Annotated[str, typer.Argument(metavar="BASE:rN", help="The revision; the latest without a number.")],
-    asked: Asked,
+    asked: AskedInOrder,
     limit: Limit = 50,
 ) -> None:
     """Show how every adapter in sight was judged against a revision of its base."""

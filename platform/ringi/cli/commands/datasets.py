@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 from pydantic import ValidationError
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import Asked, AskedInOrder
 from ringi.cli.client import RingiClient
 from ringi.cli.dataset_tables import drawn, traced
 from ringi.cli.errors import BadValue, Usage
@@ -52,7 +52,7 @@ def list_datasets(project: str, asked: Asked, limit: Limit = 50) -> None:
 
 
 @app.verb("versions", "ringi datasets versions risk/questions")
-def versions(name: DatasetName, asked: Asked, limit: Limit = 50) -> None:
+def versions(name: DatasetName, asked: AskedInOrder, limit: Limit = 50) -> None:
     """List the sealed versions of a dataset."""
     wanted = parse_dataset(name)
     columns = ["version", "rows", "train", "validation", "digest", "created"]

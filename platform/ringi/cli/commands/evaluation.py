@@ -7,7 +7,7 @@ from uuid import UUID
 import typer
 from rich.table import Table
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import Asked, AskedInOrder
 from ringi.cli.follow import follow
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import Detach, LeastMemory, Limit, LowerPriority, Version, WantedDevice
@@ -74,7 +74,7 @@ def evaluate(
 )
 def list_evaluations(
     reference: Annotated[str, typer.Argument(metavar="REF|PROJECT", help="A version, or a project for all of its versions.")],
-    asked: Asked,
+    asked: AskedInOrder,
     limit: Limit = 50,
 ) -> None:
     """List the evaluations of a version, or of a whole project."""

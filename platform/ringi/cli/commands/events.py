@@ -10,7 +10,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import AskedInOrder
 from ringi.cli.errors import Usage
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import Description, IfMatch, Limit
@@ -70,7 +70,7 @@ def list_events(
     type_: Annotated[str | None, typer.Option("--type", help="A type or a pattern.", show_default=False)] = None,
     limit: Limit = 50,
     *,
-    asked: Asked,
+    asked: AskedInOrder,
 ) -> None:
     """List what happened in a project."""
     with connect() as client:
@@ -124,7 +124,7 @@ def create(project: Project, name: Name, event: EventTypes, url: Url = None, ema
 
 
 @subscriptions.verb("list", "ringi subscriptions list risk")
-def list_subscriptions(project: Project, asked: Asked, limit: Limit = 50) -> None:
+def list_subscriptions(project: Project, asked: AskedInOrder, limit: Limit = 50) -> None:
     """List the subscriptions of a project."""
     columns = ["name", "channel", "target", "events", "enabled", "waiting", "failing since", "last delivered"]
     with connect() as client:
@@ -233,7 +233,7 @@ def list_deliveries(
     state: Annotated[DeliveryState | None, typer.Option(help="Only these.", show_default=False)] = None,
     limit: Limit = 50,
     *,
-    asked: Asked,
+    asked: AskedInOrder,
 ) -> None:
     """List the deliveries to a subscription."""
     columns = ["delivery", "event", "why", "state", "attempts", "next attempt", "ended", "created"]

@@ -13,7 +13,7 @@ import typer
 import yaml
 from typer.core import TyperGroup
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import AskedInOrder
 from ringi.cli.commands.gate_together import EXAMPLES, together
 from ringi.cli.commands.gate_words import baseline_in, candidate_in, is_id, or_error, suite_in
 from ringi.cli.errors import ApiError, Usage
@@ -219,7 +219,9 @@ def _write(found: _Judged, *, junit: Path | None, markdown: Path | None, svg: Pa
 
 
 @app.verb("list", "ringi gate list support", "ringi gate list support --filter verdict=NO-GO --filter adapter=bot")
-def list_gates(project: Annotated[str, typer.Argument(metavar="PROJECT", help="The project.")], asked: Asked, limit: Limit = 50) -> None:
+def list_gates(
+    project: Annotated[str, typer.Argument(metavar="PROJECT", help="The project.")], asked: AskedInOrder, limit: Limit = 50
+) -> None:
     """List decisions, newest first."""
     with connect() as client:
         emit_list(

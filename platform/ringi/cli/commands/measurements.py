@@ -7,7 +7,7 @@ from uuid import UUID
 import typer
 from rich.console import Group, RenderableType
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import AskedInOrder
 from ringi.cli.errors import Usage
 from ringi.cli.follow import uploading
 from ringi.cli.invocation import Commands, connect
@@ -23,7 +23,7 @@ MeasurementId = Annotated[UUID, typer.Argument(help="The measurement's id.")]
 
 
 @app.verb("list", "ringi measurements list support", "ringi measurements list support --filter adapter=bot --sort -metrics.faq.accuracy")
-def list_measurements(project: Project, asked: Asked, limit: Limit = 50) -> None:
+def list_measurements(project: Project, asked: AskedInOrder, limit: Limit = 50) -> None:
     """List what was measured, newest first."""
     with connect() as client:
         emit_list(client.measurements.all(check_name(project, what="project"), **asked), limit=limit, render=listed_measurements)

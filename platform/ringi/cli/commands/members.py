@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 
 from ringi.cli import contexts
-from ringi.cli.asked import Asked
+from ringi.cli.asked import Asked, AskedInOrder
 from ringi.cli.contexts import Profile
 from ringi.cli.invocation import Commands, connect, invocation
 from ringi.cli.options import IfMatch, Limit
@@ -146,7 +146,7 @@ def revoke_role(membership: Annotated[UUID, typer.Argument(help="The id that rin
 
 @roles.verb("list", "ringi roles list", "ringi roles list --ending-within 30 --json")
 def list_roles(
-    asked: Asked,
+    asked: AskedInOrder,
     limit: Limit = 50,
     ending_within: Annotated[
         int | None, typer.Option(min=1, max=3650, help="Only roles that end within so many days.", show_default=False)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import AskedInOrder
 from ringi.cli.environments import note_unserved
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import IfMatch, Limit
@@ -54,7 +54,7 @@ def policy(
     "ringi retraining list risk",
     "ringi retraining list risk --filter state=refused --filter adapter=answers",
 )
-def list_retrainings(project: Project, asked: Asked, limit: Limit = 50) -> None:
+def list_retrainings(project: Project, asked: AskedInOrder, limit: Limit = 50) -> None:
     """List retrainings, newest first: how far each is, and what ended it."""
     columns = ["adapter", "dataset", "trained before on", "state", "version", "request", "refused because", "created"]
     with connect() as client:

@@ -7,7 +7,7 @@ from uuid import UUID
 import typer
 from rich.console import Group, RenderableType
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import AskedInOrder
 from ringi.cli.client import RingiClient
 from ringi.cli.follow import follow
 from ringi.cli.invocation import Commands, connect
@@ -114,7 +114,7 @@ def _around_usual(client: RingiClient, wanted: Reference, base_revision: str, pl
 
 
 @app.verb("list", "ringi searches list risk", "ringi searches list risk --filter adapter=risk/answers --filter state=succeeded")
-def list_searches(project: Project, asked: Asked, limit: Limit = 50) -> None:
+def list_searches(project: Project, asked: AskedInOrder, limit: Limit = 50) -> None:
     """List searches, newest first."""
     with connect() as client:
         emit_list(

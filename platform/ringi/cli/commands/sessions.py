@@ -5,7 +5,7 @@ from uuid import UUID
 
 import typer
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import AskedInOrder
 from ringi.cli.errors import ApiError, Usage
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import Limit
@@ -16,7 +16,7 @@ _COLUMNS = ["user", "began", "last seen", "ends", "ended", "id"]
 
 
 @app.verb("list", "ringi sessions list", "ringi sessions list --filter user=kenji")
-def list_sessions(asked: Asked, limit: Limit = 50) -> None:
+def list_sessions(asked: AskedInOrder, limit: Limit = 50) -> None:
     """List your sessions of browsers; an identity_admin sees the organisation's."""
     with connect() as client:
         emit_list(

@@ -6,7 +6,7 @@ from uuid import UUID
 import typer
 from rich.table import Table
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import AskedInOrder
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import Limit
 from ringi.cli.output import emit, emit_list, facts, note, short, table
@@ -50,7 +50,7 @@ def collect(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say wh
 
 
 @app.verb("uploads", "ringi storage uploads", "ringi storage uploads --limit 5 --json")
-def uploads(asked: Asked, limit: Limit = 50) -> None:
+def uploads(asked: AskedInOrder, limit: Limit = 50) -> None:
     """List your uploads in parts; sending the same file again goes on with an open one."""
     with connect() as client:
         emit_list(client.uploads.all(**asked), limit=limit, render=_sessions)

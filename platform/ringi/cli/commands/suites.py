@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import Asked, AskedInOrder
 from ringi.cli.client import RingiClient
 from ringi.cli.commands.suite_canaries import CANARIES, PLANT, canaries, plant
 from ringi.cli.commands.suite_words import drawn, ensure, of_validation_rows
@@ -57,7 +57,7 @@ def list_suites(project: str, asked: Asked, limit: Limit = 50) -> None:
 
 
 @app.verb("versions", "ringi suites versions support/quality")
-def versions(name: SuiteName, asked: Asked, limit: Limit = 50) -> None:
+def versions(name: SuiteName, asked: AskedInOrder, limit: Limit = 50) -> None:
     """List the sealed versions of a suite."""
     wanted = parse_suite(name)
     with connect() as client:

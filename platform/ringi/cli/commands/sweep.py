@@ -9,7 +9,7 @@ import typer
 from rich.console import Group, RenderableType
 from typer.core import TyperGroup
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import AskedInOrder
 from ringi.cli.client import RingiClient
 from ringi.cli.commands.measurements import listed_measurements
 from ringi.cli.errors import INTERRUPTED
@@ -149,7 +149,7 @@ def _overall(found: SweepLine, *, waiting: str | None = None) -> str:
 
 
 @app.verb("list", "ringi sweep list support", "ringi sweep list support --filter state=running")
-def list_sweeps(project: Project, asked: Asked, limit: Limit = 50) -> None:
+def list_sweeps(project: Project, asked: AskedInOrder, limit: Limit = 50) -> None:
     """List sweeps, newest first."""
     with connect() as client:
         emit_list(

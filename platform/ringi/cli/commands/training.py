@@ -7,7 +7,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import AskedInOrder
 from ringi.cli.client import RingiClient
 from ringi.cli.commands import estimate
 from ringi.cli.follow import follow
@@ -164,7 +164,7 @@ def _end(run: RunOut, how_to_follow: str | None) -> None:
     "ringi runs list risk/answers",
     "ringi runs list risk --filter dataset=questions --filter metrics.final_loss --sort metrics.final_loss",
 )
-def list_runs(name: AdapterOrProject, asked: Asked, limit: Limit = 50) -> None:
+def list_runs(name: AdapterOrProject, asked: AskedInOrder, limit: Limit = 50) -> None:
     """List the runs of an adapter, or of all adapters of a project."""
     columns = ["run", "adapter", "state", "dataset", "base", "rank", "final loss", "version", "started"]
     with connect() as client:

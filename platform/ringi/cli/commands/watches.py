@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Group, RenderableType
 
-from ringi.cli.asked import Asked
+from ringi.cli.asked import AskedInOrder
 from ringi.cli.errors import Usage
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import Description, IfMatch, LeastMemory, Limit, LowerPriority, WantedDevice
@@ -92,7 +92,7 @@ def create(
 
 
 @app.verb("list", "ringi watches list support", "ringi watches list support --filter suite=quality --sort due_at")
-def list_watches(project: Project, asked: Asked, limit: Limit = 50) -> None:
+def list_watches(project: Project, asked: AskedInOrder, limit: Limit = 50) -> None:
     """List the watches of a project, and how what they watch stands."""
     columns = ["watch", "channels", "suite", "schedule", "next look", "stands"]
     with connect() as client:
@@ -131,7 +131,7 @@ def look(project: Project, name: Name) -> None:
 def history(
     project: Project,
     name: Name,
-    asked: Asked,
+    asked: AskedInOrder,
     metric: Annotated[
         str | None,
         typer.Option(metavar="TASK.METRIC", help="The trend of one metric, or of a figure such as faq.item_p95_s.", show_default=False),
