@@ -312,7 +312,7 @@ def test_a_disabled_user_is_out_at_once_with_every_token_and_login(company: Comp
         with refused("user_disabled", 409):
             chief.identity.disable_user(name)
         for secret in (token, own.token):
-            assert company.call(secret).json()["details"]["reason"] == "revoked"
+            assert company.call(secret).json()["details"]["reason"] == "disabled"
         chief.identity.enable_user(name)
         with refused("user_enabled", 409):
             chief.identity.enable_user(name)

@@ -91,8 +91,10 @@ def test_a_revoked_token_stops_at_once_and_only_its_owner_or_an_admin_revokes_it
     with refused("unauthenticated", 401) as why:
         platform.as_("second").identity.whoami()
     assert why.details["reason"] == "revoked"
-    with refused("not_found", 404):
+    with refused("token_revoked", 409):
         platform.as_("admin").identity.revoke_token(issued.details.id)
+    with refused("not_found", 404):
+        platform.as_("contributor").identity.revoke_token(issued.details.id)
 
 
 def test_scopes_narrow_what_the_roles_allow_and_never_widen_it(platform: Platform) -> None:

@@ -73,13 +73,18 @@ class FileChanged(Usage):
         super().__init__(f"'{path}' changed while it was being sent.", next_step="Wait until nothing writes to it, then send it again.")
 
 
+def plain(message: str) -> str:
+    """What a rule of ours says, without what pydantic writes before it."""
+    return message.removeprefix("Value error, ")
+
+
 class BadValue(Usage):
     """A value does not have the documented form."""
 
     code = "bad_value"
 
     def __init__(self, fields: Mapping[str, str]) -> None:
-        found = "; ".join(f"{name}: {what}" for name, what in fields.items())
+        found = "; ".join(f"{name}: {plain(what)}" if name else plain(what) for name, what in fields.items())
         super().__init__(
             f"A value cannot be accepted: {found}.", next_step="Compare it with the command's --help.", details={"fields": dict(fields)}
         )

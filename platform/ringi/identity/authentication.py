@@ -50,7 +50,7 @@ def authenticate(session: Session, secret: str | None, *, request_id: str | None
     """The Actor behind a token of this platform, a login at the identity provider, or a session of a browser; where it was shown from is not
     looked at. `watching` is no use of a session: a page that is left open ends like one that was closed.
 
-    Raises Unauthenticated, which says whether it is missing, invalid, expired or revoked, AccessTokenRefused, SessionOver and
+    Raises Unauthenticated, which says whether it is missing, invalid, expired, revoked or its user disabled, AccessTokenRefused, SessionOver and
     IdentityProviderAway.
     """
     if secret is None:
@@ -64,8 +64,10 @@ def authenticate(session: Session, secret: str | None, *, request_id: str | None
     if not tokens.well_formed(secret) or not (rows := session.execute(_BY_SECRET, {"hash": proof}).all()):
         raise Unauthenticated("The token is not one of this platform's.", reason="invalid")
     token, now = rows[0].Token, rows[0].now
-    if token.revoked_at is not None or token.user.disabled_at is not None:
+    if token.revoked_at is not None:
         raise Unauthenticated("The token was revoked.", reason="revoked", token=ShownToken(token.id, token.organization_id))
+    if token.user.disabled_at is not None:
+        raise Unauthenticated("The user of this token is disabled.", reason="disabled", token=ShownToken(token.id, token.organization_id))
     if token.expires_at <= now:
         ended = f"The token expired at {token.expires_at:%Y-%m-%d %H:%M:%S} UTC."
         raise Unauthenticated(ended, reason="expired", token=ShownToken(token.id, token.organization_id))
@@ -98,7 +100,7 @@ def _logged_in(session: Session, text: str, proof: str, request_id: str | None) 
         rows = session.execute(_BY_LOGIN, asked).all()
     user, login = rows[0].User, claims.login(rows[0].now)
     if user.disabled_at is not None:
-        raise Unauthenticated("This user was disabled.", reason="revoked")
+        raise Unauthenticated("This user is disabled.", reason="disabled")
     return _actor_of(user, [row.Membership for row in rows if row.Membership is not None], _Shown(login=login), request_id)
 
 

@@ -25,6 +25,7 @@ from ringi.identity.refusals import (
     SubjectNeeded,
     SubjectSet,
     TokenForAnother,
+    TokenRevoked,
     UserDisabled,
     UserEnabled,
     UserErased,
@@ -272,7 +273,7 @@ def limit_token(
     return token_out(service.limit_token(session, actor, token=token, requests_per_minute=body.requests_per_minute))
 
 
-@router.delete("/tokens/{token_id}", responses=responses(PreconditionFailed))
+@router.delete("/tokens/{token_id}", responses=responses(PreconditionFailed, TokenRevoked))
 def revoke_token(session: SessionDep, actor: CurrentActor, token_id: UUID, match: IfMatch) -> TokenOut:
     """End a token now."""
     match.check(session, service.find_token(session, actor, token_id))

@@ -1,6 +1,7 @@
 """What identity refuses: names, roles and tokens."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from ringi.identity.permissions import ORGANIZATION_ROLES
 from ringi.identity.schemas import Role
@@ -158,6 +159,15 @@ class SubjectNeeded(InvalidInput):
             "People of this deployment log in at its identity provider, and the first administrator has no subject.",
             next_step="Name the administrator's subject (`sub`) at the provider.",
         )
+
+
+class TokenRevoked(Conflict):
+    """The token was ended before."""
+
+    code = "token_revoked"
+
+    def __init__(self, at: datetime) -> None:
+        super().__init__(f"This token was revoked at {at:%Y-%m-%d %H:%M:%S} UTC.", next_step="There is nothing to do.")
 
 
 class UserDisabled(Conflict):

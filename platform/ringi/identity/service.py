@@ -18,6 +18,7 @@ from ringi.identity.refusals import (
     ReservedName,
     RoleAlreadyHeld,
     RoleExcluded,
+    TokenRevoked,
     UnknownScope,
     UserErased,
     WiderToken,
@@ -252,14 +253,16 @@ def issue_token(
 
 
 def revoke_token(session: Session, actor: Actor, *, token_id: UUID) -> Token:
-    """End a token now; its owner and an identity_admin may, but with a narrowed token only that token itself."""
+    """End a token now; its owner and an identity_admin may, but with a narrowed token only that token itself. Raises NotFound, TokenRevoked."""
     mine = [Token.id == token_id, Token.organization_id == actor.organization_id]
     if not actor.may(Permission.IDENTITY_MANAGE):
         mine.append(Token.user_id == actor.id)
     if actor.scopes is not None:
         mine.append(Token.id == actor.token_id)
     if not revoke_tokens(session, actor, *mine):
-        raise NotFound("token", token_id)
+        # unscoped: `mine` names the caller's organisation.
+        earlier = session.scalars(select(Token.revoked_at).where(*mine)).one_or_none()
+        raise NotFound("token", token_id) if earlier is None else TokenRevoked(earlier)
     # unscoped: the row that was just ended, in the caller's organisation.
     return session.scalars(select(Token).where(Token.id == token_id).options(joinedload(Token.user))).one()
 

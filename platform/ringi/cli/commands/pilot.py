@@ -18,7 +18,7 @@ from ringi.cli.output import emit, note, table
 from ringi.cli.pilot_arms import Setting, Trained, looking_again, trained
 from ringi.cli.pilot_files import figures_of, folder_of, written
 from ringi.cli.pilot_measuring import Yard, found_arms, swept_once, yard_of, yard_of_rows
-from ringi.cli.plan_options import Targets, by_module, checked_plan
+from ringi.cli.plan_options import Epochs, MostSteps, RowsOfAStep, Targets, TokensOfARow, by_module, checked_plan, of_plan
 from ringi.cli.references import Reference, check_name, parse_base_revision, parse_dataset_version, parse_suite_version
 from ringi.datasets.schemas import DatasetVersionOut
 from ringi.jobs.contracts.methods import USUAL_RANK, Method
@@ -72,15 +72,15 @@ def pilot(  # long: an option a line
     answering: Annotated[Answering | None, typer.Option(help="Unless there are choices: exact.", show_default=False)] = None,
     suite: Annotated[str | None, typer.Option(metavar="NAME[:vN]", help="In place of the validation rows: a suite; its first requirement judges.", show_default=False)] = None,
     at_once: Annotated[int, typer.Option(min=1, max=1024, help="Questions that are asked together; with 1 a latency is what one waits.")] = 1,
-    rank: Annotated[int, typer.Option(min=1, max=512, help="Rank of every arm that has one.")] = USUAL_RANK,
+    rank: Annotated[int, of_plan("rank", "Rank of every arm that has one.")] = USUAL_RANK,
     target_module: Targets = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0, max=1, help="Peak learning rate of all arms, a tenth of it for full; what is usual for each unless given.", show_default=False)] = None,
+    learning_rate: Annotated[float | None, of_plan("learning_rate", "Peak learning rate of all arms, a tenth of it for full; what is usual for each unless given.", show_default=False)] = None,
     learning_rate_of: Annotated[list[str] | None, typer.Option(help="METHOD=NUMBER: an arm's own; repeat it.", show_default=False)] = None,
-    epochs: Annotated[int, typer.Option(min=1, max=1000, help="Passes over the rows.")] = _PLAN.epochs,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.", show_default=False)] = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Rows a step.")] = _PLAN.batch_size,
-    max_length: Annotated[int, typer.Option(min=8, help="Tokens of a row; longer prompts are cut.")] = _PLAN.max_length,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of every arm.")] = _PLAN.seed,
+    epochs: Epochs = _PLAN.epochs,
+    max_steps: MostSteps = None,
+    batch_size: RowsOfAStep = _PLAN.batch_size,
+    max_length: TokensOfARow = _PLAN.max_length,
+    seed: Annotated[int, of_plan("seed", "Seed of every arm.")] = _PLAN.seed,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train and measure again what failed before.")] = False,
     roi: Annotated[Path | None, typer.Option(metavar="FILE", help="Your figures for the return, as YAML (docs/pilot.md).", show_default=False)] = None,
     currency: Annotated[str | None, typer.Option(help="Of the money below, as JPY.", show_default=False)] = None,
