@@ -33,8 +33,8 @@ def test_what_is_not_named_is_left_to_the_platform() -> None:
 def test_the_bounds_that_help_shows_are_the_plans() -> None:
     """Of every option of `ringi train` with a range: its ends are taken, what lies beyond is not."""
     command = typer.main.get_command(training.verbs)
-    shown: dict[str, Any] = {str(one.name): one.type for one in command.params if hasattr(one.type, "min")}
-    bounds = {name: (kind.min, kind.max) for name, kind in shown.items() if name in TrainingPlan.model_fields}
+    shown: dict[str, Any] = {str(one.name): one for one in command.params if getattr(one, "min", None) is not None}
+    bounds = {name: (one.min, one.max) for name, one in shown.items() if name in TrainingPlan.model_fields}
     assert {"rank", "seed", "max_steps", "max_length", "weight_decay", "checkpoint_every"} <= bounds.keys()
     for name, (least, most) in bounds.items():
         for end, beyond in ((least, least - 1), (most, most + 1)):

@@ -34,6 +34,9 @@ def of_plan(field: str, text: str, **shown: Any) -> Any:
     """An option with the bounds of the plan's field; `shown` goes to typer."""
     bounds = _fields()[field]
     least, most = bounds.get("minimum"), bounds.get("maximum")
+    if bounds["type"] == "integer" and "exclusiveMaximum" in bounds:
+        most = bounds["exclusiveMaximum"] - 1
+        bounds = {name: one for name, one in bounds.items() if name != "exclusiveMaximum"}
     words = [f"{word} {bounds[name]:g}" for name, word in _OPEN.items() if name in bounds]
     # With one bound that is a value and one that is not, both are said in words: a range would tell half.
     if words:

@@ -52,7 +52,7 @@ class JobEnded(Conflict):
     code = "job_ended"
 
     def __init__(self, job: Job) -> None:
-        super().__init__(f"Job {job.id} has already ended as '{job.state}'.", next_step="There is nothing to cancel.")
+        super().__init__(f"Job {job.id} has already ended as '{job.state}'.", next_step="There is nothing to do.")
 
 
 class LeaseLost(RingiError):
@@ -212,6 +212,9 @@ def rest(session: Session, job: Job) -> None:
 def end(session: Session, job: Job, state: JobState) -> None:
     """Close a job whose row the caller has locked: it failed or was cancelled. Its snapshot stays for a while (pausing.py)."""
     job.state, job.lease_owner, job.lease_until, job.finished_at = state, None, None, func.clock_timestamp()
+    if state == JobState.CANCELLED and job.error is not None:
+        # What went wrong before said what would be done about it.
+        job.error = {**job.error, "next_step": "Nothing: the job was cancelled."}
     announcements.ended(session, job)
 
 

@@ -122,7 +122,7 @@ def check(session: Session, actor: Actor, run: Planned) -> PreflightOut:
     shown = None
     if facts.shape is not None:
         devices = _machines(fleet.seen(session, actor)) or machines()
-        work = _measured(session, actor, facts.work, run.revision, run.dataset)
+        work = _measured(session, actor, _longest_of(facts.work, facts.lengths), run.revision, run.dataset)
         # One forecast of memory is shown for all: where they would compute differently, that of a GPU.
         computing = {_precision(one, facts.base) for one in _trainers(session, actor, run.device)}
         if len(computing) == 1:
@@ -161,14 +161,18 @@ def _facts(session: Session, actor: Actor, run: Planned) -> Facts:
     if shape is not None and work.classes is not None:
         shape = shape.with_head_for(work.classes)
     lengths = _lengths(revision, dataset, work)
-    # The longest row of the sample stands for the longest batch; what a template adds is not counted (lengths.py).
-    longest = work if lengths is None else work.model_copy(update={"max_length": max(8, min(work.max_length, lengths.longest))})
+    longest = _longest_of(work, lengths)
     workers = [_worker_memory(one, shape, _on(longest, one, base)) for one in _trainers(session, actor, device)]
     return Facts(
         work=work, shape=shape, why_unknown=why, modules=frozenset() if shape is not None else known.linear_modules(revision), base=base,
         report=DatasetReport.model_validate(dataset.report), licence=_licence(session, dataset), lengths=lengths, workers=workers,
         labels=labels, known_labels=known_labels, patterns=patterns,
     )  # fmt: skip
+
+
+def _longest_of(work: Workload, lengths: Lengths | None) -> Workload:
+    """The longest row of the sample stands for the longest batch; what a template adds is not counted (lengths.py)."""
+    return work if lengths is None else work.model_copy(update={"max_length": max(8, min(work.max_length, lengths.longest))})
 
 
 def _lengths(revision: BaseRevision, dataset: DatasetVersion, work: Workload) -> Lengths | None:

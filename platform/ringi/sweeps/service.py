@@ -63,7 +63,7 @@ class ArmEnded(Conflict):
     code: ClassVar[str] = "sweep_arm_ended"
 
     def __init__(self, measurement_id: UUID, state: str) -> None:
-        super().__init__(f"Measurement {measurement_id} has already ended as '{state}'.", next_step="There is nothing to cancel.")
+        super().__init__(f"Measurement {measurement_id} has already ended as '{state}'.", next_step="There is nothing to do.")
 
 
 def request(session: Session, actor: Actor, *, project: Project, body: RequestSweep) -> Job:

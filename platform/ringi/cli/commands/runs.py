@@ -11,7 +11,7 @@ from ringi.cli.follow import follow
 from ringi.cli.invocation import connect
 from ringi.cli.options import AdapterName, Detach, IfMatch
 from ringi.cli.output import emit, facts, note, save_to
-from ringi.cli.plan_options import Patience
+from ringi.cli.plan_options import Patience, of_plan
 from ringi.cli.references import Reference, parse_adapter
 from ringi.jobs.contracts.training import Schedule
 from ringi.training.provenance import Provenance
@@ -81,22 +81,22 @@ def again(name: AdapterName, run: RunId, detach: Detach = False) -> None:
 def branch(
     name: AdapterName,
     run: RunId,
-    learning_rate: Annotated[float | None, typer.Option(min=0, max=1, help="Peak learning rate.", show_default=False)] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Passes over the rows, from the beginning.", show_default=False)
-    ] = None,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps, from the beginning.", show_default=False)] = None,
+    learning_rate: Annotated[float | None, of_plan("learning_rate", "Peak learning rate.", show_default=False)] = None,
+    epochs: Annotated[int | None, of_plan("epochs", "Passes over the rows, from the beginning.", show_default=False)] = None,
+    max_steps: Annotated[int | None, of_plan("max_steps", "Stop after so many steps, from the beginning.", show_default=False)] = None,
+    warmup_fraction: Annotated[float | None, of_plan("warmup_fraction", "Share of the steps that warm up.", show_default=False)] = None,
+    max_grad_norm: Annotated[float | None, of_plan("max_grad_norm", "Gradients are clipped to this norm.", show_default=False)] = None,
     schedule: Annotated[Schedule | None, typer.Option(help="How the learning rate goes on.", show_default=False)] = None,
     early_stopping_patience: Patience = None,
-    evaluate_every: Annotated[int | None, typer.Option(min=1, help="Steps between validation losses.", show_default=False)] = None,
-    checkpoint_every: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.", show_default=False)] = None,
+    evaluate_every: Annotated[int | None, of_plan("evaluate_every", "Steps between validation losses.", show_default=False)] = None,
+    checkpoint_every: Annotated[int | None, of_plan("checkpoint_every", "Steps between checkpoints.", show_default=False)] = None,
     detach: Detach = False,
 ) -> None:
     """Start a run that goes on from the last snapshot of another, which may be paused, failed or cancelled. What is not given stays."""
     wanted = parse_adapter(name)
     change = BranchRun(
-        learning_rate=learning_rate, epochs=epochs, max_steps=max_steps, schedule=schedule, early_stopping_patience=early_stopping_patience,
-        evaluate_every=evaluate_every, checkpoint_every=checkpoint_every,
+        learning_rate=learning_rate, epochs=epochs, max_steps=max_steps, warmup_fraction=warmup_fraction, max_grad_norm=max_grad_norm,
+        schedule=schedule, early_stopping_patience=early_stopping_patience, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     with connect() as client:
         found = client.training.branch(wanted.project, wanted.name, run, change)
@@ -104,7 +104,7 @@ def branch(
 
 
 def _lines(found: Provenance, digest: str | None) -> list[tuple[str, object]]:
-    spent, dataset, base = found.spent, found.dataset, found.base
+    spent, dataset, base, origin, earlier = found.spent, found.dataset, found.base, found.origin, found.earlier
     price = f", by the prices of {spent.price.as_of} ({spent.price.source})" if spent.price is not None else ""
     measured: list[tuple[str, float | None, str]] = [
         ("GPU seconds", spent.gpu_seconds, ""), ("FLOPs, estimated", spent.flops, ""), ("energy of the GPU", spent.energy_j, " J"),
@@ -115,6 +115,12 @@ def _lines(found: Provenance, digest: str | None) -> list[tuple[str, object]]:
         ("record", digest),
         ("files", found.manifest_digest),
         ("recipe", ", ".join(f"{key} {value}" for key, value in found.recipe.items() if value is not None)),
+        *([("recipe of", f"run {origin.run_id}" + (f", from its step {origin.step}" if origin.step else ""))] if origin else []),
+        *(
+            [("began with", f"{earlier.name} {earlier.manifest_digest}" + (", stacked on it" if earlier.stacked else ""))]
+            if earlier
+            else []
+        ),
         ("base", f"{base.name}:r{base.revision} {base.digest}"),
         ("fingerprint", ", ".join(f"{part} {value}" for part, value in base.fingerprint.items()) or "not measured"),
         ("dataset", f"{dataset.name}:v{dataset.version} {dataset.digest}"),
