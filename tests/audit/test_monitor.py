@@ -268,6 +268,27 @@ def test_a_committed_edit_ends_the_process_with_1_and_its_figures_say_so(watched
     assert 'ringi_monitor_findings{code="any"} 0' in metrics.read_text()
 
 
+def test_columns_of_an_entry_that_are_not_what_its_bytes_say_are_an_incident(watched: Watched) -> None:
+    vote = next(watched.platform.as_("auditor").audit.events(action="approval.vote"))
+    url = watched.platform.processes.urls.superuser_url.replace("+psycopg", "")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE audit_event DISABLE TRIGGER ALL")
+        before = connection.execute("SELECT actor_id FROM audit_event WHERE event_id = %s", [vote.event_id]).fetchone()
+        assert before is not None
+        try:
+            connection.execute("UPDATE audit_event SET actor_id = %s WHERE event_id = %s", [str(uuid4()), vote.event_id])
+            found = watched.look()
+            shown = next(watched.platform.as_("auditor").audit.events(action="approval.vote"))
+        finally:
+            connection.execute("UPDATE audit_event SET actor_id = %s WHERE event_id = %s", [*before, vote.event_id])
+            connection.execute("ALTER TABLE audit_event ENABLE TRIGGER ALL")
+    ((code, event),) = [(one["code"], one["event_id"]) for one in found["findings"]]
+    assert (code, event) == ("columns_changed", str(vote.event_id))
+    # Who acted is read from the bytes.
+    assert shown.actor == vote.actor
+    assert watched.look()["ok"]
+
+
 def test_it_only_looks_and_says_when_it_cannot(watched: Watched) -> None:
     with (
         psycopg.connect(watched.database.replace("+psycopg", ""), autocommit=True) as connection,

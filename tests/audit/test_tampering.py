@@ -14,6 +14,7 @@ from audit.votes import Votes
 from ringi.api.live_records import RECORD_TYPES, everyones_records
 from ringi.audit.anchor_folder import AnchorFolder
 from ringi.audit.checking import Finding, Known, compare, compare_records, replay
+from ringi.audit.copies import changed_columns
 from ringi.audit.ddl import APPEND_ONLY_TABLES
 from ringi.audit.note import Signer
 from ringi.audit.published import AuditNotSigned, newest_signed
@@ -126,6 +127,28 @@ def test_a_whole_tree_that_was_rebuilt_over_an_edited_entry_is_not_the_signed_on
     rebuild(superuser, log)
     assert log.quick() == log.full() == "root_not_signed"
     assert "root_not_signed" in log.verified()
+
+
+@pytest.mark.parametrize(
+    ("change", "columns"),
+    [
+        ("actor_id = gen_random_uuid()", "actor_id"),
+        ("action = 'approval.withdraw', ts = ts - interval '1 year'", "ts, action"),
+        ("organization_id = gen_random_uuid()", "organization_id"),
+        ("object_id = 'another', after_digest = NULL", "object_id, after_digest"),
+        ("event_id = gen_random_uuid()", "event_id"),
+        ("outcome = 'denied', actor_type = 'system', object_type = 'user'", "outcome, actor_type, object_type"),
+    ],
+)
+def test_edited_search_columns_of_an_entry_are_named(log: Watched, superuser: Callable[[str], None], change: str, columns: str) -> None:
+    """No hash covers them, so every proof holds; what is looked up by them is not what happened."""
+    with log.sessions() as session:
+        assert list(changed_columns(session)) == []
+    superuser(f"UPDATE audit_event e SET {change} FROM audit_leaf l WHERE l.event_id = e.id AND l.leaf_index = 4")
+    assert log.full() is None
+    with log.sessions() as session:
+        (found,) = changed_columns(session)
+    assert (found.leaf, found.columns) == (4, columns)
 
 
 @pytest.mark.parametrize("with_leaf", [False, True], ids=["event", "event_and_leaf"])

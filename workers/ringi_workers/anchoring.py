@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from ringi.audit import stops
 from ringi.audit.anchor_folder import AnchorFolder, AnchorFolderAway
 from ringi.audit.checking import Finding, Known, compare, compare_records, replay
+from ringi.audit.copies import changed_columns
 from ringi.audit.generations import GROWING, must_be
 from ringi.audit.models import AuditCosignature, AuditEvent, AuditLeaf
 from ringi.audit.published import AuditNotSigned, Signed, newest_signed
@@ -168,7 +169,8 @@ class Anchoring:
         try:
             with transaction() as session:
                 session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-                findings = list(compare_records(session, everyones_records(session), RECORD_TYPES))
+                findings = [Finding("columns_changed", one.message) for one in changed_columns(session)]
+                findings += compare_records(session, everyones_records(session), RECORD_TYPES)
         except SQLAlchemyError as error:
             self._problems.report("record_comparison_failed", " ".join(str(error).split())[:300])
             return

@@ -16,6 +16,7 @@ from ringi.adapters.service import version_record
 from ringi.api.as_of_schemas import ApprovedOut, EvidenceSaidOut, LiveThenOut, SaidOut, VersionSaidOut, VoteSaidOut
 from ringi.approvals.models import ApprovalGrant, ApprovalVote
 from ringi.approvals.records import grant_record, request_record, vote_record
+from ringi.audit import service as audit
 from ringi.audit.models import AuditEvent, AuditLeaf
 from ringi.audit.schemas import AuditAction, Outcome
 from ringi.evaluation.models import Evaluation
@@ -147,10 +148,12 @@ class Answers:
         return self._out(known[-1], record) if known else None
 
     def _out(self, entry: _Entry, record: Any | None) -> SaidOut:
-        event = entry.event
-        agrees = None if record is None or event.after_digest is None else sha256_json(record) == event.after_digest
-        name = self.names.get(event.actor_id, event.actor_id)
-        return SaidOut(event_id=event.event_id, index=entry.leaf, at=event.ts, by=name, action=event.action, agrees=agrees)
+        # By its bytes: the columns led to it, and prove nothing.
+        event = audit.read_event(entry.event)
+        agrees = None if record is None or event.after is None else sha256_json(record) == event.after
+        name = self.names.get(event.actor.id, event.actor.id)
+        at = datetime.fromisoformat(event.ts)
+        return SaidOut(event_id=UUID(event.id), index=entry.leaf, at=at, by=name, action=event.action, agrees=agrees)
 
 
 def _vote(vote: ApprovalVote, said: SaidOut | None) -> VoteSaidOut:

@@ -6,6 +6,7 @@ file without a server.
 
 import tempfile
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +32,7 @@ from ringi.audit import service as audit
 from ringi.audit.generations import Log, log_named
 from ringi.audit.models import AuditEvent, AuditLeaf
 from ringi.audit.published import AuditNotSigned, published
-from ringi.audit.schemas import AuditAction
+from ringi.audit.schemas import AuditAction, Event
 from ringi.compatibility.models import CompatibilityAssessment
 from ringi.db.session import platform_transaction
 from ringi.evaluation.models import Evaluation
@@ -64,21 +65,25 @@ def _page(session: Session, query: Select[AuditEvent, int], ask: Ask) -> Page[Au
 
 def entries_out(session: Session, rows: Sequence[tuple[AuditEvent, int | None]]) -> list[AuditEntryOut]:
     """Entries that the caller may read, with the names of who acted."""
-    people = {row.actor_id for row, _ in rows if row.actor_type != "system"}
+    # What is shown is what the bytes say: the columns have led to the rows, and prove nothing.
+    events = [audit.read_event(row) for row, _ in rows]
+    people = {event.actor.id for event in events if event.actor.type != "system"}
     # unscoped: names of the actors of entries that the caller may read.
     names = {
         str(user_id): name for user_id, name in session.execute(select(User.id, User.name).where(cast(User.id, SqlString).in_(people)))
     }
     texts = personal.texts(session, {row.id: row.event_id for row, _ in rows})
-    return [_entry_out(row, index, names.get(row.actor_id, row.actor_id), texts.get(row.id)) for row, index in rows]
+    return [
+        _entry_out(event, index, names.get(event.actor.id, event.actor.id), texts.get(row.id))
+        for event, (row, index) in zip(events, rows, strict=True)
+    ]
 
 
-def _entry_out(row: AuditEvent, index: int | None, actor: str, text: str | None) -> AuditEntryOut:
-    event = audit.read_event(row)
+def _entry_out(event: Event, index: int | None, actor: str, text: str | None) -> AuditEntryOut:
     return AuditEntryOut(
-        event_id=row.event_id, index=index, ts=row.ts, actor=actor, actor_type=row.actor_type, action=row.action, outcome=row.outcome,
-        object_type=row.object_type, object_id=row.object_id, digest=event.object.digest, after=event.after, details=event.details,
-        text=text, text_erased=text is None and event.payload_commit is not None,
+        event_id=UUID(event.id), index=index, ts=datetime.fromisoformat(event.ts), actor=actor, actor_type=event.actor.type, action=event.action,
+        outcome=event.outcome, object_type=event.object.type, object_id=event.object.id, digest=event.object.digest, after=event.after,
+        details=event.details, text=text, text_erased=text is None and event.payload_commit is not None,
     )  # fmt: skip
 
 

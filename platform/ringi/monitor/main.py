@@ -29,7 +29,7 @@ from ringi.monitor.chain import Follows, Logs, LogSucceeded
 from ringi.monitor.compare import Finding, differences
 from ringi.monitor.log import Entry, LogAway, LogFault
 from ringi.monitor.replay import Replay
-from ringi.monitor.tables import Snapshot, engine_of, snapshot
+from ringi.monitor.tables import Snapshot, columns_of, engine_of, snapshot
 
 FINE, INCIDENT, BLIND = 0, 1, 2
 _TOKEN, _DATABASE = "RINGI_MONITOR_TOKEN", "RINGI_MONITOR_DATABASE_URL"  # the names of settings
@@ -124,7 +124,12 @@ class Monitor:
             # Every row that the rest of the log speaks of would seem to be changed.
             return missing
         report.rows = dict(Counter(kind for kind, _ in live.rows))
-        return list(differences(self._replay, live.rows, organization=organization))
+        changed = [one for one in columns_of(self._engine) if organization in {None, one.organization}]
+        columns = [
+            Finding("columns_changed", one.message, organization=one.organization, index=one.leaf, event_id=str(one.event_id))
+            for one in changed
+        ]
+        return [*columns, *differences(self._replay, live.rows, organization=organization)]
 
     def _read_up_to(self, live: Snapshot) -> list[Finding]:
         """Replay what the snapshot knows of, once a signed checkpoint covers it; what none covers in time is a finding, and no row is compared then."""

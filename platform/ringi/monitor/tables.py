@@ -19,6 +19,7 @@ from ringi.adapters.models import AdapterVersion, ChannelHead
 from ringi.adapters.service import version_record
 from ringi.approvals.models import ApprovalGrant, ApprovalPolicy, ApprovalRequest, ApprovalVote
 from ringi.approvals.records import grant_record, request_record, vote_record
+from ringi.audit.copies import ChangedColumns, changed_columns
 from ringi.audit.models import AuditEvent, AuditHead, AuditOrigin, AuditPending
 from ringi.base_models.models import BaseRevision
 from ringi.compatibility.models import CompatibilityAssessment
@@ -84,6 +85,12 @@ def snapshot(engine: Engine) -> Snapshot:
         waiting = select(AuditEvent.event_id).join(AuditPending, AuditPending.event_id == AuditEvent.id)
         pending = frozenset(str(one) for one in session.scalars(waiting))
         return Snapshot(session.scalar(growing), head, pending, {(row.kind, row.id): row for row in live_rows(session)})
+
+
+def columns_of(engine: Engine) -> list[ChangedColumns]:
+    """The entries whose search columns are not what their bytes say; the bytes were compared with the signed tree before."""
+    with _reading(engine) as session:
+        return list(changed_columns(session))
 
 
 def live_rows(session: Session) -> Iterator[LiveRow]:
