@@ -50,9 +50,27 @@ def channel(ground: Ground) -> str:
 
 
 @pytest.fixture(scope="module")
-def taken(ground: Ground, channel: str, shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def watcher(ground: Ground) -> Iterator[str]:
+    """A role of the deployment's own that may look, as the monitor's does."""
+    role = f"見張り-{uuid4().hex[:8]}"
+    with as_superuser(ground) as connection:
+        connection.execute(f'CREATE ROLE "{role}" LOGIN BYPASSRLS')
+        connection.execute(f'GRANT USAGE ON SCHEMA public TO "{role}"')
+        connection.execute(f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{role}"')
+        connection.execute(f'ALTER DEFAULT PRIVILEGES FOR ROLE {postgres.OWNER} IN SCHEMA public GRANT SELECT ON TABLES TO "{role}"')
+        yield role
+        connection.execute(f'DROP OWNED BY "{role}"')
+        connection.execute(f'DROP ROLE "{role}"')
+
+
+def as_superuser(ground: Ground) -> psycopg.Connection:
+    return psycopg.connect(ground.platform.processes.urls.superuser_url.replace("+psycopg", ""), autocommit=True)
+
+
+@pytest.fixture(scope="module")
+def taken(ground: Ground, channel: str, watcher: str, shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backup of the running platform, by the variables of its deployment, as a tar."""
-    del channel
+    del channel, watcher
     ground.platform.with_everybody()  # whoever joins later is not in it
     target = tmp_path_factory.mktemp("backups") / "バックアップ.tar"
     processes = ground.platform.processes
@@ -109,7 +127,7 @@ def shape_of(url: str) -> set[tuple[str, ...]]:
 
 @pytest.mark.long
 def test_a_restored_platform_serves_what_was_released_and_its_log_holds(
-    ground: Ground, channel: str, taken: Path, shell: Shell, up: Path, tmp_path: Path
+    ground: Ground, channel: str, watcher: str, taken: Path, shell: Shell, up: Path, tmp_path: Path
 ) -> None:
     platform = ground.platform
     before = pulled(platform.server, platform.tokens["viewer"], channel)
@@ -120,6 +138,7 @@ def test_a_restored_platform_serves_what_was_released_and_its_log_holds(
     manifest = json.loads(done.stdout)
     assert f"The log of {manifest['log_size']} entries holds" in done.stderr
     assert "Repeat every erasure" in done.stderr
+    assert f"Made without a login, because they have rights in the backup: the database's roles {watcher}" in done.stderr
     modes = {path.name: path.stat().st_mode & 0o777 for path in (up / "secrets").iterdir()}
     assert (modes["audit-key"], modes["personal-key"]) == (0o600, 0o600)
     started = shell.process("up", "--data-dir", str(up), "--workers-gpu", "0", "--workers-cpu", "0", "--json")
@@ -154,7 +173,7 @@ def test_a_restored_platform_serves_what_was_released_and_its_log_holds(
 
 
 def test_a_restore_into_a_database_and_a_store_of_ones_own(
-    postgres_server: PostgresHandle, ground: Ground, taken: Path, shell: Shell, tmp_path: Path
+    postgres_server: PostgresHandle, ground: Ground, watcher: str, taken: Path, shell: Shell, tmp_path: Path
 ) -> None:
     urls = empty_database(postgres_server, f"restored_{uuid4().hex[:8]}")
     told = {
@@ -162,6 +181,13 @@ def test_a_restore_into_a_database_and_a_store_of_ones_own(
         "RINGI_BLOB_URL": (tmp_path / "store").as_uri(), "RINGI_AUDIT_KEY_FILE": str(tmp_path / "keys" / "audit"),
         "RINGI_PERSONAL_KEY_FILE": str(tmp_path / "keys" / "personal"), "RINGI_AUDIT_CHECKPOINT_DIR": str(tmp_path / "checkpoints"),
     }  # fmt: skip
+    with as_superuser(ground) as connection:
+        connection.execute(f'ALTER ROLE "{watcher}" RENAME TO elsewhere')
+        refused = shell.run("restore", str(taken), "--data-dir", str(tmp_path / "data"), **told)
+        connection.execute(f'ALTER ROLE elsewhere RENAME TO "{watcher}"')
+    assert (refused.returncode, "restore_roles_absent" in refused.stderr) == (1, True)
+    assert f'CREATE ROLE "{watcher}" NOLOGIN;' in " ".join(refused.stderr.split())
+    assert list((tmp_path / "data").iterdir()) == []
     done = shell.run("restore", str(taken), "--data-dir", str(tmp_path / "data"), "--json", **told)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "data" / "postgres").exists()

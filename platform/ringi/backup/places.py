@@ -36,7 +36,7 @@ class DatabaseToolFailed(RingiError):
     def __init__(self, tool: str, said: str) -> None:
         super().__init__(
             f"{tool} did not do its work: {said.strip()[-1500:] or 'it said nothing'}.",
-            next_step="Install PostgreSQL's client programs of at least the server's version, and check RINGI_OWNER_DATABASE_URL.",
+            next_step="Mend what it says: rights that the owner's role lacks, client programs older than the server, or RINGI_OWNER_DATABASE_URL.",
         )
 
 
@@ -89,15 +89,25 @@ def places_of(data_dir: Path, environ: Mapping[str, str] = os.environ) -> Iterat
 
 def run_tool(name: str, url: URL, *arguments: str) -> None:
     """Run pg_dump or pg_restore on a database: the one of the embedded distribution, else the one that is installed."""
+    # The password in the environment: arguments are shown to every user of the machine.
+    environment = os.environ | {"PGPASSWORD": str(url.password or ""), "PGTZ": "UTC"}
+    address = url.set(password=None).render_as_string(hide_password=False)
+    _done(name, *arguments, "--dbname", address, environment=environment)
+
+
+def tool_output(name: str, *arguments: str) -> str:
+    """What such a tool prints about a file, without a database."""
+    return _done(name, *arguments, environment=dict(os.environ))
+
+
+def _done(name: str, *arguments: str, environment: dict[str, str]) -> str:
     try:
         found: str | None = str(postgres.binaries() / name)
     except EmbeddedServerFailed:
         found = shutil.which(name)
     if found is None:
         raise DatabaseToolFailed(name, "it is not installed")
-    # The password in the environment: arguments are shown to every user of the machine.
-    environment = os.environ | {"PGPASSWORD": str(url.password or ""), "PGTZ": "UTC"}
-    address = url.set(password=None).render_as_string(hide_password=False)
-    done = subprocess.run([found, *arguments, "--dbname", address], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([found, *arguments], env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise DatabaseToolFailed(name, done.stderr)
+    return done.stdout

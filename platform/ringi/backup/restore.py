@@ -1,7 +1,8 @@
 """Restore a backup into an empty place, and replay its log there. Nothing is written before every byte of the backup was checked."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +11,12 @@ from psycopg import sql
 from sqlalchemy import URL
 
 from ringi.audit.durable import write_durably
+from ringi.backup import roles
 from ringi.backup.archive import CHECKPOINT, BackupDamaged, Manifest, Opened, blob_name, open_backup
 from ringi.backup.log import LogState, check_log
 from ringi.backup.places import Places, places_of, reading, run_tool
+from ringi.embedded import postgres
+from ringi.embedded.environment import uses_embedded_database
 from ringi.kit.errors import RingiError
 
 
@@ -26,14 +30,15 @@ class NotEmpty(RingiError):
 
 
 class Restored(NamedTuple):
-    """What is there now; `log` was replayed from the restored database."""
+    """What is there now; `log` was replayed from the restored database. `roles`: made without a login, because the dump gives them rights."""
 
     manifest: Manifest
     log: LogState
+    roles: tuple[str, ...] = ()
 
 
 def restore(source: Path, data_dir: Path, *, on_progress: Callable[[str], None] = lambda _line: None) -> Restored:
-    """Raises BackupDamaged, NotEmpty, DatabaseToolFailed, LogBroken."""
+    """Raises BackupDamaged, NotEmpty, RolesAbsent, DatabaseToolFailed, LogBroken."""
     on_progress("checking the backup")
     backup = open_backup(source)
     if data_dir.exists() and any(data_dir.iterdir()):
@@ -41,18 +46,20 @@ def restore(source: Path, data_dir: Path, *, on_progress: Callable[[str], None] 
     data_dir.mkdir(parents=True, exist_ok=True)
     with places_of(data_dir) as places:
         _require_empty(places, backup.manifest)
-        _put_keys(backup, places)
-        _put_blobs(backup, places)
-        on_progress("restoring the database")
-        for name in backup.manifest.databases:
-            if name in places.databases:
-                _put_database(backup, name, places.databases[name], data_dir)
+        with _dumps(backup, places, data_dir) as dumps:
+            made = _make_absent_roles(dumps.values(), places)
+            _put_keys(backup, places)
+            _put_blobs(backup, places)
+            on_progress("restoring the database")
+            for name, dump in dumps.items():
+                _forget_default_rights(places.databases[name])
+                run_tool("pg_restore", places.databases[name], "--exit-on-error", "--single-transaction", "--no-owner", str(dump))
         on_progress("replaying the log")
         with reading(places.databases["ringi"]) as database:
             log = check_log(database)
     if (log.size, log.root) != (backup.manifest.log_size, backup.manifest.log_root):
         raise BackupDamaged(f"the restored log has {log.size} entries and the root {log.root}, which its manifest does not say")
-    return Restored(backup.manifest, log)
+    return Restored(backup.manifest, log, tuple(sorted(made)))
 
 
 def _address(url: URL) -> str:
@@ -110,13 +117,28 @@ def _forget_default_rights(url: URL) -> None:
             database.execute(sql.SQL(words).format(sql.SQL(kinds[kind]), sql.Identifier(role)))
 
 
-def _put_database(backup: Opened, name: str, url: URL, data_dir: Path) -> None:
-    dump = data_dir / f".{name}.dump"
+@contextmanager
+def _dumps(backup: Opened, places: Places, data_dir: Path) -> Iterator[dict[str, Path]]:
+    """The dumps of the databases that are here, as files, for as long as they are needed."""
+    found = {name: data_dir / f".{name}.dump" for name in backup.manifest.databases if name in places.databases}
     try:
-        with os.fdopen(os.open(dump, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            for piece in backup.pieces(f"database/{name}.dump"):
-                stream.write(piece)
-        _forget_default_rights(url)
-        run_tool("pg_restore", url, "--exit-on-error", "--single-transaction", "--no-owner", str(dump))
+        for name, dump in found.items():
+            with os.fdopen(os.open(dump, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+                for piece in backup.pieces(f"database/{name}.dump"):
+                    stream.write(piece)
+        yield found
     finally:
-        dump.unlink(missing_ok=True)
+        for dump in found.values():
+            dump.unlink(missing_ok=True)
+
+
+def _make_absent_roles(dumps: Iterable[Path], places: Places) -> set[str]:
+    """The roles that were not there: made on a server of our own, refused on another one. Raises RolesAbsent."""
+    named = {role for dump in dumps for role in roles.roles_of(dump)}
+    missing = roles.absent(named, places.databases["ringi"])
+    if missing and not uses_embedded_database(os.environ):
+        raise roles.RolesAbsent(missing)
+    if missing:
+        with postgres.attach(places.data_dir).connect() as connection:
+            roles.make(missing, connection)
+    return missing

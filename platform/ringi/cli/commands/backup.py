@@ -57,4 +57,8 @@ def restore(source: Annotated[Path, typer.Argument(help="What ringi backup made.
     note(f"The log of {done.log.size} entries holds. Start it: ringi up --data-dir {data_dir}.")
     if not done.manifest.keys:
         note(f"Put audit-key and personal-key into {data_dir / 'secrets'} (mode 600) first: the backup was taken without keys.")
-    note("Repeat every erasure since this backup was taken: docs/erasure.md.")
+    if done.roles:
+        note(
+            f"Made without a login, because they have rights in the backup: the database's roles {', '.join(done.roles)}. See docs/backup.md."
+        )
+    note("Repeat every erasure since this backup was taken, as soon as the platform takes changes: docs/backup.md.")
