@@ -42,6 +42,7 @@ ONE_OF_A_KIND = {
 NAMED = {
     "digest": ONE_OF_A_KIND["^sha256:"],
     "source": ONE_OF_A_KIND["^sha256:"],
+    "issuer": "https://login.example",
     "reason": "検証のための十分に長い理由",
     "scopes": ["project:read"],
     "networks": ["10.1.2.0/24"],

@@ -272,3 +272,18 @@ def test_a_service_account_hands_out_neither_roles_nor_tokens_whatever_roles_it_
         robot.create_user("another")
     # To read them is no power over them.
     assert "viewer" in {one.name for one in robot.users()}
+
+
+def test_people_are_linked_to_a_provider_before_it_is_turned_on(platform: Platform) -> None:
+    """Once it is, nobody but a login may link anybody: without this an organisation of local users would be locked out."""
+    admin = platform.as_("admin").identity
+    user = admin.create_user(f"chief-{uuid4().hex[:8]}")
+    with refused("no_identity_provider", 409) as why:
+        admin.link_user(user.name, "248289761001")
+    assert "--issuer" in (why.next_step or "")
+    subject = uuid4().hex
+    assert admin.link_user(user.name, subject, issuer="https://login.example.co.jp/realms/company").subject == subject
+    # By name or by the id that the log knows.
+    assert admin.user(str(user.id)).name == user.name
+    with refused("not_found", 404):
+        admin.user(str(uuid4()))

@@ -291,6 +291,8 @@ def test_a_person_is_said_once_and_is_one_user_of_the_whole_deployment(company: 
         with refused("subject_set", 409):
             chief.identity.link_user(name, "another")
         chief.identity.create_user("second-seat")
+        with refused("issuer_differs", 400):
+            chief.identity.link_user("second-seat", "another", issuer="https://elsewhere.example")
         with refused("subject_in_use", 409):
             chief.identity.link_user("second-seat", subject)
         chief.identity.create_user("machine", kind=UserKind.SERVICE)

@@ -128,6 +128,18 @@ def test_an_answer_that_is_cut_is_told_beside_the_row_that_is() -> None:
     assert found(lengths=Lengths((140,), (130,), 0)).keys() == {"preflight_rows_truncated", "preflight_answers_truncated"}
 
 
+def test_no_more_tokens_are_advised_than_the_base_reads() -> None:
+    def step(longest: int, max_length: int) -> str | None:
+        work = WORK.model_copy(update={"max_length": max_length})
+        facts = Facts(**vars(GOOD) | {"lengths": Lengths((longest,), (5,), 0), "work": work})
+        return next(one.next_step for one in examine(facts) if one.code == "preflight_rows_truncated")
+
+    context = SHAPE.context
+    assert step(140, 128) == "Use --max-length 140, or shorten them."
+    assert step(context * 10, 128) == f"Use --max-length {context}, or shorten them."
+    assert step(context * 10, context) == "The base reads no more: shorten them."
+
+
 def test_a_forecast_refuses_only_beyond_its_tolerance_and_only_where_the_rows_were_measured() -> None:
     large = memory_of(SHAPE, WORK.model_copy(update={"batch_size": 4096, "max_length": 512}))
     between = round(large.total * 0.80)

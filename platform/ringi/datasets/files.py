@@ -234,6 +234,6 @@ def _broken_utf8(line: int, offset: int) -> DatasetNotUtf8:
 def _not_utf8(line: int, offset: int, guess: str, encoding: str | None) -> DatasetNotUtf8:
     return DatasetNotUtf8(
         f"The file is not UTF-8: line {line}, byte {offset}. {guess}.",
-        next_step=f"Convert it first: iconv -f {encoding} -t UTF-8 rows.jsonl." if encoding else "Write it as UTF-8.",
+        next_step=f"Convert it first: iconv -f {encoding} -t UTF-8 FILE > FILE.utf8." if encoding else "Write it as UTF-8.",
         details={"line": line, "byte_offset": offset, "guess": guess},
     )

@@ -15,6 +15,7 @@ from ringi.identity.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permis
 from ringi.identity.provider import get_provider
 from ringi.identity.refusals import (
     DisablingOneself,
+    IssuerDiffers,
     LastAdministrator,
     LastingRoleRefused,
     NoIdentityProvider,
@@ -152,7 +153,8 @@ def get_user(session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDE
 
 
 @router.put(
-    "/users/{user}/subject", responses=responses(PreconditionFailed, NoIdentityProvider, NotAPerson, SubjectSet, SubjectInUse, UserErased)
+    "/users/{user}/subject",
+    responses=responses(PreconditionFailed, NoIdentityProvider, IssuerDiffers, NotAPerson, SubjectSet, SubjectInUse, UserErased),
 )
 def link_user(
     session: SessionDep, actor: Annotated[Actor, allowed(Permission.IDENTITY_MANAGE)], user: str, body: LinkUser, match: IfMatch
@@ -160,7 +162,7 @@ def link_user(
     """Say who a person is at the identity provider; once."""
     found = service.find_user(session, actor, user)
     match.check(session, found)
-    return UserOut.model_validate(people.link(session, actor, found, body.subject))
+    return UserOut.model_validate(people.link(session, actor, found, body.subject, issuer=body.issuer))
 
 
 @router.post("/users/{user}/disable", responses=responses(PreconditionFailed, UserDisabled, DisablingOneself, LastAdministrator))

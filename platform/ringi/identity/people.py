@@ -13,6 +13,7 @@ from ringi.identity.provider import get_provider
 from ringi.identity.refusals import (
     DisablingOneself,
     ErasingOneself,
+    IssuerDiffers,
     NoIdentityProvider,
     NotAPerson,
     SubjectInUse,
@@ -30,13 +31,17 @@ def _hold(session: Session, user: User) -> None:
     session.refresh(user, with_for_update=True)
 
 
-def link(session: Session, actor: Actor, user: User, subject: str) -> User:
+def link(session: Session, actor: Actor, user: User, subject: str, *, issuer: str | None = None) -> User:
     """Say who a person is at the identity provider, once: whoever could change it could act as that person.
 
-    Raises NoIdentityProvider, NotAPerson, UserErased, SubjectSet, SubjectInUse.
+    `issuer` names the provider beforehand: once there is one, its logins alone may link people, so somebody must be linked already.
+    Raises NoIdentityProvider, IssuerDiffers, NotAPerson, UserErased, SubjectSet, SubjectInUse.
     """
     provider = get_provider()
-    if provider is None:
+    if provider is not None and issuer not in {None, provider.issuer}:
+        raise IssuerDiffers(provider.issuer)
+    issuer = provider.issuer if provider is not None else issuer
+    if issuer is None:
         raise NoIdentityProvider
     if user.kind != UserKind.HUMAN:
         raise NotAPerson(user.name)
@@ -45,7 +50,7 @@ def link(session: Session, actor: Actor, user: User, subject: str) -> User:
         raise UserErased(user.name)
     if user.subject is not None:
         raise SubjectSet(user.name)
-    user.issuer, user.subject, user.subject_seal = provider.issuer, subject, personal.subject_seal(provider.issuer, subject)
+    user.issuer, user.subject, user.subject_seal = issuer, subject, personal.subject_seal(issuer, subject)
     try:
         session.flush()  # the answer shows the new row version
     except IntegrityError as error:

@@ -115,8 +115,17 @@ class NoIdentityProvider(Conflict):
     def __init__(self) -> None:
         super().__init__(
             "This deployment has no identity provider, so its people are local users with tokens.",
-            next_step="Leave the subject out, or ask the operator to set RINGI_OIDC_ISSUER and RINGI_OIDC_AUDIENCE.",
+            next_step="Leave the subject out, or name the provider that the deployment will have: ringi users link NAME SUBJECT --issuer URL.",
         )
+
+
+class IssuerDiffers(InvalidInput):
+    """A person would be linked to another provider than the one whose logins are believed."""
+
+    code = "issuer_differs"
+
+    def __init__(self, issuer: str) -> None:
+        super().__init__(f"The identity provider of this deployment is '{issuer}'.", next_step="Leave the issuer out, or name this one.")
 
 
 class NotAPerson(Conflict):

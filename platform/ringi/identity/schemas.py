@@ -12,6 +12,8 @@ from ringi.tags.schemas import Tagged
 from ringi.web.schemas import Integer, Name, Reason, Schema, Secret, Text
 
 # The form of a permission; which ones there are is said by permissions.py, which stands above this module.
+# As the provider writes its own name, which is compared byte for byte (RFC 8414 section 3.3).
+Issuer = Annotated[str, StringConstraints(pattern=r"^https?://[!-~]{1,480}$")]
 Subject = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 Scope = Annotated[str, StringConstraints(pattern=r"^[a-z_]+:[a-z_]+$", max_length=64)]
 
@@ -67,9 +69,10 @@ class CreateUser(Schema):
 
 
 class LinkUser(Schema):
-    """Who a person is at the identity provider (`sub`); said once."""
+    """Who a person is at the identity provider (`sub`); said once. `issuer`: that provider, where this deployment has none yet and will have it."""
 
     subject: Subject
+    issuer: Issuer | None = None
 
 
 class EraseUser(Schema):

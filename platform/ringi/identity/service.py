@@ -89,11 +89,20 @@ def create_user(session: Session, actor: Actor, *, name: str, display_name: str,
 
 
 def find_user(session: Session, actor: Actor, name: str) -> User:
-    """A user of the caller's organisation by name."""
+    """A user of the caller's organisation by name, or by the id under which the log tells of them."""
     user = session.scalars(visible(actor, User).where(User.name == name)).one_or_none()
+    if user is None and (user_id := _id_in(name)) is not None:
+        user = session.scalars(visible(actor, User).where(User.id == user_id)).one_or_none()
     if user is None:
         raise NotFound("user", name)
     return user
+
+
+def _id_in(name: str) -> UUID | None:
+    try:
+        return UUID(name)
+    except ValueError:
+        return None
 
 
 def find_project(session: Session, actor: Actor, name: str) -> Project:

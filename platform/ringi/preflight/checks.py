@@ -154,7 +154,13 @@ def licence(facts: Facts) -> list[PreflightFinding]:
     """6. The dataset names a licence."""
     if facts.licence:
         return []
-    return [_warn("preflight_no_licence", "The dataset names no licence.", "Set it: ringi tags set dataset PROJECT/NAME license=…")]
+    return [
+        _warn(
+            "preflight_no_licence",
+            "The dataset names no licence.",
+            "Add rows with --licence, or: ringi tags set dataset PROJECT/NAME license=…",
+        )
+    ]
 
 
 def validation_rows(facts: Facts) -> list[PreflightFinding]:
@@ -178,11 +184,7 @@ def duplicates(facts: Facts) -> list[PreflightFinding]:
         found.append(_warn("preflight_leakage_prevented", text, "Nothing leaked by them."))
     if report.near_leaks:
         text = f"{report.near_leaks} of {report.validation_rows} validation rows are nearly equal to one that is trained on: their loss says less than it seems."
-        found.append(
-            _warn(
-                "preflight_near_leakage", text, "Add the rows anew without near duplicates: ringi datasets add … --near-duplicates remove."
-            )
-        )
+        found.append(_warn("preflight_near_leakage", text, "Add the rows anew: ringi datasets add … --near-duplicates remove."))
     return found
 
 
@@ -199,19 +201,18 @@ def lengths(facts: Facts) -> list[PreflightFinding]:
         found.append((_refuse if everything else _warn)("preflight_no_label_left", text, "Give every row a completion."))
     if cut:
         text = f"At least {cut} of {seen} sampled rows are longer than {limit} tokens and lose {end}."
-        found.append(
-            _warn("preflight_rows_truncated", text, f"Use --max-length {_fitting(facts, facts.lengths.longest)}, or shorten them.")
-        )
+        found.append(_warn("preflight_rows_truncated", text, _longer(facts, facts.lengths.longest) + "shorten them."))
     if lost:
-        text = f"{lost} of {seen} sampled rows have an answer of more than {limit - 1} tokens and lose its end."
-        found.append(_warn("preflight_answers_truncated", text, "Raise --max-length: the adapter would learn to stop too late or never."))
+        text = f"{lost} of {seen} sampled rows have an answer of more than {limit - 1} tokens: without its end the adapter learns to stop too late or never."
+        found.append(_warn("preflight_answers_truncated", text, _longer(facts, facts.lengths.longest) + "shorten them."))
     return found
 
 
-def _fitting(facts: Facts, longest: int) -> int:
-    """No more than the base reads, which the next finding would say."""
+def _longer(facts: Facts, longest: int) -> str:
+    """The first half of a next step: no more than the base reads, which the next finding would say."""
     context = facts.shape.context if facts.shape is not None else longest
-    return min(longest, max(context, facts.work.max_length), 1_000_000)
+    fitting = min(longest, max(context, facts.work.max_length), 1_000_000)
+    return f"Use --max-length {fitting}, or " if fitting > facts.work.max_length else "The base reads no more: "
 
 
 def template(facts: Facts) -> list[PreflightFinding]:

@@ -24,7 +24,7 @@ from ringi.jobs.schemas import JobError, JobState, Placement
 from ringi.kit.digests import Digest
 from ringi.tags.schemas import Tagged
 from ringi.training.rates import USUAL_RATES, with_usual_rate
-from ringi.web.schemas import PRINTABLE, Integer, Name, Schema, Selector, Truth
+from ringi.web.schemas import Integer, Name, Schema, Selector, Truth
 
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
 Target = Annotated[str, StringConstraints(pattern=rf"^([A-Za-z0-9_.]{{1,128}}|{ALL_LINEAR})$")]
@@ -179,7 +179,8 @@ class RunOut(Tagged):
     created_at: datetime
 
 
-Wanted = Annotated[str, StringConstraints(min_length=2, max_length=2000, strip_whitespace=True, pattern=PRINTABLE)]
+# Whatever may stand in a row: only text that is looked for, and shown to nobody.
+Wanted = Annotated[str, StringConstraints(min_length=2, max_length=2000, strip_whitespace=True, pattern=r"^[^\x00]*$")]
 
 
 class TraceRows(Schema):

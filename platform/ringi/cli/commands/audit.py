@@ -228,6 +228,7 @@ def resume(
     """End the read-only mode as the owner of the tables; while its cause is there, the platform stops again at the next check."""
     done = operate(data_dir, "resume", "--reason", reason)
     emit(done, lambda: f"ended: {', '.join(done['ended'])}")
+    note("If its cause is still there, the next comparison makes the platform read-only again.")
 
 
 audit_origin.add_to(app)

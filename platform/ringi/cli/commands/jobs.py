@@ -13,7 +13,7 @@ from ringi.cli.options import IfMatch, Limit
 from ringi.cli.output import emit, emit_list, facts, table
 from ringi.fleet.matching import GIB
 from ringi.jobs.contracts.kinds import JobKind
-from ringi.jobs.schemas import JobOut, JobState
+from ringi.jobs.schemas import NOT_OVER, OPEN, JobOut, JobState
 
 app = Commands("Jobs: what the workers do.")
 
@@ -85,11 +85,11 @@ def _drawn(job: JobOut) -> Table:
         ("kind", job.kind),
         ("for", job.subject),
         ("project", job.project),
-        ("state", f"{job.state}, asked to stop" if job.cancel_requested else job.state),
+        ("state", f"{job.state}, asked to stop" if job.cancel_requested and job.state in OPEN else job.state),
         ("waiting for", job.waiting_for.text if job.waiting_for else None),
         ("priority", job.priority),
         ("needs", _needs(job)),
-        ("phase", job.progress.phase if job.progress else None),
+        ("phase", job.progress.phase if job.progress and job.state in NOT_OVER else None),
         ("progress", measured(job)),
         ("attempt", f"{job.attempt} of {job.max_attempts}"),
         ("worker", job.lease_owner),

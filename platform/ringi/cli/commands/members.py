@@ -54,11 +54,21 @@ def create_user(
     emit(made, lambda: facts([("user", made.name), ("name", made.display_name), ("kind", made.kind), ("id", made.id)]))
 
 
-@users.verb("link", "ringi users link kenji 248289761001")
-def link_user(name: str, subject: Annotated[str, typer.Argument(help="The person's sub.")], if_match: IfMatch = None) -> None:
+@users.verb(
+    "link", "ringi users link kenji 248289761001", "ringi users link chief 248289761002 --issuer https://login.example.co.jp/realms/company"
+)
+def link_user(
+    name: str,
+    subject: Annotated[str, typer.Argument(help="The person's sub.")],
+    issuer: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The provider, where the deployment will have it and has none yet.", show_default=False),
+    ] = None,
+    if_match: IfMatch = None,
+) -> None:
     """Say who a person is at the identity provider; once."""
     with connect() as client:
-        linked = client.identity.link_user(name, subject, if_match=if_match)
+        linked = client.identity.link_user(name, subject, issuer=issuer, if_match=if_match)
     emit(linked, lambda: facts([("user", linked.name), ("subject", linked.subject)]))
 
 
@@ -81,7 +91,9 @@ def enable_user(name: str, if_match: IfMatch = None) -> None:
 @users.verb("erase", "ringi users erase kenji --reason 退職者の削除請求、受付番号４５６ --yes")
 def erase_user(
     name: str,
-    reason: Annotated[str, typer.Option(help="Why, in 10 to 2,000 characters; it is kept, so name nobody.")],
+    reason: Annotated[
+        str, typer.Option(help="Why, in 10 to 2,000 characters; it is kept as long as you are not erased yourself, so name nobody.")
+    ],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask: there is no way back.")] = False,
     if_match: IfMatch = None,
 ) -> None:

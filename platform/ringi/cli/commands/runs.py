@@ -7,6 +7,7 @@ from uuid import UUID
 import typer
 
 from ringi.cli.commands.training import app, drawn
+from ringi.cli.errors import Usage
 from ringi.cli.follow import follow
 from ringi.cli.invocation import connect
 from ringi.cli.options import AdapterName, Detach, IfMatch
@@ -21,6 +22,15 @@ _ID = "risk/answers 0198f0c2-7a3e-7c51-9d1e-3f5a1b2c4d5e"
 RunId = Annotated[UUID, typer.Argument(metavar="RUN", help="The run's id.")]
 
 __all__ = ["app"]
+
+
+class NotAnSvg(Usage):
+    """The picture has one format, and the file's name another."""
+
+    code = "not_an_svg"
+
+    def __init__(self, out: Path) -> None:
+        super().__init__(f"The picture is SVG, and '{out.name}' names another format.", next_step="Name a file that ends in .svg.")
 
 
 @app.verb("pause", f"ringi runs pause {_ID}")
@@ -52,9 +62,17 @@ def provenance(name: AdapterName, run: RunId) -> None:
     emit(found, lambda: facts(_lines(found, digest)))
 
 
+def _an_svg(out: Path) -> Path:
+    if out.suffix.lower() != ".svg":
+        raise NotAnSvg(out)
+    return out
+
+
 @app.verb("curve", f"ringi runs curve {_ID} loss.svg")
 def curve(
-    name: AdapterName, run: RunId, out: Annotated[Path, typer.Argument(metavar="FILE", help="Where the picture goes (SVG).")]
+    name: AdapterName,
+    run: RunId,
+    out: Annotated[Path, typer.Argument(metavar="FILE.svg", help="Where the picture goes.", callback=_an_svg)],
 ) -> None:
     """Draw the losses of a succeeded run."""
     wanted = parse_adapter(name)

@@ -32,7 +32,7 @@ from ringi.cli.plan_options import (
 )
 from ringi.cli.references import Reference, check_name, dataset_within, parse_adapter
 from ringi.jobs.contracts.training import LoraSpec
-from ringi.jobs.schemas import placement_of
+from ringi.jobs.schemas import OPEN, placement_of
 from ringi.searches.schemas import RecommendationOut, RequestSearch, SearchLine, SearchOut, TrialOut
 from ringi.training.schemas import TrainingPlan
 
@@ -147,10 +147,10 @@ def _counts(one: SearchLine) -> list[str]:
 def _drawn(found: SearchOut) -> RenderableType:
     rule = found.rule
     pairs: list[tuple[str, object]] = [
-        ("search", found.job_id), ("state", f"{found.state}, asked to stop" if found.cancel_requested else found.state), ("adapter", found.adapter),
+        ("search", found.job_id), ("state", f"{found.state}, asked to stop" if found.cancel_requested and found.state in OPEN else found.state), ("adapter", found.adapter),
         ("dataset", found.dataset), ("base", found.base), ("trials", _counts(found)),
         ("rule", f"one of {rule.reduction} goes on at each comparison, the first after at least {rule.first_steps} steps; losses within {rule.tie:.2%} are equal"),
-        ("compared after steps", found.compared_after or None), ("doing", found.progress.phase if found.progress else None),
+        ("compared after steps", found.compared_after or None), ("doing", found.progress.phase if found.progress and found.state in OPEN else None),
         ("started", found.started_at), ("finished", found.finished_at),
     ]  # fmt: skip
     if found.error is not None:

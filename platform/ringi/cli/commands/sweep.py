@@ -192,7 +192,7 @@ def _left(one: SweepLine) -> str | None:
 
 def _drawn(found: SweepOut) -> RenderableType:
     pairs: list[tuple[str, object]] = [
-        ("sweep", found.job_id), ("of", found.subject), ("state", f"{found.state}, asked to stop" if found.cancel_requested else found.state),
+        ("sweep", found.job_id), ("of", found.subject), ("state", f"{found.state}, asked to stop" if found.cancel_requested and found.state in OPEN else found.state),
         ("arms", _counts(found)), ("items", f"{found.items_done} of {found.items}"), ("not asked", found.items_saved or None),
         ("seconds an item", found.seconds_per_item), ("left", _left(found)), ("attempt", found.attempt), ("started", found.started_at),
         ("finished", found.finished_at),

@@ -256,6 +256,7 @@ def _method(spec: LoraSpec) -> str:
     dropout = None if spec.method in {Method.IA3, Method.FULL} else spec.dropout
     figures = (("rank", rank), ("alpha", alpha), ("dropout", dropout), ("LoRA+ ratio", spec.lora_plus_ratio))
     said += [f"{name} {value:g}" for name, value in figures if value is not None]
+    said += ["scaled by the root of the rank (rsLoRA)"] * spec.use_rslora
     if spec.quantisation is not Quantisation.NONE:
         said.append(f"over the base in {spec.quantisation}")
     said += [f"rank {rank} on {name}" for name, rank in spec.rank_pattern.items()]
