@@ -287,3 +287,6 @@ def test_people_are_linked_to_a_provider_before_it_is_turned_on(platform: Platfo
     assert admin.user(str(user.id)).name == user.name
     with refused("not_found", 404):
         admin.user(str(uuid4()))
+    for taken in (str(uuid4()), "erased-c0cff4d0bfff"):
+        with refused("reserved_name", 400):
+            admin.create_user(taken)

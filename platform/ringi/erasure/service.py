@@ -20,6 +20,7 @@ from ringi.audit.models import AuditEvent, AuditPayload
 from ringi.audit.schemas import AuditAction, Outcome
 from ringi.identity import people
 from ringi.identity.models import User
+from ringi.identity.service import ERASED
 from ringi.kit.actor import Actor
 from ringi.kit.digests import sha256_json
 from ringi.releases.models import Release
@@ -36,7 +37,7 @@ def erase(session: Session, actor: Actor, user: User, *, reason: str) -> User:
     answers = idempotency.erase(session, said)
     votes = _votes_of(session, user)
     before = {vote.id: sha256_json(vote_record(vote)) for vote in votes if vote.salt}
-    texts = session.scalar(select(func.ringi_erase_person(user.id, f"erased-{secrets.token_hex(6)}")))
+    texts = session.scalar(select(func.ringi_erase_person(user.id, f"{ERASED}{secrets.token_hex(6)}")))
     session.refresh(user)
     for vote in votes:
         if vote.id in before:

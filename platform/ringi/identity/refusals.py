@@ -90,7 +90,7 @@ class LastAdministrator(Conflict):
 
 
 class ReservedName(InvalidInput):
-    """The name means something else in hub paths."""
+    """The name means something else in hub paths, or would be taken for a person that was erased, or for another one's id."""
 
     code = "reserved_name"
 

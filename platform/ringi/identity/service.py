@@ -77,8 +77,14 @@ def create_project(session: Session, actor: Actor, *, name: str, display_name: s
     return project
 
 
+# What an erased person is called (erasure/service.py).
+ERASED = "erased-"
+
+
 def create_user(session: Session, actor: Actor, *, name: str, display_name: str, kind: UserKind) -> User:
-    """A new user without any role."""
+    """A new user without any role. Raises ReservedName, NameTaken."""
+    if name.startswith(ERASED) or _id_in(name) is not None:
+        raise ReservedName(name)
     if session.scalar(visible(actor, User).where(User.name == name)) is not None:
         raise NameTaken("user", name)
     user = User(organization_id=actor.organization_id, name=name, display_name=display_name, kind=kind)
@@ -90,9 +96,8 @@ def create_user(session: Session, actor: Actor, *, name: str, display_name: str,
 
 def find_user(session: Session, actor: Actor, name: str) -> User:
     """A user of the caller's organisation by name, or by the id under which the log tells of them."""
-    user = session.scalars(visible(actor, User).where(User.name == name)).one_or_none()
-    if user is None and (user_id := _id_in(name)) is not None:
-        user = session.scalars(visible(actor, User).where(User.id == user_id)).one_or_none()
+    user_id = _id_in(name)
+    user = session.scalars(visible(actor, User).where(User.name == name if user_id is None else User.id == user_id)).one_or_none()
     if user is None:
         raise NotFound("user", name)
     return user
