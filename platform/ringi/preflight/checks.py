@@ -12,7 +12,7 @@ from ringi.jobs.contracts.base_models import BaseFacts
 from ringi.jobs.contracts.datasets import DatasetReport
 from ringi.jobs.contracts.training import Gravity, PreflightFinding
 from ringi.preflight.labels import LabelCounts, alike
-from ringi.preflight.lengths import Lengths
+from ringi.preflight.lengths import Lengths, why_unmeasured
 from ringi.preflight.memory import snapshot_bytes, trainable_parameters
 from ringi.preflight.schemas import Memory, Trained, Workload
 from ringi.preflight.shapes import WORDS, Shape
@@ -178,18 +178,18 @@ def duplicates(facts: Facts) -> list[PreflightFinding]:
         found.append(_warn("preflight_leakage_prevented", text, "Nothing leaked by them."))
     if report.near_leaks:
         text = f"{report.near_leaks} of {report.validation_rows} validation rows are nearly equal to one that is trained on: their loss says less than it seems."
-        found.append(
-            _warn(
-                "preflight_near_leakage", text, "Add the rows anew without near duplicates: ringi datasets add … --near-duplicates remove."
-            )
-        )
+        step = "Add the rows anew without near duplicates: ringi datasets add … --near-duplicates remove."
+        found.append(_warn("preflight_near_leakage", text, step))
     return found
 
 
 def lengths(facts: Facts) -> list[PreflightFinding]:
     """9. Rows fit their length and keep a label, by the base's own tokenizer over a sample of the training rows."""
+    # A classifier's rows without a label are refused below (12): nothing of them would be learnt, however long they are.
+    if facts.lengths is None and facts.labels is not None and facts.labels.unlabelled:
+        return []
     if facts.lengths is None:
-        return [_open("preflight_lengths_not_measured", "Truncation and lost labels were not measured: the base's tokenizer.json or the rows could not be read here.")]  # fmt: skip
+        return [_open("preflight_lengths_not_measured", why_unmeasured(facts.report.row_format))]
     found, seen, limit = [], facts.lengths.rows, facts.work.max_length
     end = "the left of their prompt" if facts.work.classes is None else "their end"
     cut, lost, unlabelled = facts.lengths.longer_than(limit), facts.lengths.answers_longer_than(limit - 1), facts.lengths.without_label
