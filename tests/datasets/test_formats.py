@@ -165,6 +165,22 @@ def test_what_a_spreadsheet_writes_between_cells_may_be_another_mark_than_a_comm
     assert found.rows[0].tags == {"店": "東"}
 
 
+@pytest.mark.parametrize("asked", [None, ReadAs(file_type=FileType.CSV)])
+@pytest.mark.parametrize("header", ["prompt|completion", "\ufeff質問|回答", '"prompt, ja"|completion'])
+def test_a_table_with_bars_between_its_columns_is_told_which_marks_are_read(header: str, asked: ReadAs | None) -> None:
+    with pytest.raises(DatasetFileUnreadable, match="stand between '\\|'") as refusal:
+        read(f"{header}\r\n何時,に|九時\r\n".encode(), asked)
+    assert "a comma, a semicolon or a tab" in refusal.value.next_step
+
+
+def test_a_bar_is_a_letter_of_what_is_separated_otherwise_and_of_json() -> None:
+    assert read("prompt,completion,a|b\n何時|に,九時,c\n".encode()).rows[0].tags == {"a|b": "c"}
+    with pytest.raises(DatasetRowInvalid, match="not valid CSV"):
+        read(b'prompt,completion,a|b\n"a"b,c,d\n')
+    with pytest.raises(DatasetRowInvalid, match="not valid JSON"):
+        read(b'{"prompt": "a|b"\n')
+
+
 def test_a_table_without_the_columns_of_a_format_is_told_why_it_is_no_table() -> None:
     with pytest.raises(DatasetRowInvalid) as refusal:
         read("質問,回答\n何時,九時\n".encode())

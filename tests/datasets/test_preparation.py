@@ -2,16 +2,20 @@
 
 import io
 import json
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
+from ringi.cli.dataset_tables import drawn
 from ringi.datasets.contents import Chat, Document, Pair, Row
 from ringi.datasets.preparation import folded_widths, lengths_of, prepare, script_of, tidied
 from ringi.datasets.reading import read_rows
+from ringi.datasets.schemas import DatasetTerms, DatasetVersionOut
 from ringi.datasets.service import digest_of
 from ringi.datasets.validation import Near, Sides, Split, normalise, validate_and_split
 from ringi.jobs.contracts.datasets import (
@@ -152,13 +156,14 @@ def test_near_duplicates_are_removed_and_what_is_left_of_them_stays_out_of_valid
     split = _split([*OTHERS, *ALIKE], seed=seed, remove=True)
     assert [item.row.prompt for item in split.train if item.row.prompt in ALIKE] == ALIKE[:1]
     assert not [item for item in split.validation if item.row.prompt in ALIKE]
-    assert (split.report.near_duplicates, split.report.near_leaks) == (2, 0)
+    assert (split.report.near_duplicates, split.report.near_removed, split.report.near_leaks) == (2, 2, 0)
 
 
 def test_near_duplicates_that_are_only_reported_are_counted_where_they_leak() -> None:
     leaks = 0
     for seed in range(8):
         split = _split([*OTHERS, *ALIKE], seed=seed, remove=False)
+        assert (split.report.near_duplicates, split.report.near_removed) == (2, 0)
         sides = [sum(item.row.prompt in ALIKE for item in part) for part in (split.train, split.validation)]
         assert sum(sides) == 3
         assert split.report.near_leaks == (sides[1] if sides[0] else 0)
@@ -172,6 +177,28 @@ def test_a_validation_row_of_the_version_before_outlives_what_is_nearly_equal_to
     assert {ALIKE[1], OTHERS[0]} <= {item.row.prompt for item in split.validation}
     assert not {ALIKE[0], ALIKE[2]} & {item.row.prompt for item in (*split.train, *split.validation)}
     assert (split.report.kept_validation_prompts, split.report.lost_validation_prompts) == (2, 0)
+
+
+def test_the_report_tells_copies_and_rows_alike_that_were_taken_out_or_stay_in_validation_apart() -> None:
+    sides = Sides("v1", frozenset(), frozenset(map(normalise, ALIKE[1:])))
+    split = _split([*OTHERS, *ALIKE, OTHERS[3]], seed=1, remove=True, sides=sides)
+    report = split.report
+    copied, taken_out = len(OTHERS) + len(ALIKE) + 1, len(OTHERS) + 1
+    assert (report.duplicate_rows, report.examples["duplicate_rows"]) == (1, [copied])
+    assert (report.near_duplicates, report.near_removed, report.examples["near_removed"]) == (2, 1, [taken_out])
+    assert (report.rows, report.train_rows + report.validation_rows) == (44, 42)
+    digest = "sha256:" + "0" * 64
+    version = DatasetVersionOut(
+        id=UUID(int=1), tags={}, reference="support/faq:v2", number=2, digest=digest, source_digest=digest, train_digest=digest, validation_digest=digest,
+        recipe=Recipe(near_duplicates="remove"), terms=DatasetTerms(), report=report, created_at=datetime(2026, 11, 24, tzinfo=UTC),
+    )  # fmt: skip
+    shown = io.StringIO()
+    Console(file=shown, width=200).print(drawn(version))
+    told = [" ".join(line.split()) for line in shown.getvalue().splitlines()]
+    assert "rows 44 (43 unique pairs)" in told
+    assert f"sealed 42 rows, {report.characters:,} characters" in told
+    assert f"rows nearly equal to an earlier one 2 {taken_out + 1}, {taken_out + 2}" in told
+    assert f"near duplicates taken out 1 {taken_out}" in told
 
 
 def test_a_version_without_recipe_and_terms_has_the_digest_that_it_had_before_there_were_any() -> None:

@@ -106,7 +106,48 @@ def test_noise_failures_and_what_was_not_measured_are_told() -> None:
     assert "training not counted: not measured" in text
     none = text_of(report(arm(BASE, range(100)), arm("lora", range(1, 102))))
     assert "Nothing is recommended: no arm is shown to be better than the base at this number of rows (a difference below about" in none
-    assert "without a recommendation no return is stated" in none
+
+
+@pytest.mark.parametrize(
+    ("language", "told", "table", "not_given"),
+    [
+        (Language.ENGLISH, "no arm is recommended, and the table below gives the return of each by the figures entered.", "Return on investment",
+         "the return is not computed: hourly wage not given."),
+        (Language.JAPANESE, "推奨する方法はなく、入力値による各方法の効果額を下の表に示す。", "投資対効果", "効果額は計算していない：時給 が未入力。"),
+    ],
+)  # fmt: skip
+def test_where_nothing_is_recommended_the_opening_leads_to_the_returns_of_the_table(
+    language: Language, told: str, table: str, not_given: str
+) -> None:
+    arms = (arm(BASE, range(100)), arm("lora", range(1, 102)))
+    text = text_of(report(*arms), language)
+    opening, _, returns = text.partition(table)
+    assert told in opening
+    # 10,000 requests: of half of them or one in two hundred more 200 yen are saved, of the others 50 lost; 400,000 are spent.
+    assert "350,000 JPY" in returns
+    wanting = text_of(report(*arms, figures=FIGURES.model_copy(update={"hourly_wage": None})), language)
+    assert not_given in wanting.partition(table)[0]
+    assert told not in wanting
+
+
+@pytest.mark.parametrize(
+    ("language", "obstacle", "wanting"),
+    [
+        (Language.ENGLISH, "not computed: the metric nll is no share of right answers", "not computed: hourly wage"),
+        (Language.JAPANESE, "計算していない：指標 nll は正答率ではない", "計算していない：時給"),
+    ],
+)
+def test_of_two_reasons_why_no_return_is_computed_the_one_that_no_figure_mends_is_told(
+    language: Language, obstacle: str, wanting: str
+) -> None:
+    some = FIGURES.model_copy(update={"hourly_wage": None})
+    graded = text_of(usual(some, metric="nll", right_or_wrong=False), language)
+    assert obstacle in graded
+    assert wanting not in graded
+    # Of the arm that failed that it failed, of the others which figure is wanted.
+    mixed = text_of(usual(some), language)
+    assert mixed.count(wanting) == 4
+    assert obstacle not in mixed
 
 
 def test_a_return_that_is_not_computed_says_which_figure_was_not_given() -> None:

@@ -334,6 +334,22 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(bench: Be
     assert [one.name for one in bench.client.adapters.all(PROJECT) if one.name.startswith("refused")] == []
 
 
+def test_documents_cannot_judge_and_the_next_step_is_a_suite_of_ones_own(bench: Bench, tmp_path: Path) -> None:
+    texts = tmp_path / "documents.jsonl"
+    texts.write_text(
+        "".join(json.dumps({"text": f"第{number}条　この規程は貸出しについて定める。"}) + "\n" for number in range(40)), encoding="utf-8"
+    )
+    sealed_dataset(bench.platform, texts, name="texts")
+    of_texts = ("pilot", f"{PROJECT}/texts:v1", "--base", BASE, "--methods", "lora", "--out", "texts")
+    said = bench.shell.refused(*of_texts, *MINE, code="pilot_rows_are_no_pairs", exit_code=2)
+    assert "Rows of texts:v1 have no column 'prompt'" in said
+    assert "name it with --suite" in said
+    assert [one.name for one in bench.client.adapters.all(PROJECT) if one.name.startswith("pilot-texts")] == []
+    # A column that was named is no matter of the kind of rows.
+    said = bench.shell.refused(*USUAL, "--choices-from", "nothing", "--name", "columns", *MINE, code="suite_column_unknown")
+    assert "Name one that every row has: completion, id, prompt." in said
+
+
 def test_an_adapter_of_that_name_over_another_base_is_not_trained(bench: Bench, tmp_path: Path) -> None:
     bench.platform.as_("admin").bases.create("other")
     bench.client.adapters.create(PROJECT, "apart-lora", base="other")

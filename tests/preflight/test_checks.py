@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ringi.jobs.contracts.base_models import BaseFacts
-from ringi.jobs.contracts.datasets import DatasetReport
+from ringi.jobs.contracts.datasets import DatasetReport, RowFormat
 from ringi.jobs.contracts.training import Gravity
 from ringi.preflight.checks import Facts, WorkerMemory, examine
 from ringi.preflight.labels import LabelCounts, alike, counted
@@ -122,6 +122,18 @@ def test_rows_of_one_label_are_enough_for_a_version_that_knows_more() -> None:
     one = LABELS._replace(train={"返金": 100}, validation={"解約": 3})
     assert "preflight_one_label" in found(work=CLASSES, labels=one)
     assert found(work=CLASSES, labels=one, known_labels=("解約", "返金")) == {}
+
+
+def test_of_documents_it_is_said_that_they_are_documents_and_a_classifier_over_them_is_told_that_once() -> None:
+    documents = REPORT.model_copy(update={"row_format": RowFormat.DOCUMENTS})
+    (told,) = examine(Facts(**vars(GOOD) | {"report": documents, "lengths": None}))
+    assert told.code == "preflight_lengths_not_measured"
+    assert "documents are not looked at here" in told.message
+    assert "tokenizer" not in told.message
+    unlabelled = LABELS._replace(train={}, validation={}, unlabelled=100)
+    assert found(work=CLASSES, report=documents, lengths=None, labels=unlabelled) == {"preflight_rows_without_label": Gravity.REFUSE}
+    # Where rows have labels and cannot be measured, that is told.
+    assert found(work=CLASSES, lengths=None, labels=LABELS) == {"preflight_lengths_not_measured": Gravity.NOT_MEASURED}
 
 
 def test_an_answer_that_is_cut_is_told_beside_the_row_that_is() -> None:

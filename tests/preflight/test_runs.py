@@ -108,6 +108,23 @@ def test_what_is_not_in_sight_has_no_forecast(ground: Ground) -> None:
         bases.estimate(BASE, "r99", ask=AskEstimate())
 
 
+@pytest.mark.parametrize("named", [("--rank", "4"), ("--target-module", "q_proj")])
+@pytest.mark.parametrize("registered", [False, True])
+def test_a_rank_beside_full_fine_tuning_is_refused_and_not_passed_over(
+    ground: Ground, tmp_path: Path, named: tuple[str, str], registered: bool
+) -> None:
+    shell = Shell(tmp_path, ground.platform.server)
+    save_profile(
+        tmp_path / "config.json", "contributor", Profile(server=ground.platform.server, token=ground.platform.tokens["contributor"]), replace=False
+    )  # fmt: skip
+    asked = ("estimate", BASE if registered else str(ground.base), "--method", "full", "--profile", "contributor")
+    assert shell.json(*asked)["workload"]["method"] == "full"
+    field = {"--rank": "rank", "--target-module": "target_modules"}[named[0]]
+    said = shell.refused(*asked, *named, code="bad_value", exit_code=2)
+    assert f"Full fine-tuning trains every weight and has no {field}." in said
+    assert shell.json(*asked[:2], *named, "--profile", "contributor")["workload"]["method"] == "lora"
+
+
 def test_the_commands_show_it_and_a_refused_dry_run_ends_with_one(ground: Ground, adapter: str, tmp_path: Path) -> None:
     shell = Shell(tmp_path, ground.platform.server)
     profile = Profile(server=ground.platform.server, token=ground.platform.tokens["contributor"])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ringi.cli.client import RingiClient
 from ringi.cli.commands.suite_words import ensure, of_validation_rows
 from ringi.cli.commands.sweep import followed
-from ringi.cli.errors import Usage
+from ringi.cli.errors import ApiError, Usage
 from ringi.cli.pilot_arms import Trained
 from ringi.cli.references import Reference
 from ringi.gating.schemas import Requirement, Tier
@@ -23,6 +23,8 @@ from ringi.pilots.schemas import BASE, Estimated, Latency, Money, Origin, PeakMe
 from ringi.suites.schemas import SuiteVersionOut
 from ringi.sweeps.schemas import SweepOut
 
+_OF_PAIRS = ("prompt", "completion")
+
 
 class NothingToCompareBy(Usage):
     """The suite requires nothing, so no task and metric says which arm is better."""
@@ -33,6 +35,19 @@ class NothingToCompareBy(Usage):
         super().__init__(
             f"{suite} has no requirement, so nothing says which arm is better.",
             next_step="Add a requirement to it, or leave --suite out: the validation rows are then the suite.",
+        )
+
+
+class RowsAreNoPairs(Usage):
+    """The validation rows are conversations or documents, which ask nothing that has one answer."""
+
+    code = "pilot_rows_are_no_pairs"
+
+    def __init__(self, dataset: str, column: str) -> None:
+        super().__init__(
+            f"Rows of {dataset} have no column '{column}', so they cannot judge the arms.",
+            next_step="Write a suite (ringi suites add, docs/evaluation.md), and name it with --suite.",
+            details={"dataset": dataset, "column": column},
         )
 
 
@@ -54,13 +69,22 @@ def yard_of(client: RingiClient, project: str, suite: Reference) -> Yard:
 def yard_of_rows(
     client: RingiClient, rows: Reference, *, name: str, choices_from: str | None, answering: Answering | None
 ) -> Yard:  # fmt: skip
-    """By the validation rows of a dataset version, as a suite of the pilot's name; the same rows give the same version of it."""
+    """By the validation rows of a dataset version, as a suite of the pilot's name; the same rows give the same version of it.
+
+    Raises RowsAreNoPairs.
+    """
     # Nothing is gated by it, so it may have fewer rows than a gate would want.
     wanted = of_validation_rows(
         rows, choices_from=choices_from, answering=answering, slices=(), margin=0.05, tier=Tier.ADVISORY, off_task=False
     )
     ensure(client, rows.project, name)
-    return _yard(client.suites.add_version(rows.project, name, wanted))
+    try:
+        return _yard(client.suites.add_version(rows.project, name, wanted))
+    except ApiError as refusal:
+        column = refusal.details.get("column")
+        if refusal.code != "suite_column_unknown" or column not in _OF_PAIRS:
+            raise
+        raise RowsAreNoPairs(f"{rows.name}:{rows.selector}", column) from None
 
 
 def _yard(suite: SuiteVersionOut) -> Yard:

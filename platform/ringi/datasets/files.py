@@ -57,11 +57,25 @@ def file_type_of(head: bytes) -> FileType:
     """What a file is by its first bytes; what looks like none of them is read as JSON lines, whose refusals name the lines."""
     if head.startswith(b"PAR1"):
         return FileType.PARQUET
-    text = head.removeprefix(UTF8_BOM).decode("utf-8", errors="replace").lstrip()
-    first = text.partition("\n")[0].rstrip()
+    first = _first_line(head)
     if first.startswith("- ") or first in {"-", "---"}:
         return FileType.YAML
     return FileType.CSV if not first.startswith("{") and _delimiter(first) else FileType.JSONL
+
+
+def refuse_another_mark(head: bytes) -> None:
+    """Raises DatasetFileUnreadable where the columns of the first line stand between bars, and between nothing that is read."""
+    first = _first_line(head)
+    if "|" in first and all(len(_cells(first, mark)) == 1 for mark in _DELIMITERS):
+        raise DatasetFileUnreadable(
+            "The columns in the first line stand between '|', and no CSV is read so.",
+            next_step="Write the file with a comma, a semicolon or a tab between its columns.",
+            details={"line": 1},
+        )
+
+
+def _first_line(head: bytes) -> str:
+    return head.removeprefix(UTF8_BOM).decode("utf-8", errors="replace").lstrip().partition("\n")[0].rstrip()
 
 
 def _delimiter(header: str) -> str | None:

@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 from ringi.datasets.contents import Row
-from ringi.datasets.files import HEAD_BYTES, READERS, UTF8_BOM, Broken, DatasetFileUnreadable, DatasetNotUtf8, Reader, file_type_of
+from ringi.datasets.files import (
+    HEAD_BYTES,
+    READERS,
+    UTF8_BOM,
+    Broken,
+    DatasetFileUnreadable,
+    DatasetNotUtf8,
+    Reader,
+    file_type_of,
+    refuse_another_mark,
+)
 from ringi.datasets.formats import FORMATS, recognised, row_of
 from ringi.jobs.contracts.datasets import FileType, ReadAs, RowFormat
 from ringi.kit.errors import InvalidInput
@@ -64,6 +74,8 @@ def read_rows(stream: BinaryIO, asked: ReadAs | None = None, *, readers: Mapping
                 refused.append({"line": line, "reason": str(error)})
     if refusals:
         guessed = asked.file_type is None and file_type is FileType.JSONL and not head.removeprefix(UTF8_BOM).lstrip().startswith(b"{")
+        if guessed or file_type is FileType.CSV:
+            refuse_another_mark(head)
         raise _invalid(refusals, refusals + len(rows), refused, row_format, guessed=guessed)
     if not rows:
         raise DatasetNoRows("The file holds no rows.", next_step="Upload a file with at least one row, such as one JSON object a line.")

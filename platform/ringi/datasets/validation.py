@@ -201,10 +201,10 @@ def _report(
     torn = [lines[0] for lines in groups.values() if len({_falls_below(split, f"{line}") for line in lines}) > 1]
     answers = Counter(prompt for prompt, _ in copies)
     conflicting = [groups[prompt][0] for prompt, count in answers.items() if count > 1]
-    kept_lines = {item.row.line for item in (*train, *validation)}
+    firsts = {pair: line for line, pair in reversed(pairs.items())}
     findings = source.findings | {
         "empty_rows": [row.line for row in source.rows if row.line not in pairs],
-        "duplicate_rows": [line for line in pairs if line not in kept_lines],
+        "duplicate_rows": [line for line, pair in pairs.items() if firsts[pair] != line],
         "conflicting_prompts": sorted(conflicting),
         "leakage_prevented": sorted(torn),
     }
@@ -241,12 +241,14 @@ def _about_sides(validation: list[Item], pairs: dict[int, tuple[str, str]], side
 def _about_near(
     train: list[Item], validation: list[Item], alike: list[list[Row]], near: Near | None, report: DatasetReport
 ) -> dict[str, object]:
-    """How many rows are nearly equal to another, and how many of validation to one of train."""
+    """How many rows are nearly equal to an earlier one, how many of those alike were taken out, and how many of validation are like one of train."""
     if near is None:
         return {}
     learnt, asked = {item.row.line for item in train}, {item.row.line for item in validation}
     leaks = [row.line for group in alike if any(row.line in learnt for row in group) for row in group if row.line in asked]
-    found = {"near_duplicates": [row.line for group in alike for row in group[1:]], "near_leaks": leaks}
+    # Which of a group stays is no matter of its order: what was validation before does.
+    removed = [row.line for group in alike for row in group if row.line not in learnt | asked]
+    found = {"near_duplicates": [row.line for group in alike for row in group[1:]], "near_removed": removed, "near_leaks": leaks}
     examples = {name: sorted(lines)[:_EXAMPLES] for name, lines in found.items() if lines}
     return {name: len(lines) for name, lines in found.items()} | {"examples": report.examples | examples}
 

@@ -19,8 +19,7 @@ from ringi.audit import service as audit
 from ringi.audit.models import AuditEvent, AuditPayload
 from ringi.audit.schemas import AuditAction, Outcome
 from ringi.identity import people
-from ringi.identity.models import User
-from ringi.identity.service import ERASED
+from ringi.identity.models import ERASED, User
 from ringi.kit.actor import Actor
 from ringi.kit.digests import sha256_json
 from ringi.releases.models import Release

@@ -30,6 +30,10 @@ class Project(Versioned, OwnedByOrganization, Base):
     display_name: Mapped[str] = mapped_column(default="")
 
 
+# What the name of an erased person begins with; nobody else's does.
+ERASED = "erased-"
+
+
 class User(Versioned, OwnedByOrganization, Base):
     """A person or a service account of one organisation."""
 

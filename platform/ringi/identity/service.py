@@ -9,7 +9,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.identity import addresses, terms, tokens
-from ringi.identity.models import Membership, Organization, Project, Token, User
+from ringi.identity.models import ERASED, Membership, Organization, Project, Token, User
 from ringi.identity.permissions import ORGANIZATION_ROLES, Permission, exclusions, visible
 from ringi.identity.records import membership_record, token_record
 from ringi.identity.refusals import (
@@ -27,6 +27,7 @@ from ringi.identity.refusals import (
 from ringi.identity.schemas import Role, UserKind
 from ringi.kit.actor import Actor
 from ringi.kit.errors import NotFound
+from ringi.kit.ids import uuid_in
 from ringi.settings import get_settings
 
 # First halves of hub paths that mean something else: base models, and the hub's own routes.
@@ -77,13 +78,9 @@ def create_project(session: Session, actor: Actor, *, name: str, display_name: s
     return project
 
 
-# What an erased person is called (erasure/service.py).
-ERASED = "erased-"
-
-
 def create_user(session: Session, actor: Actor, *, name: str, display_name: str, kind: UserKind) -> User:
     """A new user without any role. Raises ReservedName, NameTaken."""
-    if name.startswith(ERASED) or _id_in(name) is not None:
+    if name.startswith(ERASED) or uuid_in(name) is not None:
         raise ReservedName(name)
     if session.scalar(visible(actor, User).where(User.name == name)) is not None:
         raise NameTaken("user", name)
@@ -96,18 +93,11 @@ def create_user(session: Session, actor: Actor, *, name: str, display_name: str,
 
 def find_user(session: Session, actor: Actor, name: str) -> User:
     """A user of the caller's organisation by name, or by the id under which the log tells of them."""
-    user_id = _id_in(name)
+    user_id = uuid_in(name)
     user = session.scalars(visible(actor, User).where(User.name == name if user_id is None else User.id == user_id)).one_or_none()
     if user is None:
         raise NotFound("user", name)
     return user
-
-
-def _id_in(name: str) -> UUID | None:
-    try:
-        return UUID(name)
-    except ValueError:
-        return None
 
 
 def find_project(session: Session, actor: Actor, name: str) -> Project:

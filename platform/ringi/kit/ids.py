@@ -12,3 +12,11 @@ def uuid7() -> UUID:
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return UUID(int=value)
+
+
+def uuid_in(text: str) -> UUID | None:
+    """The id that a text is; None where it is none."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

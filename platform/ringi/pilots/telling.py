@@ -42,7 +42,7 @@ def _advised(report: Report, words: Writer) -> str:
 def _price(report: Report, words: Writer) -> str:
     chosen = _named(report, report.recommendation.arm)
     if chosen is None:
-        return _all_prices([arm.training for arm in report.arms if arm.training is not None], words)
+        return _all_prices(report, words)
     training = chosen.training
     cost = words.money(training.cost) if training is not None and training.cost is not None else None
     return words.say(
@@ -51,16 +51,24 @@ def _price(report: Report, words: Writer) -> str:
     )  # fmt: skip
 
 
-def _all_prices(runs: Sequence[Training], words: Writer) -> str:
-    """What all trainings took together; not measured where one of them was not."""
+def _all_prices(report: Report, words: Writer) -> str:
+    """What all trainings took together, not measured where one of them was not; and where their returns stand."""
+    runs = [arm.training for arm in report.arms if arm.training is not None]
+    returns = _returns_of_all(report, words)
     seconds, costs = [run.seconds for run in runs], [run.cost for run in runs if run.cost is not None]
     summed = sum(one for one in seconds if one is not None) if seconds and None not in seconds else None
     total = None
     if len(costs) == len(runs) and len({cost.currency for cost in costs}) == 1:
         total = words.money(Money(amount=sum(cost.amount for cost in costs), currency=costs[0].currency))
     if summed is None:
-        return words.say("all_prices_unknown", returns=words.say("no_return"))
-    return words.say("all_prices", seconds=words.seconds(summed), cost=_cost(total, words), returns=words.say("no_return"))
+        return words.say("all_prices_unknown", returns=returns)
+    return words.say("all_prices", seconds=words.seconds(summed), cost=_cost(total, words), returns=returns)
+
+
+def _returns_of_all(report: Report, words: Writer) -> str:
+    if any(arm.returns is not None for arm in report.arms):
+        return words.say("returns_of_all")
+    return words.say("not_computed", why=uncomputed(report, report.arms[0], words))
 
 
 def _cost(amount: str | None, words: Writer) -> str:
@@ -75,12 +83,12 @@ def _returned(report: Report, chosen: Arm, words: Writer) -> str:
 
 
 def uncomputed(report: Report, arm: Arm, words: Writer) -> str:
-    """Why there is no return of an arm."""
-    if report.missing:
-        return words.say("not_given", names=words.all_of([words.say(f"figure_{name}") for name in report.missing]))
+    """Why there is no return of an arm. What no figure would mend comes first, so that none is entered in vain."""
     if not report.right_or_wrong:
         return words.say("no_share", metric=report.metric)
-    return words.say("no_quality") if arm.problem is None else _failed(arm, words)
+    if arm.quality is None:
+        return words.say("no_quality") if arm.problem is None else _failed(arm, words)
+    return words.say("not_given", names=words.all_of([words.say(f"figure_{name}") for name in report.missing]))
 
 
 def quality(report: Report, words: Writer) -> Table:

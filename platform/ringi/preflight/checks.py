@@ -12,7 +12,7 @@ from ringi.jobs.contracts.base_models import BaseFacts
 from ringi.jobs.contracts.datasets import DatasetReport
 from ringi.jobs.contracts.training import Gravity, PreflightFinding
 from ringi.preflight.labels import LabelCounts, alike
-from ringi.preflight.lengths import Lengths
+from ringi.preflight.lengths import Lengths, longer, why_unmeasured
 from ringi.preflight.memory import snapshot_bytes, trainable_parameters
 from ringi.preflight.schemas import Memory, Trained, Workload
 from ringi.preflight.shapes import WORDS, Shape
@@ -190,9 +190,13 @@ def duplicates(facts: Facts) -> list[PreflightFinding]:
 
 def lengths(facts: Facts) -> list[PreflightFinding]:
     """9. Rows fit their length and keep a label, by the base's own tokenizer over a sample of the training rows."""
+    # A classifier's rows without a label are refused below (12): nothing of them would be learnt, however long they are.
+    if facts.lengths is None and facts.labels is not None and facts.labels.unlabelled:
+        return []
     if facts.lengths is None:
-        return [_open("preflight_lengths_not_measured", "Truncation and lost labels were not measured: the base's tokenizer.json or the rows could not be read here.")]  # fmt: skip
+        return [_open("preflight_lengths_not_measured", why_unmeasured(facts.report.row_format))]
     found, seen, limit = [], facts.lengths.rows, facts.work.max_length
+    context = facts.shape.context if facts.shape is not None else None
     end = "the left of their prompt" if facts.work.classes is None else "their end"
     cut, lost, unlabelled = facts.lengths.longer_than(limit), facts.lengths.answers_longer_than(limit - 1), facts.lengths.without_label
     if unlabelled:
@@ -201,18 +205,11 @@ def lengths(facts: Facts) -> list[PreflightFinding]:
         found.append((_refuse if everything else _warn)("preflight_no_label_left", text, "Give every row a completion."))
     if cut:
         text = f"At least {cut} of {seen} sampled rows are longer than {limit} tokens and lose {end}."
-        found.append(_warn("preflight_rows_truncated", text, _longer(facts, facts.lengths.longest) + "shorten them."))
+        found.append(_warn("preflight_rows_truncated", text, longer(facts.lengths.longest, limit, context) + "shorten them."))
     if lost:
         text = f"{lost} of {seen} sampled rows have an answer of more than {limit - 1} tokens: without its end the adapter learns to stop too late or never."
-        found.append(_warn("preflight_answers_truncated", text, _longer(facts, facts.lengths.longest) + "shorten them."))
+        found.append(_warn("preflight_answers_truncated", text, longer(facts.lengths.longest, limit, context) + "shorten them."))
     return found
-
-
-def _longer(facts: Facts, longest: int) -> str:
-    """The first half of a next step: no more than the base reads, which the next finding would say."""
-    context = facts.shape.context if facts.shape is not None else longest
-    fitting = min(longest, max(context, facts.work.max_length), 1_000_000)
-    return f"Use --max-length {fitting}, or " if fitting > facts.work.max_length else "The base reads no more: "
 
 
 def template(facts: Facts) -> list[PreflightFinding]:

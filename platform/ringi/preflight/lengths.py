@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
+from ringi.jobs.contracts.datasets import RowFormat
+
 # Enough that a share of one in a hundred is seen; tokenising them takes a fraction of a second.
 SAMPLE = 400
 # A tokenizer's patterns are applied to no more than this of one text.
@@ -88,6 +90,21 @@ def measure(tokenizer_json: bytes, lines: Iterable[bytes]) -> Lengths | None:
     before, answers = _counts(tokenizer, [one.before for one in read]), _counts(tokenizer, [one.answer for one in read])
     totals = tuple(one + other for one, other in zip(before, answers, strict=True))
     return Lengths(totals, answers, sum(one.chat for one in read))
+
+
+def why_unmeasured(row_format: RowFormat) -> str:
+    """What is told where there are no lengths."""
+    if row_format is RowFormat.DOCUMENTS:
+        return (
+            "How long the rows are was not measured: documents are not looked at here. None is cut, since a long one is learnt in pieces."
+        )
+    return "Truncation and lost labels were not measured: the base's tokenizer.json or the rows could not be read here."
+
+
+def longer(longest: int, limit: int, context: int | None) -> str:
+    """The first half of a next step for rows that are cut at `limit` tokens: no more than the base reads (`context`, where it is known)."""
+    fitting = min(longest, max(context, limit) if context is not None else longest, 1_000_000)
+    return f"Use --max-length {fitting}, or " if fitting > limit else "The base reads no more: "
 
 
 def _counts(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[int, ...]:

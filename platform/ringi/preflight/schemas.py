@@ -96,6 +96,14 @@ class AskEstimate(Workload):
     gpu: list[Gpu] = []  # noqa: RUF012  # Pydantic copies it
     dataset: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}/[a-z0-9._-]{1,64}(:[a-z0-9]{1,20})?$")] | None = None
 
+    @model_validator(mode="after")
+    def _of_every_weight(self) -> Self:
+        # What is not named has a value too, which full fine-tuning does not use.
+        named = [name for name in ("rank", "target_modules") if name in self.model_fields_set]
+        if self.method is Trained.FULL and named:
+            raise ValueError(f"Full fine-tuning trains every weight and has no {' and no '.join(named)}")
+        return self
+
     @property
     def workload(self) -> Workload:
         """The workload alone."""

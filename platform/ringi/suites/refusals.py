@@ -210,7 +210,7 @@ class SuiteColumnUnknown(InvalidInput):
 
     def __init__(self, dataset: str, column: str, known: Sequence[str]) -> None:
         super().__init__(
-            f"Rows of {dataset} have no column '{column}'.", next_step=f"Every row has: {', '.join(known)}.",
+            f"Rows of {dataset} have no column '{column}'.", next_step=f"Name one that every row has: {', '.join(known)}.",
             details={"dataset": dataset, "column": column, "known": list(known)},
         )  # fmt: skip
 

@@ -35,7 +35,9 @@ _DAY_S, _HOUR_S, _MINUTE_S = 86_400.0, 3600.0, 60.0
 )
 def estimate_base(
     base: Annotated[str, typer.Argument(metavar="CONFIG|BASE[:rN]", help="A config.json or its folder (offline), or a registered base.")],
-    rank: Annotated[int, typer.Option(min=1, max=512, help="Rank of the LoRA matrices.")] = _WORK.rank,
+    rank: Annotated[
+        int | None, typer.Option(min=1, max=512, help=f"Rank of the LoRA matrices; {_WORK.rank} unless given.", show_default=False)
+    ] = None,
     target: Annotated[
         list[str] | None,
         typer.Option("--target-module", "--target", help="A module to adapt; repeat it. All linear ones unless given.", show_default=False),

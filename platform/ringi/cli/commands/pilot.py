@@ -204,4 +204,6 @@ def _end(report: Report, files: list[Path], language: Language) -> None:
 def _drawn(report: Report, language: Language) -> RenderableType:
     words = writer(report, language)
     tables = [telling.quality(report, words), telling.effort(report, words)]
+    if any(arm.returns is not None for arm in report.arms):
+        tables.append(telling.returned(report, words))
     return Group(*telling.opening(report, words), *(part for one in tables for part in ("", table(one.columns, one.rows))))

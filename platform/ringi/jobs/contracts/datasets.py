@@ -57,7 +57,7 @@ class Recipe(Part):
     # `redact` writes [email] and so on in its place; `refuse` seals nothing when something is found.
     personal_data: Literal["ignore", "report", "redact", "refuse"] = "report"
     personal_kinds: Annotated[tuple[PersonalKind, ...], Field(min_length=1)] = PERSONAL_KINDS
-    # `remove` keeps the first row of those alike, and keeps it out of validation.
+    # `remove` keeps one row of those alike and keeps it out of validation; where the earlier version has some of them in validation, all those.
     near_duplicates: Literal["ignore", "report", "remove"] = "report"
     # From which Jaccard similarity of their character 5-grams on two rows are near duplicates.
     near_threshold: FiniteFloat = Field(default=0.8, ge=0.5, le=1)
@@ -125,8 +125,10 @@ class DatasetReport(Part):
     kept_validation_of: str | None = None
     kept_validation_prompts: int | None = None
     lost_validation_prompts: int | None = None
-    # Rows that are nearly equal to an earlier one, and validation rows of which something nearly equal stays in train.
+    # Of each group of nearly equal rows all but the first, whatever became of them; those of the group that were taken out; and validation rows
+    # of which something nearly equal stays in train.
     near_duplicates: int | None = None
+    near_removed: int | None = None
     near_leaks: int | None = None
     # Rows whose text a step of the recipe changed, by step.
     prepared: dict[str, int] = Field(default_factory=dict)
