@@ -282,7 +282,8 @@ def test_people_are_linked_to_a_provider_before_it_is_turned_on(platform: Platfo
         admin.link_user(user.name, "248289761001")
     assert "--issuer" in (why.next_step or "")
     subject = uuid4().hex
-    assert admin.link_user(user.name, subject, issuer="https://login.example.co.jp/realms/company").subject == subject
+    linked = admin.link_user(user.name, subject, issuer="https://login.example.co.jp/realms/company")
+    assert (linked.subject, linked.issuer) == (subject, "https://login.example.co.jp/realms/company")
     # By name or by the id that the log knows.
     assert admin.user(str(user.id)).name == user.name
     with refused("not_found", 404):

@@ -122,7 +122,7 @@ def test_a_run_begins_from_a_version_in_its_form_or_is_stacked_on_it(ground: Gro
     with refused("training_warm_start_differs", 400):
         contributor.training.start(PROJECT, adapter, dataset="faq", plan=TrainingPlan(rank=32), start_from="v1")
     # What is named counts, also where it is what a plan without it would have.
-    for named in ({"method": "lora"}, {"target_modules": ["all-linear"]}):
+    for named in ({"method": "lora"}, {"target_modules": ["down_proj"]}):
         with refused("training_warm_start_differs", 400):
             contributor.training.start(PROJECT, adapter, dataset="faq", plan=TrainingPlan.model_validate(named), start_from="v4")
     with refused("training_warm_start_clashes", 400):

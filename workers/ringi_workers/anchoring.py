@@ -169,8 +169,8 @@ class Anchoring:
         try:
             with transaction() as session:
                 session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-                findings = [Finding("columns_changed", one.message) for one in changed_columns(session)]
-                findings += compare_records(session, everyones_records(session), RECORD_TYPES)
+                findings = list(compare_records(session, everyones_records(session), RECORD_TYPES))
+                findings += [Finding("columns_changed", one.message) for one in changed_columns(session)]
         except SQLAlchemyError as error:
             self._problems.report("record_comparison_failed", " ".join(str(error).split())[:300])
             return

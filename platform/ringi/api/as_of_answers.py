@@ -18,7 +18,7 @@ from ringi.approvals.models import ApprovalGrant, ApprovalVote
 from ringi.approvals.records import grant_record, request_record, vote_record
 from ringi.audit import service as audit
 from ringi.audit.models import AuditEvent, AuditLeaf
-from ringi.audit.schemas import AuditAction, Outcome
+from ringi.audit.schemas import AuditAction, Event, Outcome
 from ringi.evaluation.models import Evaluation
 from ringi.gates.models import GateDecision
 from ringi.identity.models import User
@@ -34,7 +34,8 @@ _STATES = {
 
 
 class _Entry(NamedTuple):
-    event: AuditEvent
+    # As its bytes say: the columns led to it, and prove nothing.
+    event: Event
     leaf: int | None
 
 
@@ -83,7 +84,7 @@ class Answers:
             things |= {("adapter_version", str(request.version_id)), *(("approval_vote", str(one.id)) for one in votes[request.id])}
         entries = _entries(session, actor, at, things)
         producers = {str(piece["producer"]) for one in requests for piece in one.evidence}
-        people = producers | {entry.event.actor_id for known in entries.values() for entry in known}
+        people = producers | {entry.event.actor.id for known in entries.values() for entry in known}
         return cls(at, entries, _names(session, people), votes, evidence, gates)
 
     def live(self, release: Release) -> LiveThenOut:
@@ -119,7 +120,7 @@ class Answers:
         moves = [entry for entry in known if entry.event.action in _STATES]
         return VersionSaidOut(
             reference=f"{version.adapter.reference}:v{version.number}", manifest_digest=version.manifest_digest,
-            state=_STATES[AuditAction(moves[-1].event.action)] if moves else VersionState.SEALED,
+            state=_STATES[moves[-1].event.action] if moves else VersionState.SEALED,
             sealed=self._said("adapter_version", version.id, record=version_record(version), action=AuditAction.ADAPTER_VERSION_SEAL),
             state_since=self._out(moves[-1], None) if moves else None,
         )  # fmt: skip
@@ -143,13 +144,12 @@ class Answers:
         known = [
             entry
             for entry in self.entries.get((kind, str(name)), ())
-            if (action is None or entry.event.action == action) and entry.event.after_digest is not None
+            if (action is None or entry.event.action == action) and entry.event.after is not None
         ]
         return self._out(known[-1], record) if known else None
 
     def _out(self, entry: _Entry, record: Any | None) -> SaidOut:
-        # By its bytes: the columns led to it, and prove nothing.
-        event = audit.read_event(entry.event)
+        event = entry.event
         agrees = None if record is None or event.after is None else sha256_json(record) == event.after
         name = self.names.get(event.actor.id, event.actor.id)
         at = datetime.fromisoformat(event.ts)
@@ -173,8 +173,9 @@ def _entries(session: Session, actor: Actor, at: datetime, things: set[tuple[str
         .where(AuditEvent.organization_id == actor.organization_id, AuditEvent.outcome == Outcome.OK)
         .order_by(AuditEvent.id)
     )
-    for event, index in session.execute(query):
-        known[event.object_type, event.object_id].append(_Entry(event, index))
+    for row, index in session.execute(query):
+        event = audit.read_event(row)
+        known[event.object.type, event.object.id].append(_Entry(event, index))
     return known
 
 

@@ -43,6 +43,7 @@ from ringi.identity.models import User
 from ringi.identity.permissions import Permission
 from ringi.kit.actor import Actor
 from ringi.kit.errors import Forbidden, NotFound, Unauthenticated
+from ringi.kit.ids import uuid_in
 from ringi.measurements.models import Measurement
 from ringi.releases.models import Release
 from ringi.settings import get_settings
@@ -108,7 +109,8 @@ def list_events(
         query = query.where(AuditEvent.action == action.value)
     if user is not None:
         # unscoped: the query names the caller's organisation itself.
-        named = select(cast(User.id, SqlString)).where(User.organization_id == actor.organization_id, User.name == user)
+        called = User.name == user if (user_id := uuid_in(user)) is None else User.id == user_id
+        named = select(cast(User.id, SqlString)).where(User.organization_id == actor.organization_id, called)
         query = query.where(AuditEvent.actor_id.in_(named))
     return _page(session, query, ask)
 

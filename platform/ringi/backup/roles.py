@@ -15,7 +15,11 @@ from ringi.kit.errors import RingiError
 _HEAD = re.compile(r"^-- (?:Data for )?Name: .*; Type: (?P<type>[A-Z ]+); Schema: ", re.MULTILINE)
 _NAMING = {"ACL", "DEFAULT ACL", "POLICY"}
 _ROLE = r'(?:"(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)'
-_TO = re.compile(rf"^(?:GRANT|ALTER DEFAULT PRIVILEGES|CREATE POLICY) [^;]*? TO (?P<roles>{_ROLE}(?:, {_ROLE})*)[ ;]", re.MULTILINE)
+_ROLES = rf"{_ROLE}(?:, {_ROLE})*"
+_RIGHTS = re.compile(r"^(?:GRANT|REVOKE|ALTER DEFAULT PRIVILEGES) .*$", re.MULTILINE)
+_OF_RIGHTS = re.compile(rf" (?:TO|FROM|FOR ROLE) ({_ROLES})(?=[ ;])")
+# Not what its conditions read from.
+_OF_POLICY = re.compile(rf"^CREATE POLICY .*? ON \S+(?: AS \w+)?(?: FOR \w+)? TO ({_ROLES})(?=[ ;])", re.MULTILINE)
 
 
 class RolesAbsent(RingiError):
@@ -33,7 +37,7 @@ class RolesAbsent(RingiError):
 
 
 def _quoted(role: str) -> str:
-    return role if re.fullmatch(r"[a-z_][a-z0-9_]*", role) else '"' + role.replace('"', '""') + '"'
+    return '"' + role.replace('"', '""') + '"'
 
 
 def roles_of(dump: Path) -> set[str]:
@@ -42,7 +46,9 @@ def roles_of(dump: Path) -> set[str]:
     heads = list(_HEAD.finditer(text))
     ends = [*(head.start() for head in heads[1:]), len(text)]
     parts = [text[head.end() : end] for head, end in zip(heads, ends, strict=True) if head["type"] in _NAMING]
-    named = [one for part in parts for found in _TO.finditer(part) for one in re.findall(_ROLE, found["roles"])]
+    found = [lists for part in parts for line in _RIGHTS.findall(part) for lists in _OF_RIGHTS.findall(line)]
+    found += [lists for part in parts for lists in _OF_POLICY.findall(part)]
+    named = {one for lists in found for one in re.findall(_ROLE, lists)}
     return {one[1:-1].replace('""', '"') if one.startswith('"') else one for one in named} - {"public"}
 
 

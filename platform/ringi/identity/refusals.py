@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from ringi.identity.models import ERASED
 from ringi.identity.permissions import ORGANIZATION_ROLES
 from ringi.identity.schemas import Role
 from ringi.kit.errors import Conflict, InvalidInput, RingiError
+from ringi.kit.ids import uuid_in
 
 
 class NameTaken(Conflict):
@@ -96,6 +98,12 @@ class ReservedName(InvalidInput):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"'{name}' is reserved for the platform.", next_step="Choose another name.")
+
+
+def require_own_name(name: str) -> None:
+    """Nobody is called as an erased person, or as somebody's id. Raises ReservedName."""
+    if name.startswith(ERASED) or uuid_in(name) is not None:
+        raise ReservedName(name)
 
 
 class UnknownScope(InvalidInput):

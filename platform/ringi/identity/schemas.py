@@ -141,6 +141,7 @@ class UserOut(Schema):
     display_name: str
     kind: UserKind
     subject: str | None
+    issuer: str | None
     disabled_at: datetime | None
     erased_at: datetime | None
     created_at: datetime

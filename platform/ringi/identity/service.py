@@ -9,7 +9,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
 from ringi.audit import service as audit
 from ringi.audit.schemas import AuditAction
 from ringi.identity import addresses, terms, tokens
-from ringi.identity.models import ERASED, Membership, Organization, Project, Token, User
+from ringi.identity.models import Membership, Organization, Project, Token, User
 from ringi.identity.permissions import ORGANIZATION_ROLES, Permission, exclusions, visible
 from ringi.identity.records import membership_record, token_record
 from ringi.identity.refusals import (
@@ -23,6 +23,7 @@ from ringi.identity.refusals import (
     UserErased,
     WiderToken,
     WrongRoleScope,
+    require_own_name,
 )
 from ringi.identity.schemas import Role, UserKind
 from ringi.kit.actor import Actor
@@ -41,6 +42,7 @@ def create_organization(session: Session, actor: Actor, *, name: str, display_na
     """A new tenant with an administrator of identities and of the system."""
     if session.scalar(select(Organization.id).where(Organization.name == name)) is not None:
         raise NameTaken("organization", name)
+    require_own_name(admin)
     organization = Organization(name=name, display_name=display_name)
     session.add(organization)
     session.flush()  # organization.id goes into the user
@@ -80,8 +82,7 @@ def create_project(session: Session, actor: Actor, *, name: str, display_name: s
 
 def create_user(session: Session, actor: Actor, *, name: str, display_name: str, kind: UserKind) -> User:
     """A new user without any role. Raises ReservedName, NameTaken."""
-    if name.startswith(ERASED) or uuid_in(name) is not None:
-        raise ReservedName(name)
+    require_own_name(name)
     if session.scalar(visible(actor, User).where(User.name == name)) is not None:
         raise NameTaken("user", name)
     user = User(organization_id=actor.organization_id, name=name, display_name=display_name, kind=kind)
@@ -93,8 +94,9 @@ def create_user(session: Session, actor: Actor, *, name: str, display_name: str,
 
 def find_user(session: Session, actor: Actor, name: str) -> User:
     """A user of the caller's organisation by name, or by the id under which the log tells of them."""
-    user_id = uuid_in(name)
-    user = session.scalars(visible(actor, User).where(User.name == name if user_id is None else User.id == user_id)).one_or_none()
+    user = session.scalars(visible(actor, User).where(User.name == name)).one_or_none()
+    if user is None and (user_id := uuid_in(name)) is not None:
+        user = session.scalars(visible(actor, User).where(User.id == user_id)).one_or_none()
     if user is None:
         raise NotFound("user", name)
     return user

@@ -129,7 +129,7 @@ class Monitor:
             Finding("columns_changed", one.message, organization=one.organization, index=one.leaf, event_id=str(one.event_id))
             for one in changed
         ]
-        return [*columns, *differences(self._replay, live.rows, organization=organization)]
+        return [*differences(self._replay, live.rows, organization=organization), *columns]
 
     def _read_up_to(self, live: Snapshot) -> list[Finding]:
         """Replay what the snapshot knows of, once a signed checkpoint covers it; what none covers in time is a finding, and no row is compared then."""

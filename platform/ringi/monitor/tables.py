@@ -88,7 +88,7 @@ def snapshot(engine: Engine) -> Snapshot:
 
 
 def columns_of(engine: Engine) -> list[ChangedColumns]:
-    """The entries whose search columns are not what their bytes say; the bytes were compared with the signed tree before."""
+    """The entries whose search columns are not what the bytes beside them say; whether those bytes are the signed ones the platform itself looks."""
     with _reading(engine) as session:
         return list(changed_columns(session))
 

@@ -1,6 +1,7 @@
 """Forecast a workload on a registered base, and look at a run before a worker is taken. The rules are checks.py; what is known, known.py."""
 
 from collections.abc import Sequence
+from math import ceil
 from typing import NamedTuple
 from uuid import UUID
 
@@ -122,7 +123,7 @@ def check(session: Session, actor: Actor, run: Planned) -> PreflightOut:
     shown = None
     if facts.shape is not None:
         devices = _machines(fleet.seen(session, actor)) or machines()
-        work = _measured(session, actor, _longest_of(facts.work, facts.lengths), run.revision, run.dataset)
+        work = _longest_of(_measured(session, actor, facts.work, run.revision, run.dataset), facts.lengths)
         # One forecast of memory is shown for all: where they would compute differently, that of a GPU.
         computing = {_precision(one, facts.base) for one in _trainers(session, actor, run.device)}
         if len(computing) == 1:
@@ -171,8 +172,11 @@ def _facts(session: Session, actor: Actor, run: Planned) -> Facts:
 
 
 def _longest_of(work: Workload, lengths: Lengths | None) -> Workload:
-    """The longest row of the sample stands for the longest batch; what a template adds is not counted (lengths.py)."""
-    return work if lengths is None else work.model_copy(update={"max_length": max(8, min(work.max_length, lengths.longest))})
+    """The longest row of the sample stands for the longest batch; what a template adds is not counted (lengths.py), but by runs that were measured."""
+    if lengths is None:
+        return work
+    longest = max(8, lengths.longest, ceil(work.tokens_per_row or 0))
+    return work.model_copy(update={"max_length": min(work.max_length, longest)})
 
 
 def _lengths(revision: BaseRevision, dataset: DatasetVersion, work: Workload) -> Lengths | None:

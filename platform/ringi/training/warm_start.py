@@ -9,7 +9,7 @@ from ringi.adapters.models import AdapterVersion
 from ringi.adapters.schemas import VersionState
 from ringi.jobs.contracts.adapters import AdapterFacts
 from ringi.jobs.contracts.base_models import BaseFacts
-from ringi.jobs.contracts.methods import MOST_RANK, Init, Method, TrainingTask
+from ringi.jobs.contracts.methods import ALL_LINEAR, MOST_RANK, Init, Method, TrainingTask
 from ringi.jobs.contracts.training import LoraSpec
 from ringi.kit.errors import Conflict, InvalidInput
 from ringi.training.rates import with_usual_rate
@@ -88,8 +88,10 @@ def begun_from(version: AdapterVersion, plan: TrainingPlan, *, reference: str, s
         _require_stackable(facts, spec, reference)
         return spec
     form = _form_of(facts, spec)
-    # What a plan names counts, also where it is what an unnamed one would be: LoRA asked for on a DoRA is refused, not passed over.
-    given = {field: getattr(plan, field) for field in _FORM if field in plan.model_fields_set and getattr(plan, field) is not None}
+    # What a plan names counts, also where it is what an unnamed one would be: LoRA asked for on a DoRA is refused, not passed over. `all-linear` names no
+    # module of its own, so it is what the version has.
+    named = plan.model_fields_set - ({"target_modules"} if plan.target_modules == [ALL_LINEAR] else set())
+    given = {field: getattr(plan, field) for field in _FORM if field in named and getattr(plan, field) is not None}
     wanted = {field: tuple(sorted(set(value))) if field == "target_modules" else value for field, value in given.items()}
     if differing := [field for field, value in wanted.items() if value != form[field]]:
         raise WarmStartDiffers(reference, differing)

@@ -69,7 +69,7 @@ def link_user(
     """Say who a person is at the identity provider; once."""
     with connect() as client:
         linked = client.identity.link_user(name, subject, issuer=issuer, if_match=if_match)
-    emit(linked, lambda: facts([("user", linked.name), ("subject", linked.subject)]))
+    emit(linked, lambda: facts([("user", linked.name), ("subject", linked.subject), ("issuer", linked.issuer)]))
 
 
 @users.verb("disable", "ringi users disable kenji")
