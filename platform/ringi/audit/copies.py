@@ -6,10 +6,10 @@ another actor or time, and every proof still holds. The bytes themselves are wha
 
 import json
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import String, cast, func, select
+from sqlalchemy import Label, String, cast, func, select
 from sqlalchemy.orm import Session
 
 from ringi.audit.models import AuditEvent, AuditLeaf
@@ -50,7 +50,8 @@ class ChangedColumns(NamedTuple):
 
 def changed_columns(session: Session) -> Iterator[ChangedColumns]:
     """Every such entry of every log, in the order of their writing. Memory does not grow with the log."""
-    rows = select(AuditEvent.event_id, AuditLeaf.leaf_index, AuditEvent.body, *_COPIES)
+    labelled: list[Label[Any]] = [copy.label(f"copy_of_{name}") for name, copy in zip(_COLUMNS, _COPIES, strict=True)]
+    rows = select(AuditEvent.event_id, AuditLeaf.leaf_index, AuditEvent.body, *labelled)
     rows = rows.outerjoin(AuditLeaf, AuditLeaf.event_id == AuditEvent.id).order_by(AuditEvent.id)
     with session.execute(rows, execution_options={"yield_per": _ROWS}) as found:
         for event_id, leaf, body, *copies in found:
