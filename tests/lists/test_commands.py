@@ -48,7 +48,7 @@ def test_every_verb_that_lists_has_the_options_of_lists() -> None:
         commands = load(group).commands
         assert verbs <= set(commands), group
         for verb in verbs:
-            assert {"--filter", "--sort", "--search"} <= {option for param in commands[verb].params for option in param.opts}, (group, verb)
+            assert {"--filter", "--sort"} <= {option for param in commands[verb].params for option in param.opts}, (group, verb)
     assert {"set", "remove", "list"} <= set(load("tags").commands)
     assert "tags" in COMMANDS
 

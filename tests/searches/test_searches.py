@@ -104,7 +104,7 @@ def test_what_is_recommended_is_in_the_log_and_can_be_trained_to_the_same_loss(g
 def worker(shared_platform: Processes) -> Iterator[Processes]:
     """The worker of this process's platform, which is there again afterwards."""
     yield shared_platform
-    if "worker-gpu" not in shared_platform.running:
+    if not shared_platform.gpu_workers:
         shared_platform.start_worker("worker-gpu", "gpu")
 
 
@@ -120,7 +120,8 @@ def test_a_search_whose_worker_is_killed_goes_on_where_it_was_and_comes_to_the_s
         return found if sum(map(len, losses(found))) >= 2 else None
 
     until(begun, timeout_s=120)
-    worker.kill("worker-gpu")
+    for name in worker.gpu_workers:
+        worker.kill(name)
     before = seen(platform, job_id)
     assert before.recommendation is None
     worker.start_worker("worker-gpu", "gpu")

@@ -193,7 +193,7 @@ def long_suite(ground: Ground) -> SuiteVersionOut:
 def worker(shared_platform: Processes) -> Iterator[Processes]:
     """The worker of this process's platform, which is there again afterwards."""
     yield shared_platform
-    if "worker-gpu" not in shared_platform.running:
+    if not shared_platform.gpu_workers:
         shared_platform.start_worker("worker-gpu", "gpu")
 
 
@@ -213,7 +213,8 @@ def test_a_sweep_whose_worker_is_killed_goes_on_with_what_is_left_and_measures_n
         return MeasurementState.MEASURED in states(ground, arms)
 
     until(some, timeout_s=120, pause_s=0.02)
-    worker.kill("worker-gpu")
+    for name in worker.gpu_workers:
+        worker.kill(name)
     kept = [platform.as_("viewer").measurements.get(PROJECT, one.id) for one in arms]
     digests = {one.id: one.records_digest for one in kept if one.state is MeasurementState.MEASURED}
     worker.start_worker("worker-gpu", "gpu")
@@ -245,7 +246,8 @@ def test_a_sweep_survives_kills_at_drawn_moments(ground: Ground, long_suite: Sui
         moment = time.monotonic() + draw.uniform(0, 4)
         until(lambda at=moment: time.monotonic() > at or jobs.get(job).state not in OPEN, pause_s=0.01, timeout_s=60)  # type: ignore[misc]  # bound now
         if jobs.get(job).state is JobState.RUNNING:
-            worker.kill("worker-gpu")
+            for name in worker.gpu_workers:
+                worker.kill(name)
             kills += 1
             worker.start_worker("worker-gpu", "gpu")
             # Until another worker's lease, or the end of this one's, the job is still called running.

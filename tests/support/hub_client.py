@@ -68,7 +68,9 @@ class HubServer:
         return [one for one in self._lines() if containing in one.path]
 
     def _lines(self) -> list[Request]:
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        # What stands behind the last end of a line is being written.
+        whole = self.log.read_text().rpartition("\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [
             Request(one["message"].split()[0], one["path"], int(one["status"]))
             for one in lines

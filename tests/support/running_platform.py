@@ -84,6 +84,11 @@ class Processes:
         os.killpg(process.pid, number)
         process.wait(timeout=30)
 
+    @property
+    def gpu_workers(self) -> list[str]:
+        """Names of the workers that train and evaluate; tests that kill some start others of other names."""
+        return [name for name in self.running if name.startswith("worker-gpu")]
+
     def name_of(self, lease_owner: str) -> str:
         """The name under which the process that holds a lease was started."""
         pid = int(lease_owner.rpartition("/")[2])
