@@ -15,7 +15,7 @@ from ringi.cli.connection import OnBytes
 from ringi.cli.errors import INTERRUPTED
 from ringi.cli.invocation import invocation
 from ringi.cli.output import console, note
-from ringi.jobs.schemas import JobOut, JobState
+from ringi.jobs.schemas import OPEN, JobOut, JobState
 
 LINE_EVERY_S = 10.0
 
@@ -94,3 +94,8 @@ def measured(job: JobOut) -> str:
         f"{timedelta(seconds=round(progress.eta_s))} left" if progress.eta_s is not None and job.state is JobState.RUNNING else "",
     ]
     return "  ".join(part for part in parts if part)
+
+
+def said_state(state: JobState, *, cancel_requested: bool) -> str:
+    """A job's state in words; that it was asked to stop counts only as long as it has not."""
+    return f"{state}, asked to stop" if cancel_requested and state in OPEN else state

@@ -73,8 +73,7 @@ class IdentityCalls:
 
     def link_user(self, user: str, subject: str, *, issuer: str | None = None, if_match: str | None = None) -> UserOut:
         """Say who a person is at the identity provider; once. `issuer` where the deployment has none yet."""
-        body = LinkUser(subject=subject) if issuer is None else LinkUser(subject=subject, issuer=issuer)
-        return self._http.put(route("users", user, "subject"), UserOut, body, if_match=if_match)
+        return self._http.put(route("users", user, "subject"), UserOut, LinkUser(subject=subject, issuer=issuer), if_match=if_match)
 
     def disable_user(self, user: str, *, if_match: str | None = None) -> UserOut:
         """Let the user in no more, by no token and no login."""

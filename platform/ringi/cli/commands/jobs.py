@@ -7,13 +7,13 @@ import typer
 from rich.table import Table
 
 from ringi.cli.asked import Asked
-from ringi.cli.follow import follow, measured
+from ringi.cli.follow import follow, measured, said_state
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import IfMatch, Limit
 from ringi.cli.output import emit, emit_list, facts, table
 from ringi.fleet.matching import GIB
 from ringi.jobs.contracts.kinds import JobKind
-from ringi.jobs.schemas import NOT_OVER, OPEN, JobOut, JobState
+from ringi.jobs.schemas import NOT_OVER, JobOut, JobState
 
 app = Commands("Jobs: what the workers do.")
 
@@ -85,7 +85,7 @@ def _drawn(job: JobOut) -> Table:
         ("kind", job.kind),
         ("for", job.subject),
         ("project", job.project),
-        ("state", f"{job.state}, asked to stop" if job.cancel_requested and job.state in OPEN else job.state),
+        ("state", said_state(job.state, cancel_requested=job.cancel_requested)),
         ("waiting for", job.waiting_for.text if job.waiting_for else None),
         ("priority", job.priority),
         ("needs", _needs(job)),

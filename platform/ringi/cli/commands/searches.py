@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 
 from ringi.cli.asked import AskedInOrder
 from ringi.cli.client import RingiClient
-from ringi.cli.follow import follow
+from ringi.cli.follow import follow, said_state
 from ringi.cli.invocation import Commands, connect
 from ringi.cli.options import AdapterName, Detach, LeastMemory, Limit, LowerPriority, WantedDevice
 from ringi.cli.output import emit, emit_list, facts, note, table
@@ -28,6 +28,7 @@ from ringi.cli.plan_options import (
     TokensOfARow,
     WarmUp,
     WhatIsLearnt,
+    checked_plan,
     of_plan,
 )
 from ringi.cli.references import Reference, check_name, dataset_within, parse_adapter
@@ -91,12 +92,12 @@ def search_rank(
 ) -> None:
     """Train every rank with every learning rate, stop the losers early, and recommend one pair with its evidence. Seals nothing."""
     wanted = parse_adapter(name)
-    plan = TrainingPlan.model_validate({
-        "alpha": alpha, "dropout": dropout, "target_modules": target_module or _PLAN.target_modules, "use_rslora": use_rslora or False, "epochs": epochs,
-        "max_steps": max_steps, "batch_size": batch_size, "warmup_fraction": warmup_fraction, "weight_decay": weight_decay,
-        "max_length": max_length, "seed": seed, "checkpoint_every": checkpoint_every, "micro_batch_size": micro_batch_size, "packing": packing,
-        "pack_length": pack_length, "schedule": schedule, "gradient_checkpointing": gradient_checkpointing, "task": task or _PLAN.task,
-    })  # fmt: skip
+    plan = checked_plan(
+        alpha=alpha, dropout=dropout, target_modules=target_module, use_rslora=use_rslora, epochs=epochs, max_steps=max_steps,
+        batch_size=batch_size, warmup_fraction=warmup_fraction, weight_decay=weight_decay, max_length=max_length, seed=seed,
+        checkpoint_every=checkpoint_every, micro_batch_size=micro_batch_size, packing=packing, pack_length=pack_length, schedule=schedule,
+        gradient_checkpointing=gradient_checkpointing, task=task,
+    )  # fmt: skip
     with connect() as client:
         body = RequestSearch(
             adapter=wanted.name, dataset=dataset_within(dataset, project=wanted.project), base_revision=base_revision, ranks=rank or list(_RANKS),
@@ -147,7 +148,7 @@ def _counts(one: SearchLine) -> list[str]:
 def _drawn(found: SearchOut) -> RenderableType:
     rule = found.rule
     pairs: list[tuple[str, object]] = [
-        ("search", found.job_id), ("state", f"{found.state}, asked to stop" if found.cancel_requested and found.state in OPEN else found.state), ("adapter", found.adapter),
+        ("search", found.job_id), ("state", said_state(found.state, cancel_requested=found.cancel_requested)), ("adapter", found.adapter),
         ("dataset", found.dataset), ("base", found.base), ("trials", _counts(found)),
         ("rule", f"one of {rule.reduction} goes on at each comparison, the first after at least {rule.first_steps} steps; losses within {rule.tie:.2%} are equal"),
         ("compared after steps", found.compared_after or None), ("doing", found.progress.phase if found.progress and found.state in OPEN else None),

@@ -13,6 +13,7 @@ from ringi.cli.asked import AskedInOrder
 from ringi.cli.client import RingiClient
 from ringi.cli.commands.measurements import listed_measurements
 from ringi.cli.errors import INTERRUPTED
+from ringi.cli.follow import said_state
 from ringi.cli.invocation import Commands, connect, invocation
 from ringi.cli.options import Detach, IfMatch, LeastMemory, Limit, LowerPriority, SuiteVersion, WantedDevice
 from ringi.cli.output import emit, emit_list, facts, note, table
@@ -192,7 +193,7 @@ def _left(one: SweepLine) -> str | None:
 
 def _drawn(found: SweepOut) -> RenderableType:
     pairs: list[tuple[str, object]] = [
-        ("sweep", found.job_id), ("of", found.subject), ("state", f"{found.state}, asked to stop" if found.cancel_requested and found.state in OPEN else found.state),
+        ("sweep", found.job_id), ("of", found.subject), ("state", said_state(found.state, cancel_requested=found.cancel_requested)),
         ("arms", _counts(found)), ("items", f"{found.items_done} of {found.items}"), ("not asked", found.items_saved or None),
         ("seconds an item", found.seconds_per_item), ("left", _left(found)), ("attempt", found.attempt), ("started", found.started_at),
         ("finished", found.finished_at),
